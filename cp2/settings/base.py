@@ -1,0 +1,57 @@
+"""What all settings have in common: no unknown keys, no silent conversions, no later changes."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"runs backwards: {list(pair)}; write [smallest, largest]")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+
+
+class Settings(BaseModel):
+    """Base of every settings model.
+
+    Validate YAML content with `model_validate_json`: JSON arrays become tuples there, although the
+    models are strict.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+def unhashed(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that cannot change a run's numbers (a place, a title) and so stays out of run ids."""
+    return Field(default, json_schema_extra={"hashed": False}, **kwargs)
+
+
+def hashed_fields(settings: BaseModel) -> dict[str, Any]:
+    """The settings as plain JSON values, without the fields declared with `unhashed`."""
+    fields: dict[str, Any] = {}
+    for name, info in type(settings).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("hashed") is False:
+            continue
+        fields[name] = _plain(getattr(settings, name))
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return hashed_fields(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,84 @@
+"""Data sets: where they come from and what must be true of them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cp2.settings.base import Name, PositiveInt, Settings, unhashed
+
+HASH = r"^(md5|sha1|sha256):[0-9a-f]{8,64}$"
+
+
+class Archive(Settings):
+    """One downloadable file.
+
+    `hash` is "md5:...", "sha1:..." or "sha256:..."; a digest shorter than the algorithm's is a
+    published prefix. "sums" means: a file SHA256SUMS lies beside the archive. None: none is known.
+    """
+
+    file: str
+    urls: tuple[str, ...] = unhashed(())  # empty: needs a login, `manual` says what to do
+    hash: Annotated[str, Field(pattern=HASH)] | Literal["sums"] | None = None
+    manual: str | None = unhashed(None)  # how to get a file that has no public URL
+
+
+class DatasetSettings(Settings):
+    """A data set as one preparer (`kind`) makes it.
+
+    `counts` are images a split; the preparer stops when it finds another number. `classes` names a
+    file in configs/classes/. `root` is the user's own folder, for the two generic kinds only.
+    """
+
+    kind: Literal[
+        "voc2012", "cityscapes", "ade20k", "imagenet", "coco", "camvid", "images", "labelled"
+    ]
+    name: Name
+    title: str = unhashed()
+    archives: tuple[Archive, ...] = ()
+    root: str | None = unhashed(None)
+    counts: dict[str, PositiveInt] = Field(default_factory=dict)
+    classes: Name | None = None
+    licence: str = unhashed("")
+
+    @model_validator(mode="after")
+    def _root_or_archives(self) -> "DatasetSettings":
+        generic = self.kind in ("images", "labelled")
+        if generic and self.root is None:
+            raise ValueError(f"kind {self.kind} needs root: the folder that holds the images")
+        if not generic and self.root is not None:
+            raise ValueError(f"root is for kinds images and labelled, not for {self.kind}")
+        if not generic and not self.archives:
+            raise ValueError(f"kind {self.kind} needs archives")
+        labelled = self.kind not in ("imagenet", "coco", "images")
+        if labelled and self.classes is None:
+            raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
+        return self
+
+
+class ClassList(Settings):
+    """Class names and colours in train-id order."""
+
+    name: Name
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "ClassList":
+        if len(self.classes) != len(self.palette):
+            raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} colours")
+        return self
+
+
+class CheckpointSettings(Settings):
+    """A published model file and how its keys are laid out.
+
+    `layout`: moco (MoCo release: module.encoder_q.*), torchvision (flat names, fc.*), timm (flat),
+    cp2 (authors' files: flat, backbone./decode_head., or module.encoder_q.backbone. prefixes).
+    """
+
+    name: Name
+    title: str = unhashed()
+    archive: Archive
+    layout: Literal["moco", "torchvision", "timm", "cp2"]
+    backbone: Name
+    licence: str = unhashed("")

@@ -1,0 +1,81 @@
+"""Pretraining methods: what is optimised, and how images become views."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cp2.settings.base import (
+    Name,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    Settings,
+    Share,
+    unhashed,
+)
+from cp2.settings.optimization import CosineSettings, OptimizerSettings
+
+
+class ViewSettings(Settings):
+    """MoCo v2's "aug-plus" view of one image, in this order (MoCo v2 release; CP² sec. 3.1)."""
+
+    crop_size: PositiveInt = 224
+    crop_scale: Range = (0.2, 1.0)
+    crop_ratio: Range = (0.75, 4 / 3)
+    jitter_probability: Share = 0.8
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    gray_probability: Share = 0.2
+    blur_probability: Share = 0.5
+    blur_sigma: Range = (0.1, 2.0)  # pixels
+    flip_probability: Share = 0.5
+
+
+class RectangleMaskSettings(Settings):
+    """Foreground rectangle with the distribution of RandomErasing (released code)."""
+
+    kind: Literal["rectangle"] = "rectangle"
+    area: Range = (0.5, 0.8)  # share of the image
+    aspect: Range = (0.8, 1.25)  # height / width
+    aspect_sampling: Literal["uniform", "log"] = "uniform"
+
+
+class _Contrastive(Settings):
+    """What MoCo v2 and its descendants share."""
+
+    name: Name
+    title: str = unhashed()
+    views: ViewSettings = ViewSettings()
+    batch_size: PositiveInt = 256
+    momentum: Share = 0.999  # of the key encoder
+    queue_size: PositiveInt = 65536
+    temperature: PositiveFloat = 0.2
+    dim: PositiveInt = 128
+    key_bn: Literal["shuffle", "sync", "none"] = "shuffle"
+    zero_init_residual: bool = False
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    optimizer: dict[Literal["resnet", "vit"], OptimizerSettings]
+    schedule: CosineSettings = CosineSettings()
+
+
+class MoCoV2Settings(_Contrastive):
+    """MoCo v2: one global vector a view from a two-layer MLP on pooled backbone features."""
+
+    kind: Literal["moco-v2"]
+
+
+class Cp2Settings(_Contrastive):
+    """CP²: instance loss on masked averages plus dense loss between composed images."""
+
+    kind: Literal["cp2"]
+    mask: RectangleMaskSettings = RectangleMaskSettings()
+    background: Literal["permutation", "batch"] = "permutation"
+    dense_weight: Annotated[float, Field(ge=0)] = 0.2  # alpha of Eq. 5
+    dense_temperature: PositiveFloat = 1.0
+    dense_softmax_axis: Literal["key", "query"] = "key"  # key: the paper's Eq. 2; query: the code
+    projection_hidden_layers: Literal[1, 2] = 1
+
+
+MethodSettings = Annotated[MoCoV2Settings | Cp2Settings, Field(discriminator="kind")]

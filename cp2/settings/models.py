@@ -1,0 +1,64 @@
+"""Backbones and segmentation heads."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cp2.settings.base import Name, PositiveInt, Settings, Share, unhashed
+
+
+class ResNetSettings(Settings):
+    """A timm ResNet with plain 7x7 stem (CP² sec. 3.2).
+
+    Output stride 16 dilates the last stage; its first block keeps dilation 1 ("contracted"), as in
+    the released code and in torchvision's `replace_stride_with_dilation`.
+    """
+
+    family: Literal["resnet"]
+    name: Name
+    title: str = unhashed()
+    arch: str  # timm's name
+    args: dict[str, Any] = Field(default_factory=dict)  # further arguments of timm's constructor
+    output_stride: Literal[8, 16, 32] = 16
+
+
+class ViTSettings(Settings):
+    """A timm vision transformer that hands its last block's patch tokens on as a map."""
+
+    family: Literal["vit"]
+    name: Name
+    title: str = unhashed()
+    arch: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    heads: PositiveInt  # a wrong number loads silently (shapes agree), so it is always stated
+    final_norm: bool = False  # the released ViT applies no LayerNorm after its last block
+
+
+BackboneSettings = Annotated[ResNetSettings | ViTSettings, Field(discriminator="family")]
+
+
+class AsppSettings(Settings):
+    """DeepLabv3 head: image pooling, one 1x1 and three atrous 3x3 branches, 3x3 fusion."""
+
+    kind: Literal["aspp"]
+    name: Name
+    title: str = unhashed()
+    channels: PositiveInt = 512
+    dilations: tuple[PositiveInt, ...] = (1, 6, 12, 18)
+    dropout: Share = 0.1  # before the classifier only, never in pretraining
+
+
+class FcnSettings(Settings):
+    """FCN head: `convs` atrous 3x3 convolutions (CP² sec. 4.1: 2 x 256 channels, rate 6)."""
+
+    kind: Literal["fcn"]
+    name: Name
+    title: str = unhashed()
+    channels: PositiveInt = 256
+    convs: PositiveInt = 2
+    dilation: PositiveInt = 6
+    concat_input: bool = False
+    dropout: Share = 0.1
+
+
+HeadSettings = Annotated[AsppSettings | FcnSettings, Field(discriminator="kind")]
