@@ -1,0 +1,174 @@
+"""Backbones: an image batch in, one feature map out. Architectures and their parts are timm's."""
+
+import difflib
+from typing import Any
+
+import torch
+from torch import nn
+
+from cp2.errors import UserError
+from cp2.models.positions import resize_positions
+from cp2.settings.models import BackboneSettings, ResNetSettings, ViTSettings
+
+# Arguments of timm's constructors that this module sets itself, and where the user sets them.
+_RESERVED = {
+    "output_stride": "output_stride: beside args",
+    "num_heads": "heads: beside args",
+    "final_norm": "final_norm: beside args",
+    "zero_init_last": "zero_init_residual in the pretraining recipe",
+    "pretrained": "a checkpoint in configs/checkpoints.yaml",
+    "checkpoint_path": "a checkpoint in configs/checkpoints.yaml",
+    "num_classes": "nothing: a backbone has no classifier",
+    "global_pool": "nothing: a backbone does not pool",
+    "features_only": "nothing: only the last map is used",
+    "dynamic_img_size": "nothing: every image size works",
+}
+
+
+class Backbone(nn.Module):
+    """Images (N, 3, H, W) -> the last feature map (N, channels, h, w).
+
+    Attributes:
+        channels: channels of the map.
+        stride: pixels of the image between two cells of the map.
+    """
+
+    channels: int
+    stride: int
+
+
+class ResNetBackbone(Backbone):
+    """A timm ResNet without pooling and classifier; parameter names as in torchvision.
+
+    Odd image sizes are rounded up: h = ceil(H / stride).
+    """
+
+    def __init__(self, net: Any, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+        self.conv1: nn.Module = net.conv1
+        self.bn1: nn.Module = net.bn1
+        self.act1: nn.Module = net.act1
+        self.maxpool: nn.Module = net.maxpool
+        self.layer1: nn.Module = net.layer1
+        self.layer2: nn.Module = net.layer2
+        self.layer3: nn.Module = net.layer3
+        self.layer4: nn.Module = net.layer4
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+class ViTBackbone(Backbone):
+    """A timm vision transformer whose last block's patch tokens form the map.
+
+    As in the released code: the last rows and columns that do not fill a patch are not seen
+    (h = floor(H / patch)), the position embedding is resized bicubically to (h, w), and the class
+    token takes part in attention but not in the output.
+
+    Attributes:
+        heads: attention heads of each block. State dicts do not show them.
+        grid: rows and columns that the stored position embedding was made for.
+    """
+
+    def __init__(self, net: Any, heads: int) -> None:
+        super().__init__()
+        self.channels = net.embed_dim
+        self.stride = net.patch_embed.patch_size[0]
+        self.heads = heads
+        self.grid: tuple[int, int] = tuple(net.patch_embed.grid_size)
+        self.patch_embed: nn.Module = net.patch_embed
+        self.cls_token: nn.Parameter = net.cls_token
+        self.pos_embed: nn.Parameter = net.pos_embed
+        self.blocks: nn.Module = net.blocks
+        self.norm: nn.Module = net.norm  # an Identity unless final_norm is asked for
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        h, w = (size // self.stride for size in images.shape[-2:])
+        patches = self.patch_embed(images[..., : h * self.stride, : w * self.stride])  # (N,h,w,C)
+        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(1, 2)], 1)
+        tokens = tokens + resize_positions(self.pos_embed, self.grid, (h, w))
+        tokens = self.norm(self.blocks(tokens))
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w))
+
+
+def build_backbone(settings: BackboneSettings, zero_init_residual: bool = False) -> Backbone:
+    """A backbone with fresh weights.
+
+    Args:
+        settings: which one.
+        zero_init_residual: ResNets only: the last BN of each residual branch starts with weight 0.
+            True for CP² from scratch (mmsegmentation's default), False for MoCo (torchvision's).
+
+    Raises:
+        UserError: timm has no such architecture in this family, or refuses an argument.
+    """
+    if isinstance(settings, ResNetSettings):
+        return _build_resnet(settings, zero_init_residual)
+    return _build_vit(settings)
+
+
+def _build_resnet(settings: ResNetSettings, zero_init_residual: bool) -> ResNetBackbone:
+    # Convolutions start kaiming-normal (fan out), BN at weight 1 and bias 0, as in torchvision.
+    # timm's dilated stage starts with a block of dilation 1, as in torchvision.
+    net = _create(
+        settings,
+        module="resnet",
+        output_stride=settings.output_stride,
+        zero_init_last=zero_init_residual,
+    )
+    return ResNetBackbone(net, net.num_features, settings.output_stride)
+
+
+def _build_vit(settings: ViTSettings) -> ViTBackbone:
+    net = _create(
+        settings,
+        module="vision_transformer",
+        num_heads=settings.heads,
+        final_norm=settings.final_norm,
+        dynamic_img_size=True,
+    )
+    patches = net.patch_embed.num_patches
+    plain = net.cls_token is not None and net.pos_embed is not None
+    if (
+        not plain
+        or net.pos_embed.shape[1] != 1 + patches
+        or not isinstance(net.norm_pre, nn.Identity)
+        or len(set(net.patch_embed.patch_size)) != 1
+    ):
+        raise UserError(
+            f"backbone {settings.name}: arch {settings.arch} is not a plain vision transformer. "
+            "Allowed are those with square patches, one class token, a learned position embedding "
+            "of all tokens and no norm before the blocks, such as vit_small_patch16_224."
+        )
+    return ViTBackbone(net, settings.heads)
+
+
+def _create(settings: ResNetSettings | ViTSettings, module: str, **ours: Any) -> Any:
+    """timm's model of this name, without pooling and classifier."""
+    import timm  # here, because it costs seconds that most commands need not pay
+
+    known = timm.list_models(module=module)
+    if settings.arch not in known:
+        near = difflib.get_close_matches(settings.arch, known, n=5, cutoff=0.4)
+        raise UserError(
+            f"backbone {settings.name}: timm has no {settings.family} named arch: "
+            f"{settings.arch!r}. Nearest names: {', '.join(near) or 'none'}. "
+            f'All: python -c "import timm; print(timm.list_models(module={module!r}))"'
+        )
+    for key in settings.args:
+        if key in _RESERVED:
+            raise UserError(
+                f"backbone {settings.name}: args.{key} is not allowed; use {_RESERVED[key]}."
+            )
+    try:
+        return timm.create_model(
+            settings.arch, num_classes=0, global_pool="", **ours, **settings.args
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"backbone {settings.name}: timm's {settings.arch} refuses args {settings.args}: "
+            f"{error}. Look at the arguments of its class and correct the backbone's YAML file."
+        ) from error

@@ -1,0 +1,243 @@
+"""Published checkpoints: read from their layouts, load loudly, write in MoCo's layout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from cp2.errors import WrongFile
+from cp2.models.backbones import Backbone, ViTBackbone
+from cp2.models.positions import resize_positions
+from cp2.models.torch_files import read_tensors, some
+from cp2.models.weights import State
+from cp2.record.files import whole_file
+
+Layout = Literal["moco", "torchvision", "timm", "cp2"]
+
+# The query encoder of MoCo v1 and v2 (with and without DDP), the base encoder of MoCo v3.
+_QUERY = ("module.encoder_q.", "encoder_q.", "module.base_encoder.", "base_encoder.")
+_CLASSIFIERS = (
+    "fc.",
+    "head.",
+)  # classifiers and MoCo's projection, by torchvision's and timm's names
+_HEAD = ("image_pool.", "aspp_modules.", "bottleneck.", "convs.", "conv_cat.")
+_PROJECTION = "contrast_conv."
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """The useful parts of a published file, as float32 tensors on the CPU under our names.
+
+    Attributes:
+        path: the file.
+        backbone: state dict of the backbone.
+        head: state dict of the segmentation head, if the file holds one (layout cp2).
+        projection: state dict of CP²'s dense projection, if the file holds one (layout cp2).
+        dropped: keys of the file that are in none of these.
+    """
+
+    path: Path
+    backbone: State
+    head: State | None = None
+    projection: State | None = None
+    dropped: list[str] = field(default_factory=list)
+
+
+def read_checkpoint(path: Path, layout: Layout) -> LoadedCheckpoint:
+    """Reads a file of torch.save: a state dict, or a dict with one at "state_dict" or "model".
+
+    Args:
+        path: the file.
+        layout: how its keys are laid out, see `CheckpointSettings.layout`.
+
+    Raises:
+        WrongFile: missing, truncated, not of torch.save, holding code, or of another layout.
+    """
+    tensors, dropped = read_tensors(path)
+    if layout == "cp2":
+        return _split_cp2(path, tensors, dropped)
+    if layout == "moco":
+        prefix = next((p for p in _QUERY if any(key.startswith(p) for key in tensors)), None)
+        if prefix is None:
+            raise _wrong_layout(path, tensors, layout, f"keys that begin with {_QUERY[0]}")
+    else:
+        prefix = "module." if all(key.startswith("module.") for key in tensors) else ""
+    backbone: State = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix(prefix)
+        if key.startswith(prefix) and not name.startswith(_CLASSIFIERS):
+            backbone[name] = _plain(tensor)
+        else:
+            dropped.append(key)
+    return LoadedCheckpoint(path, backbone, dropped=dropped)
+
+
+def _split_cp2(path: Path, tensors: State, dropped: list[str]) -> LoadedCheckpoint:
+    """The authors' files. Their layout is not documented, so all three plausible ones are read."""
+    prefix = next((p for p in _QUERY if any(key.startswith(p) for key in tensors)), "")
+    backbone: State = {}
+    head: State = {}
+    projection: State = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix(prefix)
+        bare = name.removeprefix("decode_head.")
+        if not key.startswith(prefix) or bare.startswith("conv_seg."):
+            dropped.append(key)
+        elif bare.startswith(_PROJECTION):
+            projection[bare.removeprefix(_PROJECTION)] = _plain(tensor)
+        elif bare.startswith(_HEAD):
+            head[bare] = _plain(tensor)
+        elif bare == name:
+            backbone[name.removeprefix("backbone.")] = _plain(tensor)
+        else:
+            dropped.append(key)
+    if not backbone:
+        raise _wrong_layout(
+            path, tensors, "cp2", "keys of a backbone, such as backbone.conv1.weight"
+        )
+    return LoadedCheckpoint(path, backbone, head or None, projection or None, dropped)
+
+
+def _wrong_layout(path: Path, tensors: State, layout: str, wanted: str) -> WrongFile:
+    return WrongFile(
+        f"{path} is not of layout {layout}: {wanted} are expected, found {some(tensors)}. "
+        "Correct `layout` in configs/checkpoints.yaml (moco, torchvision, timm, cp2) or give the "
+        "right file."
+    )
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that does not hold on to the mapped file; half precision becomes float32."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(dtype, copy=True).contiguous()
+
+
+def load_backbone(
+    backbone: Backbone,
+    state: Mapping[str, torch.Tensor],
+    source: str | Path,
+    metadata: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Loads every tensor of `state` into the backbone, or nothing at all.
+
+    Args:
+        backbone: the module, changed in place.
+        state: its state dict, e.g. `LoadedCheckpoint.backbone`.
+        source: named in error texts.
+        metadata: of the file; "heads" is compared where present, because the number of attention
+            heads of a vision transformer cannot be seen from shapes.
+
+    Returns:
+        What was adapted, one line each: BN counters that old files lack, position embeddings of
+        another grid, the final norm of a ViT that is used without it.
+
+    Raises:
+        WrongFile: a key is missing, unexpected or of another shape, or the head counts differ.
+    """
+    state = dict(state)
+    notes: list[str] = []
+    if isinstance(backbone, ViTBackbone):
+        _check_heads(backbone, metadata or {}, source)
+        notes += _drop_final_norm(backbone, state) + _fit_positions(backbone, state)
+    return notes + _load_strictly(backbone, state, source, "backbone")
+
+
+def load_head(head: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path) -> list[str]:
+    """Loads every tensor of `state` into a head or projection, or nothing; as `load_backbone`."""
+    return _load_strictly(head, dict(state), source, "head")
+
+
+def _check_heads(backbone: ViTBackbone, metadata: Mapping[str, str], source: str | Path) -> None:
+    heads = metadata.get("heads", str(backbone.heads))
+    if heads != str(backbone.heads):
+        raise WrongFile(
+            f"{source} was trained with {heads} attention heads, the backbone has "
+            f"{backbone.heads}. Correct `heads` in the backbone's YAML file."
+        )
+
+
+def _drop_final_norm(backbone: ViTBackbone, state: State) -> list[str]:
+    if isinstance(backbone.norm, nn.LayerNorm):
+        return []
+    dropped = [key for key in ("norm.weight", "norm.bias") if state.pop(key, None) is not None]
+    return [f"dropped {key}: the backbone has no final norm" for key in dropped]
+
+
+def _fit_positions(backbone: ViTBackbone, state: State) -> list[str]:
+    stored = state.get("pos_embed")
+    wanted = tuple(backbone.pos_embed.shape)
+    if stored is None or stored.ndim != 3 or stored.shape == wanted or stored.shape[2] != wanted[2]:
+        return []
+    side = round((stored.shape[1] - 1) ** 0.5)
+    if side * side != stored.shape[1] - 1:
+        return []  # no class token or no square grid: shown as a wrong shape
+    state["pos_embed"] = resize_positions(stored, (side, side), backbone.grid)
+    return [
+        f"resized pos_embed from a grid of {side}x{side} to {'x'.join(map(str, backbone.grid))}"
+    ]
+
+
+def _load_strictly(module: nn.Module, state: State, source: str | Path, what: str) -> list[str]:
+    own = module.state_dict()
+    counters = [key for key in own if key.endswith("num_batches_tracked") and key not in state]
+    state |= {key: torch.zeros_like(own[key]) for key in counters}
+    shapes = {
+        f"{key} {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if state[key].shape != own[key].shape
+    }
+    problems = {
+        "missing": own.keys() - state.keys(),
+        "unexpected": state.keys() - own.keys(),
+        "of another shape": shapes,
+    }
+    if any(problems.values()):
+        lines = [f"{len(keys)} {kind}: {some(keys)}" for kind, keys in problems.items() if keys]
+        raise WrongFile(
+            f"{source} does not fit the {what}; nothing was loaded.\n  "
+            + "\n  ".join(lines)
+            + "\nGive the file that belongs to this architecture, or correct the settings: layout "
+            "in configs/checkpoints.yaml, the backbone and head in configs/models/."
+        )
+    module.load_state_dict(state)
+    return [f"set {len(counters)} num_batches_tracked to 0: the file has none"] if counters else []
+
+
+def write_moco_checkpoint(
+    path: Path,
+    encoder: Mapping[str, torch.Tensor],
+    queue: torch.Tensor | None,
+    epoch: int,
+    arch: str,
+    queue_ptr: int = 0,
+    key_encoder: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes the container of MoCo's release, for tools that read it. No optimiser inside.
+
+    Args:
+        path: the file, e.g. checkpoint_0199.pth.tar.
+        encoder: state dict of the query `GlobalEncoder`.
+        queue: (dim, entries), one key a column.
+        epoch: the next epoch, i.e. the number of epochs done.
+        arch: torchvision's or timm's name of the backbone.
+        queue_ptr: column that would be overwritten next.
+        key_encoder: state dict of the key encoder, if it is to be published too.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    state: State = {}
+    for prefix, part in (("module.encoder_q.", encoder), ("module.encoder_k.", key_encoder or {})):
+        state |= {
+            prefix + key.removeprefix("backbone."): _plain(t).cpu() for key, t in part.items()
+        }
+    if queue is not None:
+        state["module.queue"] = _plain(queue).cpu()
+        state["module.queue_ptr"] = torch.tensor([queue_ptr])
+    content = {"epoch": epoch, "arch": arch, "state_dict": state}
+    # By handle: given a name, torch.save writes it into the file, and equal content would differ.
+    with whole_file(path) as temporary, temporary.open("wb") as handle:
+        torch.save(content, handle)

@@ -1,0 +1,75 @@
+"""What is trained: backbone, head and projection put together for pretraining and segmentation."""
+
+import torch
+from torch import nn
+
+from cp2.models.backbones import Backbone
+from cp2.models.heads import Head
+
+
+class DenseProjection(nn.Sequential):
+    """1x1 convolutions with ReLU between them: (N, channels, h, w) -> (N, dim, h, w), no BN.
+
+    One hidden layer in the released code and CP² sec. 3.2; sec. 4.1 can be read as two. PyTorch's
+    default initialisation, as released.
+    """
+
+    def __init__(self, channels: int, dim: int = 128, hidden_layers: int = 1) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(hidden_layers):
+            layers += [nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Conv2d(channels, dim, 1))
+
+
+class DenseEncoder(nn.Module):
+    """Images (N, 3, H, W) -> one vector a cell, (N, dim, h, w), not normalised (CP² sec. 3.2)."""
+
+    def __init__(self, backbone: Backbone, head: Head, projection: DenseProjection) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.projection = projection
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.head(self.backbone(images)))
+
+
+class GlobalEncoder(nn.Module):
+    """Images (N, 3, H, W) -> one vector an image, (N, dim), not normalised (MoCo v2).
+
+    Global average pooling, then Linear, ReLU, Linear under MoCo's names fc.0 and fc.2.
+    """
+
+    def __init__(self, backbone: Backbone, dim: int = 128) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels = backbone.channels
+        self.fc = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, dim)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.backbone(images).mean(dim=(2, 3)))
+
+
+class Segmentor(nn.Module):
+    """Images (N, 3, H, W) -> class logits (N, classes, h, w) at the backbone's stride.
+
+    The caller enlarges them to the labels' size (bilinear, align_corners False). The classifier
+    starts with weights N(0, 0.01) and bias 0 (released code).
+
+    Args:
+        dropout: share of channels dropped before the classifier in training (Dropout2d).
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(head.channels, num_classes, 1)
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        self.conv_seg.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv_seg(self.dropout(self.head(self.backbone(images))))
