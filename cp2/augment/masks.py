@@ -1,0 +1,65 @@
+"""Foreground rectangles and their down-sampling to the feature map."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cp2.errors import UserError
+from cp2.settings.methods import RectangleMaskSettings
+
+TRIES = 1000  # one try in 10**4 fails with the published ranges
+
+
+def draw_rectangles(
+    rng: np.random.Generator, n: int, size: int, settings: RectangleMaskSettings
+) -> np.ndarray:
+    """n rectangles (top, left, height, width) in a size x size image, (n, 4) int64.
+
+    The hole of torchvision's RandomErasing, as the released code uses it: a uniform share of the
+    area, height and width strictly below the image's, every position equally likely.
+
+    Raises:
+        UserError: no rectangle of these ranges fits into the image.
+    """
+    return np.array([_draw_rectangle(rng, size, settings) for _ in range(n)], dtype=np.int64)
+
+
+def _draw_rectangle(
+    rng: np.random.Generator, size: int, settings: RectangleMaskSettings
+) -> tuple[int, int, int, int]:
+    low, high = settings.aspect
+    for _ in range(TRIES):
+        area = size * size * rng.uniform(*settings.area)
+        if settings.aspect_sampling == "log":
+            aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        else:
+            aspect = rng.uniform(low, high)
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < height < size and 0 < width < size:
+            top = int(rng.integers(0, size - height, endpoint=True))
+            left = int(rng.integers(0, size - width, endpoint=True))
+            return top, left, height, width
+    raise UserError(
+        f"mask: no rectangle with area {list(settings.area)} (share of the image) and aspect "
+        f"{list(settings.aspect)} (height / width) fits into {size} x {size} pixels in {TRIES} "
+        "draws; height and width must stay below the image's, so choose a smaller area"
+    )
+
+
+def rectangle_masks(boxes: Tensor, size: int) -> Tensor:
+    """1 inside each rectangle (top, left, height, width) of (N, 4), else 0: (N, 1, size, size)."""
+    top, left, height, width = boxes.view(-1, 4, 1).unbind(1)
+    position = torch.arange(size, device=boxes.device)
+    rows = (position >= top) & (position < top + height)
+    columns = (position >= left) & (position < left + width)
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+def downsample(masks: Tensor, stride: int) -> Tensor:
+    """Every stride-th pixel from stride // 2 on: point sampling, not pooling (released code).
+
+    (N, 1, S, S) to (N, 1, S / stride, S / stride) where S is a multiple of the stride.
+    """
+    return masks[..., stride // 2 :: stride, stride // 2 :: stride]

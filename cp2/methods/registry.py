@@ -1,0 +1,19 @@
+"""From settings to a method."""
+
+from torch import nn
+
+from cp2.methods.cp2 import Cp2
+from cp2.methods.moco_v2 import MoCoV2
+from cp2.settings.methods import Cp2Settings, MethodSettings
+
+Method = MoCoV2 | Cp2
+
+
+def build_method(settings: MethodSettings, encoder: nn.Module) -> Method:
+    """The method around a query encoder; its key encoder starts as a copy.
+
+    With more than one process, call it after `torch.distributed` is initialised.
+    """
+    if isinstance(settings, Cp2Settings):
+        return Cp2(settings, encoder)
+    return MoCoV2(settings, encoder)
