@@ -1,0 +1,178 @@
+"""What a prepared data set's folder says about itself: dataset.json and index.csv."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from cp2.errors import UserError, WrongFile
+from cp2.record.files import write_text
+from cp2.settings.base import Settings
+
+RECORD = "dataset.json"
+INDEX = "index.csv"
+_COLUMNS = ["split", "image", "label"]
+T = TypeVar("T")
+
+
+class Split(Settings):
+    """One split's size."""
+
+    images: int
+
+
+class UsedArchive(Settings):
+    """An archive as it was used: its hash as given, or its measured SHA-256."""
+
+    file: str
+    hash: str
+
+
+class DatasetRecord(Settings):
+    """Content of dataset.json, which is written last: where it is, the data set is complete."""
+
+    name: str
+    kind: str
+    title: str
+    digest: str  # of the settings; another one means that the data set must be made again
+    splits: dict[str, Split]
+    classes: tuple[str, ...] | None
+    palette: tuple[tuple[int, int, int], ...] | None
+    archives: tuple[UsedArchive, ...]
+    created: str  # ISO 8601, UTC
+
+
+class Item(NamedTuple):
+    """One image. Paths are POSIX, relative to the data set's folder, or absolute."""
+
+    split: str
+    image: str
+    label: str = ""  # empty: unlabelled
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """A prepared data set: its record and where its images are."""
+
+    folder: Path
+    record: DatasetRecord
+    items: tuple[Item, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names in train-id order; None for unlabelled sets."""
+        return self.record.classes
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...] | None:
+        """RGB colours, 0..255, in train-id order; None for unlabelled sets."""
+        return self.record.palette
+
+    def paths(self, split: str) -> list[Path]:
+        """Images of a split, sorted by name.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        return [self.folder / item.image for item in self._of(split)]
+
+    def labels(self, split: str) -> list[Path]:
+        """Label pictures, in the order of `paths`.
+
+        Raises:
+            UserError: there is no such split, or it has no labels.
+        """
+        items = self._of(split)
+        if not all(item.label for item in items):
+            raise UserError(
+                f"data set {self.record.name} has no labels in split {split}; "
+                "it can serve for pretraining only"
+            )
+        return [self.folder / item.label for item in items]
+
+    def _of(self, split: str) -> list[Item]:
+        if split not in self.record.splits:
+            raise UserError(
+                f"data set {self.record.name} has no split {split!r}; "
+                f"it has {', '.join(self.record.splits)}"
+            )
+        return [item for item in self.items if item.split == split]
+
+
+def write_index(folder: Path, items: Iterable[Item]) -> None:
+    """Write index.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(items)
+    write_text(folder / INDEX, text.getvalue())
+
+
+def write_record(folder: Path, record: DatasetRecord) -> None:
+    """Write dataset.json. Everything else of the data set must be in its place by then."""
+    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(folder: Path) -> DatasetRecord | None:
+    """The record of a complete data set, None where there is none.
+
+    Raises:
+        WrongFile: dataset.json is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return DatasetRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise WrongFile(f"{path} is damaged; delete {folder} and prepare again\n{error}") from error
+
+
+def read_index(folder: Path) -> DatasetIndex:
+    """Read a prepared data set.
+
+    Raises:
+        UserError: the data set is not prepared.
+        WrongFile: dataset.json and index.csv disagree.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise UserError(
+            f"the data set in {folder} is not prepared ({RECORD} is missing); "
+            f"run: cp2 dataset {folder.name}"
+        )
+    try:
+        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        items = tuple(Item(*row) for row in rows)
+    except (OSError, ValueError, TypeError) as error:
+        raise WrongFile(f"{folder / INDEX} is damaged ({error}); prepare again") from error
+    expected = sum(split.images for split in record.splits.values())
+    if header != _COLUMNS or len(items) != expected:
+        raise WrongFile(
+            f"{folder / INDEX} has {len(items)} images, {RECORD} says {expected}; "
+            f"delete {folder / RECORD} and prepare again"
+        )
+    return DatasetIndex(folder, record, items)
+
+
+def label_fraction(items: Sequence[T], fraction: float, seed: int) -> list[T]:
+    """A random share of `items`: ceil(fraction * n), at least one, in the items' own order.
+
+    With one seed, a smaller fraction's items are among a larger one's.
+
+    Raises:
+        UserError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"label fraction {fraction} is outside (0, 1]")
+    # the tolerance keeps 0.07 * 100 = 7.000000000000001 at 7
+    count = max(1, math.ceil(fraction * len(items) - 1e-9))
+    chosen = np.random.default_rng(seed).permutation(len(items))[:count]
+    return [items[i] for i in sorted(chosen)]

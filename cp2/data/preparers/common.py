@@ -1,0 +1,110 @@
+"""What all preparers share: what they hand back, and looking around in what was unpacked."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cp2.data.labels import LabelTable
+from cp2.data.unpack import Select, unpack
+from cp2.errors import WrongFile
+from cp2.settings.datasets import DatasetSettings
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image as the archive or the user's folder has it.
+
+    `name` is unique within its split and may contain "/"; `label` holds raw values.
+    """
+
+    split: str
+    name: str
+    image: Path
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a preparer found. With a `table`, raw labels become train ids.
+
+    `in_place`: labels hold train ids already and are only checked. `discard`: folders of no further
+    use once the labels are converted.
+    """
+
+    sources: list[Source]
+    table: LabelTable | None = None
+    in_place: bool = False
+    discard: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One preparation: checked archives to be unpacked into an empty folder."""
+
+    settings: DatasetSettings
+    num_classes: int  # 0: unlabelled
+    archives: tuple[Path, ...]
+    folder: Path
+
+    def unpack(self, select: Select | None = None) -> None:
+        """Unpack every archive into the one tree at `folder`."""
+        for archive in self.archives:
+            unpack(archive, self.folder, select)
+
+    def find(self, *paths: str) -> tuple[Path, ...]:
+        """Paths that must be there after unpacking.
+
+        Raises:
+            WrongFile: one is not there, so the archives are not the official ones.
+        """
+        for path in paths:
+            if not (self.folder / path).exists():
+                names = ", ".join(archive.name for archive in self.archives)
+                raise WrongFile(
+                    f"data set {self.settings.name}: {path} is in none of its archives ({names}); "
+                    "they are not laid out as the official ones. Check `archives` in "
+                    f"configs/datasets/{self.settings.name}.yaml"
+                )
+        return tuple(self.folder / path for path in paths)
+
+
+Preparer = Callable[[Job], Layout]
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a split list, one a line; further words on a line and empty lines are ignored.
+
+    Raises:
+        WrongFile: not readable text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongFile(f"list {path} cannot be read ({error})") from error
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """All image files below a folder, by suffix, sorted; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def containing(*parts: str) -> Select:
+    """Select archive members whose "/name" contains one of the parts."""
+    return lambda name: any(part in f"/{name}" for part in parts)
+
+
+def below(folder: Path, images: Iterable[Path], split: str) -> list[Source]:
+    """Unlabelled sources named by their path below `folder`, without suffix."""
+    return [
+        Source(split, image.relative_to(folder).with_suffix("").as_posix(), image)
+        for image in images
+    ]
