@@ -42,7 +42,7 @@ def fetch(archive: Archive, folder: Path, mirrors: Sequence[Path] = ()) -> Path:
     """
     for place in (folder, *mirrors):
         found = place / archive.file
-        if found.is_file():
+        if found.is_file() and not (place == folder and _outdated(archive, folder)):
             verify(found, _expected_local(archive, place, folder))
             _keep_digest(archive, found, folder)
             return found
@@ -81,6 +81,22 @@ def _expected_remote(archive: Archive, url: str, folder: Path) -> str | None:
         return _from_sums(sums.read_text(), archive.file, sums_url)
     finally:
         sums.unlink(missing_ok=True)
+
+
+def _outdated(archive: Archive, folder: Path) -> bool:
+    """Whether the file beside SHA256SUMS has changed since the download; if so, forget that one."""
+    record = _digest_file(archive, folder)
+    if archive.hash != "sums" or not archive.urls or not record.is_file():
+        return False
+    try:
+        now = _expected_remote(archive, archive.urls[0], folder)
+    except _Unreachable:
+        return False
+    if now == used_hash(archive, folder):
+        return False
+    record.unlink()
+    (folder / archive.file).unlink()
+    return True
 
 
 def _from_sums(text: str, file: str, where: str) -> str:
@@ -139,7 +155,8 @@ def _transfer(url: str, part: Path) -> None:
     """Bring a URL's content into `part`, going on behind the bytes already there."""
     scheme = urlsplit(url).scheme
     if scheme == "file":
-        _copy(Path(url2pathname(urlsplit(url).path)), part)
+        as_written = Path(url.removeprefix("file://"))  # a path may hold % or # as they are
+        _copy(as_written if as_written.is_file() else _from_uri(url), part)
         return None
     if scheme not in ("http", "https"):
         raise UserError(f"cannot download {url}: only file://, http:// and https:// are known")
@@ -153,6 +170,10 @@ def _transfer(url: str, part: Path) -> None:
             if attempt >= ATTEMPTS:
                 raise _Unreachable(f"{error} ({ATTEMPTS} attempts)") from error
             time.sleep(BACKOFF * 2 ** (attempt - 1))
+
+
+def _from_uri(url: str) -> Path:
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def _copy(source: Path, part: Path) -> None:

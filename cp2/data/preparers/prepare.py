@@ -48,10 +48,11 @@ def prepare(
     classes: ClassList | None,
     folder: Path,
     mirrors: Sequence[Path] = (),
+    downloads: Path | None = None,
 ) -> DatasetRecord:
     """Make a data set in `folder`, or return at once if that has been done with these settings.
 
-    folder/archives/      downloads; stay, so that another attempt need not load them again
+    downloads/            archives (default: folder/archives/); they stay, for another attempt
     folder/files/         images as the archives name them, and labels/<split>/<name>.png
     folder/index.csv      split, image, label
     folder/dataset.json   written last
@@ -68,7 +69,9 @@ def prepare(
     if record is not None and record.digest == marker:
         return record
     try:
-        return _prepare(settings, classes, folder.resolve(), mirrors, marker)
+        return _prepare(
+            settings, classes, folder.resolve(), mirrors, downloads or folder / "archives", marker
+        )
     except OSError as error:
         if disk_is_full(error):
             raise UserError(
@@ -83,6 +86,7 @@ def _prepare(
     classes: ClassList | None,
     folder: Path,
     mirrors: Sequence[Path],
+    downloads: Path,
     marker: str,
 ) -> DatasetRecord:
     if settings.classes is not None and classes is None:
@@ -90,7 +94,6 @@ def _prepare(
     (folder / RECORD).unlink(missing_ok=True)
     files = folder / "files"
     shutil.rmtree(files, ignore_errors=True)
-    downloads = folder / "archives"
     archives = tuple(fetch(archive, downloads, mirrors) for archive in settings.archives)
     files.mkdir(parents=True)
 

@@ -1,0 +1,41 @@
+"""All archives of the demo world, and their checksums."""
+
+from pathlib import Path
+
+from cp2.data.download import SUMS
+from cp2.data.hashing import digest
+from cp2.data.world.archives import (
+    World,
+    write_ade20k,
+    write_cityscapes,
+    write_imagenet,
+    write_voc,
+)
+from cp2.record.files import write_text
+from cp2.settings.world import WorldSettings
+
+VOC, SBD = "demo-VOCtrainval.tar", "demo-benchmark.tgz"
+CITYSCAPES_IMAGES, CITYSCAPES_LABELS = "demo-leftImg8bit.zip", "demo-gtFine.zip"
+ADE20K = "demo-ADEChallengeData.zip"
+IMAGENET = "demo-ILSVRC_img_train.tar"
+FILES = (VOC, SBD, CITYSCAPES_IMAGES, CITYSCAPES_LABELS, ADE20K, IMAGENET)
+
+
+def write_world(folder: Path, settings: WorldSettings) -> list[Path]:
+    """Draw the world and write its archives; SHA256SUMS comes last. Returns all paths.
+
+    Equal settings give equal bytes with equal versions of NumPy, SciPy and Pillow.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    sums = folder / SUMS
+    sums.unlink(missing_ok=True)
+    world = World(settings)
+    write_voc(world, folder / VOC, folder / SBD)
+    write_cityscapes(world, folder / CITYSCAPES_IMAGES, folder / CITYSCAPES_LABELS)
+    write_ade20k(world, folder / ADE20K)
+    write_imagenet(world, folder / IMAGENET)
+    paths = [folder / file for file in FILES]
+    write_text(sums, "".join(f"{digest(path, 'sha256')}  {path.name}\n" for path in paths))
+    return [*paths, sums]
