@@ -14,7 +14,9 @@ import scipy.io
 from PIL import Image
 
 from cp2.data.labels import IGNORE
-from cp2.data.world.scenes import ade_scene, object_scene, street_scene, voc_scene
+from cp2.data.world.places import ade_scene
+from cp2.data.world.scenes import object_scene, voc_scene
+from cp2.data.world.streets import street_scene
 from cp2.record.files import whole_file
 from cp2.settings.world import WorldSettings
 
