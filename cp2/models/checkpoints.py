@@ -19,10 +19,7 @@ Layout = Literal["moco", "torchvision", "timm", "cp2"]
 
 # The query encoder of MoCo v1 and v2 (with and without DDP), the base encoder of MoCo v3.
 _QUERY = ("module.encoder_q.", "encoder_q.", "module.base_encoder.", "base_encoder.")
-_CLASSIFIERS = (
-    "fc.",
-    "head.",
-)  # classifiers and MoCo's projection, by torchvision's and timm's names
+_CLASSIFIERS = ("fc.", "head.")  # a classifier or MoCo's projection
 _HEAD = ("image_pool.", "aspp_modules.", "bottleneck.", "convs.", "conv_cat.")
 _PROJECTION = "contrast_conv."
 
@@ -59,12 +56,9 @@ def read_checkpoint(path: Path, layout: Layout) -> LoadedCheckpoint:
     tensors, dropped = read_tensors(path)
     if layout == "cp2":
         return _split_cp2(path, tensors, dropped)
-    if layout == "moco":
-        prefix = next((p for p in _QUERY if any(key.startswith(p) for key in tensors)), None)
-        if prefix is None:
-            raise _wrong_layout(path, tensors, layout, f"keys that begin with {_QUERY[0]}")
-    else:
-        prefix = "module." if all(key.startswith("module.") for key in tensors) else ""
+    prefix = _query_prefix(tensors) if layout == "moco" else _wrapper_prefix(tensors)
+    if prefix is None:
+        raise _wrong_layout(path, tensors, layout, f"keys that begin with {_QUERY[0]}")
     backbone: State = {}
     for key, tensor in tensors.items():
         name = key.removeprefix(prefix)
@@ -75,30 +69,40 @@ def read_checkpoint(path: Path, layout: Layout) -> LoadedCheckpoint:
     return LoadedCheckpoint(path, backbone, dropped=dropped)
 
 
+def _query_prefix(tensors: State) -> str | None:
+    return next((p for p in _QUERY if any(key.startswith(p) for key in tensors)), None)
+
+
+def _wrapper_prefix(tensors: State) -> str:
+    return "module." if all(key.startswith("module.") for key in tensors) else ""
+
+
 def _split_cp2(path: Path, tensors: State, dropped: list[str]) -> LoadedCheckpoint:
-    """The authors' files. Their layout is not documented, so all three plausible ones are read."""
-    prefix = next((p for p in _QUERY if any(key.startswith(p) for key in tensors)), "")
-    backbone: State = {}
-    head: State = {}
-    projection: State = {}
+    """The authors' files. Their layout is not documented, so all three plausible ones are read:
+    backbone and head keys bare in one dict, under backbone. and decode_head., or these under the
+    query encoder's prefix.
+    """
+    prefix = _query_prefix(tensors) or _wrapper_prefix(tensors)
+    inner = "backbone." if any(key.startswith(f"{prefix}backbone.") for key in tensors) else ""
+    parts: dict[str, State] = {"backbone": {}, "head": {}, "projection": {}}
     for key, tensor in tensors.items():
         name = key.removeprefix(prefix)
         bare = name.removeprefix("decode_head.")
         if not key.startswith(prefix) or bare.startswith("conv_seg."):
             dropped.append(key)
         elif bare.startswith(_PROJECTION):
-            projection[bare.removeprefix(_PROJECTION)] = _plain(tensor)
+            parts["projection"][bare.removeprefix(_PROJECTION)] = _plain(tensor)
         elif bare.startswith(_HEAD):
-            head[bare] = _plain(tensor)
-        elif bare == name:
-            backbone[name.removeprefix("backbone.")] = _plain(tensor)
+            parts["head"][bare] = _plain(tensor)
+        elif name.startswith(inner):
+            parts["backbone"][name.removeprefix(inner)] = _plain(tensor)
         else:
             dropped.append(key)
-    if not backbone:
-        raise _wrong_layout(
-            path, tensors, "cp2", "keys of a backbone, such as backbone.conv1.weight"
-        )
-    return LoadedCheckpoint(path, backbone, head or None, projection or None, dropped)
+    if not parts["backbone"]:
+        raise _wrong_layout(path, tensors, "cp2", "keys such as backbone.conv1.weight")
+    return LoadedCheckpoint(
+        path, parts["backbone"], parts["head"] or None, parts["projection"] or None, dropped
+    )
 
 
 def _wrong_layout(path: Path, tensors: State, layout: str, wanted: str) -> WrongFile:

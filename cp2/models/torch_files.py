@@ -56,18 +56,25 @@ def _load(path: Path) -> Any:
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f"it asks for the Python object {asked[1]}" if asked else "it is no torch.save file"
-        raise WrongFile(
-            f"{path} was refused, never executed: {found}; only tensors and plain values are "
-            "allowed. Check that it is the right file; if you trust it, save its state dict alone: "
-            "torch.save(model.state_dict(), path)."
-        ) from error
+        asked = re.search(r"GLOBAL (\w[\w.]*)", str(error))
+        raise _refused(path, asked[1]) if asked else _unreadable(path) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WrongFile(
-            f"{path} cannot be read as a torch.save file ({error or 'it ends too early'}). It is "
-            "truncated or of another kind: delete it and download it again."
-        ) from error
+        raise _unreadable(path, str(error)) from error
+
+
+def _refused(path: Path, found: str) -> WrongFile:
+    return WrongFile(
+        f"{path} was refused, never executed: it asks for the Python object {found}; only tensors "
+        "and plain values are allowed. Check that it is the right file; if you trust it, save its "
+        "state dict alone: torch.save(model.state_dict(), path)."
+    )
+
+
+def _unreadable(path: Path, why: str = "") -> WrongFile:
+    return WrongFile(
+        f"{path} is not a whole torch.save file{f' ({why})' if why else ''}; nothing in it was "
+        "executed. It is truncated or of another kind: delete it and download it again."
+    )
 
 
 def some(keys: Iterable[Any]) -> str:

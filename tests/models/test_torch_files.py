@@ -1,0 +1,109 @@
+import argparse
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from cp2.errors import WrongFile
+from cp2.models.torch_files import read_tensors, some
+
+STATE = {"a": torch.arange(5000.0), "b": torch.zeros(2, dtype=torch.int64)}
+
+
+class MakesAFile:
+    """Unpickled carelessly, this runs a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_is_refused_and_never_executed(tmp_path, zipped):
+    trap, path = tmp_path / "trap", tmp_path / "file.pth"
+    content = {"state_dict": STATE, "args": MakesAFile(trap)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WrongFile) as error:
+        read_tensors(path)
+    assert not trap.exists()
+    for text in (str(path), "refused, never executed", "posix.mkdir", "save its state dict alone"):
+        assert text in str(error.value)
+    torch.load(path, weights_only=False)
+    assert trap.exists()  # the trap does work
+
+
+def test_plain_pickle_is_refused_and_never_executed(tmp_path):
+    trap, path = tmp_path / "trap", tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps({"x": MakesAFile(trap)}))
+    with pytest.raises(WrongFile, match=r"file\.pkl.*nothing in it was executed"):
+        read_tensors(path)
+    assert not trap.exists()
+
+
+def test_objects_are_named(tmp_path):
+    torch.save({"model": STATE, "opt": argparse.Namespace(lr=1)}, tmp_path / "file.pth")
+    with pytest.raises(WrongFile, match=r"the Python object argparse\.Namespace"):
+        read_tensors(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9])
+def test_truncated_files_say_what_to_do(tmp_path, zipped, share):
+    path = tmp_path / "file.pth"
+    torch.save(STATE, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(WrongFile, match=r"file\.pth.*download it again"):
+        read_tensors(path)
+
+
+def test_other_files(tmp_path):
+    path = tmp_path / "file.pth"
+    with pytest.raises(WrongFile, match=r"file\.pth is not there"):
+        read_tensors(path)
+    path.write_text("<html>Please sign in</html>")
+    with pytest.raises(WrongFile, match="not a whole torch"):
+        read_tensors(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "text")
+    with pytest.raises(WrongFile, match="truncated or of another kind"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([1, 2], "a list"),
+        (torch.zeros(2), "a Tensor"),
+        ({}, "a dict"),
+        ({"epoch": 3, "arch": "r50"}, "arch, epoch"),
+        ({"state_dict": {}}, "a dict"),
+    ],
+)
+def test_content_without_a_state_dict(tmp_path, content, found):
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(WrongFile, match=f"holds no state dict.*Found {found}"):
+        read_tensors(tmp_path / "file.pth")
+
+
+def test_containers(tmp_path):
+    path = tmp_path / "file.pth"
+    for content, others in (
+        (STATE | {"version": 1}, ["version"]),
+        ({"state_dict": STATE, "epoch": 3}, ["epoch"]),
+        ({"model": STATE | {"version": 1}, "epoch": 3}, ["epoch", "version"]),
+    ):
+        torch.save(content, path)
+        tensors, found = read_tensors(path)
+        assert found == others
+        assert tensors.keys() == STATE.keys()
+        assert all(torch.equal(tensors[key], STATE[key]) for key in STATE)
+
+
+def test_some_sorts_and_cuts():
+    assert some(["b", "a"]) == "a, b"
+    assert some(f"{i:03}" for i in range(25)).endswith("018, 019, and 5 more")
