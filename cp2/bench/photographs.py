@@ -13,7 +13,7 @@ def write_photographs(folder: Path, n: int, seed: int = 0) -> list[Path]:
     """n JPEG files of 500 x 375 pixels, which decode about as slowly as real photographs.
 
     Noise whose contrast falls with its frequency, as in natural images, under a few filled shapes;
-    about 90 kB each.
+    about 70 kB each.
     """
     rng = np.random.default_rng(seed)
     paths = []
