@@ -40,7 +40,7 @@ def augment_views(
     Returns:
         float32 (N, 3, S, S), in the crops' memory format.
     """
-    host, device = parameters.cpu(), crops.device
+    host, device = parameters.cpu().contiguous(), crops.device
     rows = _send(host, device)
     # Flipping first is the same as flipping last (all operations are symmetric), on less memory.
     images = torch.where(_column(rows[:, FLIP]) > 0, crops.flip(-1), crops).float().div_(255)

@@ -204,7 +204,6 @@ def batches(
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pin,
-        prefetch_factor=4 if workers else None,
         # Else the loader draws its workers' base seed from the global generator, which would make
         # that generator's state depend on how often the training was interrupted.
         generator=torch.Generator(),
@@ -238,9 +237,10 @@ def prepare(
     """The device's share: photometric augmentation and, for CP², composition (Eq. 1)."""
     batch = batch.to(device)
     crops = batch.crops.permute(1, 0, 4, 2, 3)  # (V, N, 3, S, S), channels last in memory
-    views = [
-        augment_views(crops[view], batch.parameters[:, view]) for view in range(crops.shape[0])
-    ]
+    with torch.autocast(crops.device.type, enabled=False):  # pixels stay float32
+        views = [
+            augment_views(crops[view], batch.parameters[:, view]) for view in range(len(crops))
+        ]
     if not isinstance(settings, Cp2Settings):
         return PreparedBatch(views[0], views[1], None, None)
     if settings.background == "batch":

@@ -158,6 +158,15 @@ def test_moco_has_no_masks(noise_paths):
     assert prepared.images_q.shape == (4, 3, 32, 32)
 
 
+def test_autocast_around_the_preparation_changes_nothing(noise_paths):
+    settings = cp2()
+    batch = collect(noise_paths, settings)[0]
+    plain = prepare(batch, settings, "cpu")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = prepare(batch, settings, "cpu")
+    assert torch.equal(plain.images_q, mixed.images_q)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_image_is_named_without_a_workers_traceback(paths, tmp_path, workers):
     broken = tmp_path / "broken.jpg"
