@@ -19,6 +19,7 @@ SUMS = "SHA256SUMS"
 ATTEMPTS = 5  # in a row without a single new byte
 BACKOFF = 1.0  # seconds before the second attempt, doubled each time
 TIMEOUT = (20, 60)  # seconds to connect, seconds without a byte
+PIECE = 1 << 16  # bytes; what a broken connection can lose at most
 
 
 class _Unreachable(Exception):
@@ -236,7 +237,7 @@ def _save(
     total: int | None,
 ) -> None:
     with part.open(mode) as file, _bar(part, start, total) as bar:
-        for chunk in response.iter_content(CHUNK):
+        for chunk in response.iter_content(PIECE):
             file.write(chunk)
             bar.update(len(chunk))
 

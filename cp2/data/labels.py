@@ -3,6 +3,7 @@
 Train ids are 0..K-1, and IGNORE for pixels that neither train nor count.
 """
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,16 @@ from cp2.errors import WrongFile
 
 IGNORE = 255
 NOT_ALLOWED = -1
+_NO_SBD = (
+    scipy.io.matlab.MatReadError,
+    zlib.error,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    NotImplementedError,  # version 7.3, which is HDF5
+)
 LabelTable = npt.NDArray[np.int16]  # (256,): raw value -> train id, IGNORE or NOT_ALLOWED
 LabelMap = npt.NDArray[np.uint8]  # (H, W)
 
@@ -87,7 +98,7 @@ def _read_sbd(path: Path) -> LabelMap:
     try:
         content = scipy.io.loadmat(path, variable_names=["GTcls"])
         return np.asarray(content["GTcls"]["Segmentation"][0, 0], dtype=np.uint8)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except _NO_SBD as error:
         raise WrongFile(f"{path} is not a label file of SBD ({error!r})") from error
 
 

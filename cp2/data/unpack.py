@@ -84,6 +84,8 @@ def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
     block = tar.fileobj.read(tarfile.BLOCKSIZE)
     if block.strip(b"\0") or len(block) < tarfile.BLOCKSIZE:
         raise WrongFile(f"{archive} is truncated: it has no end mark; delete it and get it again")
+    while tar.fileobj.read(1 << 20):  # up to gzip's own checksum, which stands behind the end mark
+        pass
 
 
 def _zip_entries(archive: Path, select: Select | None) -> Iterator[tuple[str, IO[bytes], int]]:

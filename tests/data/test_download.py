@@ -1,0 +1,274 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import cp2.data.download as download
+from cp2.data.download import fetch, used_hash
+from cp2.errors import UserError, WrongFile
+from cp2.settings.datasets import Archive
+
+CONTENT = bytes(i * 7 % 251 for i in range(300_000))
+HASH = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Server:
+    """Serves CONTENT as /data.zip; the lists say how it misbehaves, one entry a request."""
+
+    url: str
+    statuses: list[int] = field(default_factory=list)  # sent instead of an answer
+    cuts: list[int] = field(default_factory=list)  # bytes after which the connection breaks
+    ranges: bool = True
+    seen: list[str | None] = field(default_factory=list)  # Range header of each request
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "BACKOFF", 0.001)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            header = self.headers.get("Range")
+            state.seen.append(header)
+            if state.statuses:
+                self.send_error(state.statuses.pop(0))
+                return
+            if self.path != "/data.zip":
+                self.send_error(404)
+                return
+            start = int(header.removeprefix("bytes=").rstrip("-")) if header else 0
+            if header and state.ranges and start >= len(CONTENT):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            partial = header is not None and state.ranges
+            body = CONTENT[start:] if partial else CONTENT
+            self.send_response(206 if partial else 200)
+            if partial:
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+                )
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test output clean."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Server(f"http://127.0.0.1:{http.server_port}/data.zip")
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+    thread.start()
+    yield state
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def archive(*urls: str, hash: str | None = HASH, manual: str | None = None) -> Archive:
+    return Archive(file="data.zip", urls=urls, hash=hash, manual=manual)  # type: ignore[arg-type]
+
+
+def put(folder: Path, content: bytes = CONTENT, sums: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "data.zip").write_bytes(content)
+    if sums:
+        line = f"{hashlib.sha256(content).hexdigest()}  data.zip\n"
+        (folder / "SHA256SUMS").write_text("0" * 64 + "  other.zip\n" + line)
+    return folder / "data.zip"
+
+
+# ---- what is here already ----
+
+
+def test_folder_comes_before_mirrors_and_mirrors_in_their_order(tmp_path: Path) -> None:
+    folder, first, second = tmp_path / "folder", tmp_path / "first", tmp_path / "second"
+    put(second)
+    assert fetch(archive(), folder, [first, second]) == second / "data.zip"
+    put(first)
+    assert fetch(archive(), folder, [first, second]) == first / "data.zip"
+    put(folder)
+    assert fetch(archive(), folder, [first, second]) == folder / "data.zip"
+
+
+def test_mirror_is_used_in_place_and_before_any_url(tmp_path: Path) -> None:
+    mirror, folder = tmp_path / "mirror", tmp_path / "folder"
+    found = put(mirror)
+    assert fetch(archive("http://127.0.0.1:1/none"), folder, [mirror]) == found
+    assert not folder.exists()
+    assert [path.name for path in mirror.iterdir()] == ["data.zip"]
+
+
+@pytest.mark.parametrize("place", ["folder", "mirror"])
+def test_wrong_file_in_folder_or_mirror_is_named(tmp_path: Path, place: str) -> None:
+    wrong = put(tmp_path / place, b"something else")
+    with pytest.raises(WrongFile, match="not the file it should be") as caught:
+        fetch(archive(), tmp_path / "folder", [tmp_path / "mirror"])
+    assert str(wrong) in str(caught.value)
+    assert wrong.exists()  # the user's file is the user's to delete
+
+
+def test_unknown_hash_is_recorded_at_first_use_and_held_to(tmp_path: Path) -> None:
+    mirror, folder = tmp_path / "mirror", tmp_path / "folder"
+    put(mirror)
+    unknown = archive(hash=None)
+    fetch(unknown, folder, [mirror])
+    assert (folder / "data.zip.sha256").read_text().split()[0] == HASH.removeprefix("sha256:")
+    assert used_hash(unknown, folder) == HASH
+    fetch(unknown, folder, [mirror])
+    put(mirror, b"changed")
+    with pytest.raises(WrongFile, match="not the file it should be"):
+        fetch(unknown, folder, [mirror])
+
+
+def test_login_archive_says_how_to_get_it_and_where_to_put_it(tmp_path: Path) -> None:
+    login = archive(manual="Register at example.org.")
+    with pytest.raises(UserError, match=r"Register at example\.org\.") as caught:
+        fetch(login, tmp_path / "folder", [tmp_path / "mirror"])
+    assert str(tmp_path / "mirror" / "data.zip") in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        fetch(login, tmp_path / "folder", [])
+    assert str(tmp_path / "folder" / "data.zip") in str(caught.value)
+
+
+# ---- file:// and SHA256SUMS ----
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "100%25", "c#"])
+def test_file_url_is_copied_whatever_its_folder_is_called(tmp_path: Path, name: str) -> None:
+    source = put(tmp_path / name, sums=True)
+    for url in (f"file://{source}", source.as_uri()):
+        folder = tmp_path / f"folder{len(url)}"
+        path = fetch(archive(url, hash="sums"), folder)
+        assert path == folder / "data.zip"
+        assert path.read_bytes() == CONTENT
+        assert sorted(p.name for p in folder.iterdir()) == ["data.zip", "data.zip.sha256"]
+
+
+def test_sums_catch_a_damaged_archive(tmp_path: Path) -> None:
+    source = put(tmp_path / "world", sums=True)
+    source.write_bytes(CONTENT[:-1])
+    with pytest.raises(WrongFile, match="not the file it should be"):
+        fetch(archive(f"file://{source}", hash="sums"), tmp_path / "folder")
+    assert list((tmp_path / "folder").iterdir()) == []
+    with pytest.raises(WrongFile, match="not the file it should be"):
+        fetch(archive(hash="sums"), tmp_path / "folder", [tmp_path / "world"])
+
+
+def test_sums_without_a_line_for_the_file(tmp_path: Path) -> None:
+    source = put(tmp_path / "world")
+    (tmp_path / "world" / "SHA256SUMS").write_text("0" * 64 + "  other.zip\n")
+    with pytest.raises(WrongFile, match=r"has no line for data\.zip"):
+        fetch(archive(f"file://{source}", hash="sums"), tmp_path / "folder")
+
+
+def test_a_world_made_anew_is_fetched_anew(tmp_path: Path) -> None:
+    source = put(tmp_path / "world", sums=True)
+    wanted = archive(f"file://{source}", hash="sums")
+    fetch(wanted, tmp_path / "folder")
+    put(tmp_path / "world", b"another world", sums=True)
+    assert fetch(wanted, tmp_path / "folder").read_bytes() == b"another world"
+    source.unlink()
+    (tmp_path / "world" / "SHA256SUMS").unlink()
+    assert fetch(wanted, tmp_path / "folder").read_bytes() == b"another world"
+
+
+def test_next_url_is_tried_and_all_failures_are_listed(tmp_path: Path) -> None:
+    source = put(tmp_path / "world")
+    missing = f"file://{tmp_path}/missing/data.zip"
+    assert fetch(archive(missing, f"file://{source}"), tmp_path / "one").is_file()
+    with pytest.raises(UserError, match=r"cannot download data\.zip") as caught:
+        fetch(archive(missing, missing), tmp_path / "two")
+    assert str(caught.value).count("no such file") == 2
+
+
+def test_wrong_content_at_the_first_url_gives_way_to_the_second(tmp_path: Path) -> None:
+    wrong, right = put(tmp_path / "wrong", b"login page"), put(tmp_path / "right")
+    path = fetch(archive(f"file://{wrong}", f"file://{right}"), tmp_path / "folder")
+    assert path.read_bytes() == CONTENT
+
+
+def test_unknown_scheme(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="only file://, http:// and https://"):
+        fetch(archive("ftp://127.0.0.1/data.zip"), tmp_path / "folder")
+
+
+# ---- http ----
+
+
+def test_download_from_nothing(tmp_path: Path, server: Server) -> None:
+    path = fetch(archive(server.url), tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert server.seen == [None]
+    assert [p.name for p in tmp_path.iterdir()] == ["data.zip"]
+
+
+def test_part_is_resumed_by_range(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "data.zip.part").write_bytes(CONTENT[:100_001])
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+    assert server.seen == ["bytes=100001-"]
+
+
+def test_server_without_ranges_sends_everything_again(tmp_path: Path, server: Server) -> None:
+    server.ranges = False
+    (tmp_path / "data.zip.part").write_bytes(b"y" * 100)
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
+
+def test_broken_connections_are_resumed(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    piece = download.PIECE
+    server.cuts = [piece + 10] * 3  # each brings new bytes, so none counts as a failed attempt
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+    assert server.seen == [None, *(f"bytes={n * piece}-" for n in (1, 2, 3))]
+
+
+def test_complete_part_needs_no_more_bytes(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "data.zip.part").write_bytes(CONTENT)
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
+
+def test_part_longer_than_the_file_is_dropped(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "data.zip.part").write_bytes(CONTENT + b"more")
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
+
+def test_busy_server_is_asked_again(tmp_path: Path, server: Server) -> None:
+    server.statuses = [503, 429]
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
+
+def test_dead_server_is_given_up(tmp_path: Path, server: Server) -> None:
+    server.statuses = [500] * 99
+    with pytest.raises(UserError, match="HTTP 500"):
+        fetch(archive(server.url), tmp_path)
+    assert len(server.seen) == download.ATTEMPTS
+
+
+def test_missing_page_is_not_asked_twice(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(UserError, match="HTTP 404"):
+        fetch(archive(server.url + "x"), tmp_path)
+    assert len(server.seen) == 1
+
+
+def test_wrong_download_is_left_under_no_name(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(WrongFile, match="try again later"):
+        fetch(archive(server.url, hash="md5:" + "0" * 32), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digest_of_an_unhashed_download_is_recorded(tmp_path: Path, server: Server) -> None:
+    fetch(archive(server.url, hash=None), tmp_path)
+    (tmp_path / "data.zip").write_bytes(b"changed")
+    with pytest.raises(WrongFile, match="not the file it should be"):
+        fetch(archive(server.url, hash=None), tmp_path)
