@@ -33,7 +33,7 @@ def unpack(archive: Path, into: Path, select: Select | None = None) -> None:
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir(parents=True)
     try:
-        entries = _zip_entries if zipfile.is_zipfile(archive) else _tar_entries
+        entries = _zip_entries if _starts_as_zip(archive) else _tar_entries
         for name, source, size in tqdm(
             entries(archive, select), desc=f"unpacking {archive.name}", unit="file", disable=None
         ):
@@ -48,6 +48,11 @@ def unpack(archive: Path, into: Path, select: Select | None = None) -> None:
         ) from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _starts_as_zip(archive: Path) -> bool:
+    with archive.open("rb") as file:  # `is_zipfile` looks at the end, where a tar may hold a zip
+        return file.read(2) == b"PK"
 
 
 def _write(archive: Path, name: str, source: IO[bytes], size: int, target: Path) -> None:

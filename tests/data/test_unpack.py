@@ -136,6 +136,12 @@ def test_not_an_archive(tmp_path: Path) -> None:
         unpack(tmp_path / "page.zip", tmp_path / "out")
 
 
+def test_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "inner.zip").read_bytes()
+    unpack(make_tar(tmp_path / "archive.tar", [("inner.zip", inner)]), tmp_path / "out")
+    assert below(tmp_path / "out") == {"inner.zip": inner}
+
+
 def test_archives_add_up_but_never_overwrite(tmp_path: Path) -> None:
     unpack(make_tar(tmp_path / "one.tar", [("one/a", b"1")]), tmp_path / "out")
     unpack(make_tar(tmp_path / "two.tar", [("two/a", b"2")]), tmp_path / "out")

@@ -16,7 +16,7 @@ from cp2.data.labels import LabelTable, read_label, to_train_ids
 from cp2.data.preparers.common import Layout, Source
 from cp2.errors import WrongFile
 
-POOL_FROM = 2000  # images; below, starting processes takes longer than the work
+POOL_FROM = 5000  # images; below, starting processes takes longer than the work
 _MOST_PROCESSES = 32
 S = TypeVar("S")
 T = TypeVar("T")
