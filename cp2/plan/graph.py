@@ -1,0 +1,182 @@
+"""Runs, and the graph that they form."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from cp2.errors import UserError
+from cp2.plan.recipes import Recipe
+from cp2.record.digest import digest
+from cp2.record.folder import RunFolder
+from cp2.settings.base import hashed_fields
+from cp2.settings.messages import nearest
+
+# Raise a stage's number when a change of its code changes its results: its runs and all that
+# start from them get new ids.
+ALGORITHM_VERSION = {
+    "world": 1,
+    "publish": 1,
+    "dataset": 1,
+    "checkpoint": 1,
+    "pretrain": 1,
+    "finetune": 1,
+    "evaluate": 1,
+}
+STAGES = tuple(ALGORITHM_VERSION)
+_FOLDER = {"dataset": "datasets", "checkpoint": "checkpoints", "publish": "world/published"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe with one seed.
+
+    Attributes:
+        id: folder name below results/<stage>/: slug + first 8 hex digits of `digest` (data sets,
+            checkpoints and the demo world keep their plain names).
+        digest: hash of recipe, seed, the digests of the runs it starts from, algorithm version.
+        needs: keys ("<stage>/<id>") of the runs it starts from.
+        tags: how the run is found: method, backbone, head, dataset, ...
+    """
+
+    stage: str
+    id: str
+    digest: str
+    recipe: Recipe
+    seed: int | None
+    needs: tuple[str, ...]
+    tags: dict[str, str] = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage}/{self.id}"
+
+    def folder(self, results: Path) -> RunFolder:
+        return RunFolder(results / _FOLDER.get(self.stage, self.stage) / self.id)
+
+    def outputs(self, results: Path) -> dict[str, Path]:
+        """Final files, named; `done` (or what stands for it) is written last."""
+        folder = self.folder(results)
+        match self.stage:
+            case "world" | "publish":
+                return {"done": folder.path / "SHA256SUMS"}
+            case "dataset":
+                return {"index": folder.path / "index.csv", "done": folder.path / "dataset.json"}
+            case "checkpoint":
+                return {"model": folder.path / "backbone.safetensors", "done": folder.done}
+            case "evaluate":
+                return {
+                    "scores": folder.scores,
+                    "confusion": folder.confusion,
+                    "done": folder.done,
+                }
+            case _:
+                return {"model": folder.model, "done": folder.done}
+
+    def is_done(self, results: Path) -> bool:
+        return all(path.is_file() for path in self.outputs(results).values())
+
+    def need(self, stage: str) -> str | None:
+        """Id of the run of that stage that this run starts from, if any."""
+        ids = [key.removeprefix(f"{stage}/") for key in self.needs if key.startswith(f"{stage}/")]
+        return ids[0] if ids else None
+
+
+def make_run(
+    stage: str,
+    name: str,
+    recipe: Recipe,
+    needs: list[Run],
+    tags: dict[str, str],
+    seed: int | None = None,
+    plain_name: bool = False,
+) -> Run:
+    """A run with its id; `plain_name` keeps `name` as the id (data sets, checkpoints)."""
+    content = {
+        "stage": stage,
+        "recipe": hashed_fields(recipe),
+        "seed": seed,
+        "needs": [run.digest for run in needs],
+        "version": ALGORITHM_VERSION[stage],
+    }
+    full = digest(content)
+    run_id = name if plain_name else f"{name}-{full[:8]}"
+    return Run(stage, run_id, full, recipe, seed, tuple(run.key for run in needs), tags)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: a set of evaluate runs, or the reason why there is none."""
+
+    row: str
+    column: str
+    runs: tuple[str, ...]  # keys of evaluate runs, one a seed
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table with its cells in row-major order."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def runs(self) -> list[str]:
+        return list(dict.fromkeys(key for cell in self.cells for key in cell.runs))
+
+
+@dataclass
+class Plan:
+    """All runs of a campaign, in an order in which every run comes after what it needs."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    tables: dict[str, PlannedTable] = field(default_factory=dict)
+    requested: int = 0  # runs that would be needed if no table shared any
+
+    def add(self, run: Run) -> Run:
+        """Add a run, or return the one that is already there."""
+        known = self.runs.setdefault(run.key, run)
+        if known.digest != run.digest:
+            raise UserError(
+                f"{run.key}: two tables of this campaign define it differently; rename one"
+            )
+        return known
+
+    def run(self, stage: str, run_id: str) -> Run:
+        """Look a run up.
+
+        Raises:
+            UserError: there is none; names the nearest id.
+        """
+        run = self.runs.get(f"{stage}/{run_id}")
+        if run is None:
+            known = [r.id for r in self.stage(stage)]
+            raise UserError(f"no {stage} run {run_id!r} in this campaign; {nearest(run_id, known)}")
+        return run
+
+    def stage(self, stage: str) -> Iterator[Run]:
+        return (run for run in self.runs.values() if run.stage == stage)
+
+    def ancestors(self, keys: list[str]) -> list[Run]:
+        """The runs with these keys and all that they start from, each once, needs first."""
+        seen: dict[str, Run] = {}
+
+        def visit(key: str) -> None:
+            if key not in seen:
+                for need in self.runs[key].needs:
+                    visit(need)
+                seen[key] = self.runs[key]
+
+        for key in keys:
+            visit(key)
+        return list(seen.values())
+
+    @cached_property
+    def dependants(self) -> dict[str, list[str]]:
+        """Key of a run -> keys of the runs that start from it."""
+        below: dict[str, list[str]] = {key: [] for key in self.runs}
+        for run in self.runs.values():
+            for need in run.needs:
+                below[need].append(run.key)
+        return below

@@ -1,0 +1,82 @@
+"""Recipes: all settings of one stage that can change its numbers."""
+
+from cp2.settings.base import PositiveInt, Settings, unhashed
+from cp2.settings.campaign import PublishedCheckpoint
+from cp2.settings.datasets import CheckpointSettings, ClassList, DatasetSettings
+from cp2.settings.methods import MethodSettings
+from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization, InferenceSettings
+from cp2.settings.world import WorldSettings
+
+
+class WorldRecipe(Settings):
+    """The demo world's archives."""
+
+    world: WorldSettings
+
+
+class PublishRecipe(Settings):
+    """A pretrained model written in the official MoCo file format into the demo world."""
+
+    published: PublishedCheckpoint
+
+
+class DatasetRecipe(Settings):
+    """A prepared data set."""
+
+    dataset: DatasetSettings
+    classes: ClassList | None
+
+
+class CheckpointRecipe(Settings):
+    """A published backbone, read into this project's format."""
+
+    checkpoint: CheckpointSettings
+    backbone: BackboneSettings
+
+
+class PretrainRecipe(Settings):
+    """A pretraining; Quick Tuning where the run starts from a checkpoint."""
+
+    method: MethodSettings
+    backbone: BackboneSettings
+    head: HeadSettings | None  # CP² pretrains it, MoCo v2 has none
+    dataset: str
+    epochs: PositiveInt
+    start: str | None  # key of the checkpoint or pretrain run it starts from; None: random weights
+
+
+class FinetuneRecipe(Settings):
+    """A segmentation model trained with labels."""
+
+    backbone: BackboneSettings
+    head: HeadSettings
+    pretrained_head: bool  # the head's weights come from the pretraining, too
+    dataset: str
+    classes: PositiveInt
+    label_fraction: float
+    augmentation: FinetuneAugmentation
+    optimization: FinetuneOptimization
+    norm: str
+    amp: str
+
+
+class EvaluateRecipe(Settings):
+    """Scores of a finetuned model on a data set's validation split."""
+
+    dataset: str
+    split: str
+    resize: tuple[int, int]
+    inference: InferenceSettings
+    pictures: int = unhashed(4, ge=0)
+
+
+Recipe = (
+    WorldRecipe
+    | PublishRecipe
+    | DatasetRecipe
+    | CheckpointRecipe
+    | PretrainRecipe
+    | FinetuneRecipe
+    | EvaluateRecipe
+)

@@ -1,0 +1,28 @@
+"""What can be known before anything runs about files that have no public URL."""
+
+from pathlib import Path
+
+from cp2.settings.datasets import CheckpointSettings
+from cp2.settings.load import Configuration
+
+
+def downloads(configuration: Configuration) -> Path:
+    """Folder for downloaded archives."""
+    return configuration.results / "downloads"
+
+
+def mirrors(configuration: Configuration) -> list[Path]:
+    """Folders searched for archives before any download."""
+    return [Path(folder) for folder in configuration.campaign.execution.mirrors]
+
+
+def missing_checkpoint(configuration: Configuration, settings: CheckpointSettings) -> str | None:
+    """Why a checkpoint cannot be had: it has no public URL and lies in no mirror; else None."""
+    archive = settings.archive
+    if archive.urls:
+        return None
+    folders = [*mirrors(configuration), downloads(configuration)]
+    if any((folder / archive.file).is_file() for folder in folders):
+        return None
+    manual = f" {archive.manual}" if archive.manual else ""
+    return f"{archive.file} has no public URL and is not in {folders[0]}.{manual}"

@@ -1,0 +1,76 @@
+"""Files that are either whole or not there."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cp2.errors import UserError, WrongFile
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success fsync it and rename it to `path`.
+
+    Raises:
+        UserError: the disk is full; the half-written temporary file is removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if disk_is_full(error):
+            raise UserError(
+                f"{path}: no space left on the disk; nothing half-written was kept. Free some "
+                "space and start the same command again: it goes on from the last saved state."
+            ) from error
+        raise
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether this error, or one that caused it, is a full disk or an exceeded quota.
+
+    torch and safetensors wrap the operating system's error and keep only its text.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or none."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, so that equal values give equal files."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        WrongFile: it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WrongFile(f"{path}: is not there; make it with its stage's command") from None
+    except (OSError, ValueError) as error:
+        raise WrongFile(
+            f"{path}: is not readable JSON ({error}); delete it and make it again"
+        ) from None

@@ -1,0 +1,77 @@
+"""Campaigns: which tables, at which scale, with how many seeds, from which data."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cp2.settings.base import Name, PositiveInt, Settings
+from cp2.settings.world import WorldSettings
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+
+
+class SeedSettings(Settings):
+    """Seeds of each stage; a cell has pretraining seeds x finetuning seeds runs."""
+
+    pretrain: Seeds = (0,)
+    finetune: Seeds = (0,)
+    finetune_by_dataset: dict[Name, Seeds] = Field(default_factory=dict)
+
+
+class TableSelection(Settings):
+    """A part of a table; None takes all."""
+
+    rows: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+
+
+class PublishedCheckpoint(Settings):
+    """A checkpoint file that the demo world publishes from a pretraining of its own."""
+
+    file: str
+    backbone: Name
+    method: Name
+    epochs: PositiveInt
+    dataset: Name
+
+
+class Execution(Settings):
+    """How runs are executed; nothing here can change a number, so nothing here is hashed."""
+
+    results: str = "results"
+    reports: str = "reports"
+    mirrors: tuple[str, ...] = ()  # folders searched for archives before any download
+    workers: Annotated[int, Field(ge=0)] = 4  # data loading processes a job
+    log_every: PositiveInt = 50  # steps between two lines of metrics.jsonl
+    save_minutes: Annotated[float, Field(ge=0)] = 15.0  # between two saves of the resume state
+
+
+class Resources(Settings):
+    """What a job of one stage asks the scheduler for."""
+
+    cpus: PositiveInt = 1
+    mem_mb: PositiveInt = 4000
+    minutes: PositiveInt = 60
+    gpus: Annotated[int, Field(ge=0)] = 0
+
+
+class CampaignSettings(Settings):
+    """One campaign file; see docs/architecture.md."""
+
+    name: Name
+    title: str
+    scale: Literal["demo", "mini", "paper"]
+    tables: tuple[Name, ...] = Field(min_length=1)
+    select: dict[Name, TableSelection] = Field(default_factory=dict)
+    extra_rows: bool = True  # rows that the published tables do not have (random init)
+    seeds: SeedSettings = SeedSettings()
+    epochs: dict[int, PositiveInt] = Field(default_factory=dict)  # published: at this scale
+    substitute: dict[Name, Name] = Field(default_factory=dict)  # named in a table: used here
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    world: WorldSettings | None = None
+    world_checkpoints: dict[Name, PublishedCheckpoint] = Field(default_factory=dict)
+    execution: Execution = Execution()
+    resources: dict[
+        Literal["dataset", "checkpoint", "pretrain", "finetune", "evaluate", "report"], Resources
+    ] = Field(default_factory=dict)

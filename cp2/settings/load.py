@@ -1,0 +1,229 @@
+"""From configs/*.yaml and the command line to one checked `Configuration`.
+
+Order of precedence, lowest first: the named files in configs/<section>/, the campaign's
+`overrides`, `--set section.name.key=value` from the command line.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from cp2.errors import UserError
+from cp2.settings.campaign import CampaignSettings
+from cp2.settings.datasets import CheckpointSettings, ClassList, DatasetSettings
+from cp2.settings.messages import explain, nearest
+from cp2.settings.methods import MethodSettings
+from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.protocols import ProtocolSettings
+from cp2.settings.tables import TableSettings
+from cp2.settings.yaml_files import Key, assignment, merge, read_mapping
+
+SECTIONS: dict[str, Any] = {
+    "datasets": DatasetSettings,
+    "backbones": BackboneSettings,
+    "heads": HeadSettings,
+    "methods": MethodSettings,
+    "protocols": ProtocolSettings,
+    "tables": TableSettings,
+    "checkpoints": CheckpointSettings,
+    "classes": ClassList,
+}
+_FOLDERS = {"backbones": "models/backbones", "heads": "models/heads"}
+
+
+@dataclass
+class Configuration:
+    """A campaign and everything configurable that it may refer to, read on demand and checked."""
+
+    campaign: CampaignSettings
+    configs: Path
+    assignments: tuple[str, ...]
+    overrides: dict[str, Any]
+    origins: dict[Key, str]
+    source: str  # the campaign as given: a name or a path
+    _read: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def dataset(self, name: str) -> DatasetSettings:
+        return self._named("datasets", name)
+
+    def backbone(self, name: str) -> BackboneSettings:
+        return self._named("backbones", name)
+
+    def head(self, name: str) -> HeadSettings:
+        return self._named("heads", name)
+
+    def protocol(self, name: str) -> ProtocolSettings:
+        return self._named("protocols", name)
+
+    def table(self, name: str) -> TableSettings:
+        return self._named("tables", name)
+
+    def checkpoint(self, name: str) -> CheckpointSettings:
+        return self._named("checkpoints", name)
+
+    def classes(self, name: str) -> ClassList:
+        return self._named("classes", name)
+
+    def method(self, name: str, changes: dict[str, Any] | None = None) -> MethodSettings:
+        """A method, with the changes that one table row makes to it."""
+        if not changes:
+            return self._named("methods", name)
+        key = ("methods", f"{name} {json.dumps(changes, sort_keys=True)}")
+        if key not in self._read:
+            self._read[key] = self._check("methods", name, changes)
+        return self._read[key]
+
+    def used(self, name: str) -> str:
+        """The name that stands in for `name` at this campaign's scale."""
+        return self.campaign.substitute.get(name, name)
+
+    @property
+    def results(self) -> Path:
+        return Path(self.campaign.execution.results)
+
+    @property
+    def reports(self) -> Path:
+        return Path(self.campaign.execution.reports) / self.campaign.name
+
+    @property
+    def world_folder(self) -> Path:
+        """Where the demo world's files are; {world} in URLs is this."""
+        return self.results / "world"
+
+    def _named(self, section: str, name: str) -> Any:
+        key = (section, name)
+        if key not in self._read:
+            self._read[key] = self._check(section, name, None)
+        return self._read[key]
+
+    def _check(self, section: str, name: str, changes: dict[str, Any] | None) -> Any:
+        overrides = self.overrides.get(section, {}).get(name, {})
+        tree, file = self._tree(section, name, overrides)
+        origins = dict(self.origins)
+        tree = merge(tree, overrides, {}, "", (section, name))
+        if changes:
+            tree = merge(
+                tree, changes, origins, f"{file} as changed by a table row", (section, name)
+            )
+        tree = _replace_world(tree, self.world_folder)
+        tree["name"] = name
+
+        def origin(key: Key) -> str:
+            full = (section, name, *key)
+            for end in range(len(full), 2, -1):
+                if full[:end] in origins:
+                    return origins[full[:end]]
+            return str(file)
+
+        return _validate(SECTIONS[section], tree, origin)
+
+    def _tree(
+        self, section: str, name: str, overrides: dict[str, Any]
+    ) -> tuple[dict[str, Any], Path]:
+        if section == "checkpoints":  # many small entries: one file
+            file = self.configs / "checkpoints.yaml"
+            every = read_mapping(file)
+            if name not in every:
+                raise UserError(f"{file}: no checkpoint {name!r}; {nearest(name, every)}")
+            return every[name], file
+        folder = self.configs / _FOLDERS.get(section, section)
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            if section == "datasets" and "kind" in overrides:  # defined by the campaign
+                return {}, Path(self.source)
+            known = [p.stem for p in folder.glob("*.yaml")]
+            kind = section.removesuffix("es" if section == "classes" else "s")
+            raise UserError(f"{folder}: no {kind} {name!r}; {nearest(name, known)}")
+        return read_mapping(file), file
+
+
+def load_campaign(
+    campaign: str, assignments: Sequence[str] = (), configs: Path = Path("configs")
+) -> Configuration:
+    """Read a campaign by name (configs/<name>.yaml) or by path.
+
+    Args:
+        campaign: "demo", or a path to a YAML file.
+        assignments: "section.name.key=value" or "campaign.key=value", the last one wins.
+        configs: folder of the named settings.
+    Raises:
+        UserError: with file, key, value, what is allowed and the nearest name.
+    """
+    file = Path(campaign) if campaign.endswith((".yaml", ".yml")) else configs / f"{campaign}.yaml"
+    if not file.is_file():
+        known = [p.stem for p in configs.glob("*.yaml") if p.stem != "checkpoints"]
+        raise UserError(f"campaign {campaign!r}: no file {file}; {nearest(campaign, known)}")
+    tree = read_mapping(file)
+    tree.setdefault("name", file.stem)
+    origins: dict[Key, str] = {}
+    overrides = merge({}, _mapping(tree, "overrides", file), origins, f"{file} (overrides)")
+    for text in assignments:
+        change = assignment(text)
+        for section, value in change.items():
+            if section == "campaign":
+                tree = merge(tree, value, origins, f"--set {text}", ("campaign",))
+            elif section in SECTIONS:
+                overrides = merge(overrides, change, origins, f"--set {text}")
+            else:
+                raise UserError(
+                    f"--set {text!r}: no section {section!r}; "
+                    f"{nearest(section, [*SECTIONS, 'campaign'])}"
+                )
+    _known_sections(overrides, configs, str(file))
+
+    def origin(key: Key) -> str:
+        return origins.get(("campaign", *key), str(file))
+
+    settings: CampaignSettings = _validate(CampaignSettings, tree, origin)
+    return Configuration(settings, configs, tuple(assignments), overrides, origins, campaign)
+
+
+def _known_sections(overrides: dict[str, Any], configs: Path, file: str) -> None:
+    """An override of something that does not exist would be silent: refuse it."""
+    for section, named in overrides.items():
+        if section not in SECTIONS:
+            raise UserError(f"{file}: overrides.{section}: unknown; {nearest(section, SECTIONS)}")
+        if section == "checkpoints":
+            known = list(read_mapping(configs / "checkpoints.yaml"))
+        else:
+            known = [p.stem for p in (configs / _FOLDERS.get(section, section)).glob("*.yaml")]
+        for name in named or {}:
+            defined_here = section == "datasets" and "kind" in named[name]
+            if name not in known and not defined_here:
+                raise UserError(
+                    f"{file}: overrides.{section}.{name}: unknown; {nearest(name, known)}"
+                )
+
+
+def _mapping(tree: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
+    value = tree.get(key) or {}
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: {key}: must be keys and values, found {type(value).__name__}")
+    return value
+
+
+def _replace_world(tree: Any, folder: Path) -> Any:
+    if isinstance(tree, dict):
+        return {k: _replace_world(v, folder) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_replace_world(v, folder) for v in tree]
+    if isinstance(tree, str) and "{world}" in tree:
+        return tree.replace("{world}", str(folder.resolve()))
+    return tree
+
+
+def _validate(model: Any, tree: Any, origin: Any) -> Any:
+    try:
+        text = json.dumps(tree)
+    except TypeError as error:  # YAML knows dates and sets
+        raise UserError(f"{origin(())}: {error}; quote the value if text is meant") from None
+    try:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model.model_validate_json(text)
+        return TypeAdapter(model).validate_json(text)
+    except ValidationError as error:
+        raise UserError(explain(error, model, tree, origin)) from None

@@ -1,0 +1,109 @@
+"""Protocols: how a pretrained model is judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cp2.settings.base import (
+    Name,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    Settings,
+    Share,
+    unhashed,
+)
+from cp2.settings.optimization import OptimizerSettings, PolySettings
+
+Size = tuple[PositiveInt, PositiveInt]  # height, width in pixels
+
+
+class InferenceSettings(Settings):
+    """Whole image, or windows of `window` every `stride` pixels whose logits are averaged."""
+
+    mode: Literal["whole", "slide"] = "whole"
+    window: Size | None = None
+    stride: Size | None = None
+
+    @model_validator(mode="after")
+    def _window_for_slide(self) -> "InferenceSettings":
+        if self.mode == "slide":
+            if self.window is None or self.stride is None:
+                raise ValueError("mode slide needs window and stride, both [height, width]")
+            if any(s > w for s, w in zip(self.stride, self.window, strict=True)):
+                raise ValueError(f"stride {self.stride} leaves gaps between windows {self.window}")
+        elif self.window is not None or self.stride is not None:
+            raise ValueError("window and stride are for mode slide")
+        return self
+
+
+class FinetuneAugmentation(Settings):
+    """Released finetuning pipeline of CP² (mmsegmentation's training transforms)."""
+
+    crop: Size
+    resize: Size  # short and long side that the image is fitted into before the random scale
+    scale: Range = (0.5, 2.0)
+    cat_max_ratio: Share = 0.75  # redraw a crop in which one class fills more than this
+    flip_probability: Share = 0.5
+    brightness: float = 32.0  # grey levels of 255
+    contrast: Range = (0.5, 1.5)
+    saturation: Range = (0.5, 1.5)
+    hue: float = 18.0  # degrees of 180
+    photometric_probability: Share = 0.5
+
+
+class DatasetSchedule(Settings):
+    """What a protocol fixes for one data set."""
+
+    augmentation: FinetuneAugmentation
+    batch_size: PositiveInt
+    iterations: PositiveInt
+    lr: dict[Literal["resnet", "vit"], PositiveFloat]
+    inference: InferenceSettings = InferenceSettings()
+
+
+class FinetuneOptimizer(Settings):
+    """Optimiser of one backbone family; the learning rate comes from the data set's schedule.
+
+    CP² sec. 4.1: weight decay helps a random head and hurts a pretrained one by about 0.2 mIoU.
+    """
+
+    kind: Literal["sgd", "adamw"]
+    weight_decay_random_head: Annotated[float, Field(ge=0)]
+    weight_decay_pretrained_head: Annotated[float, Field(ge=0)]
+    no_decay: Literal["none", "norm-pos-cls"] = "none"
+    poly: PolySettings
+
+
+class ProtocolSettings(Settings):
+    """Segmentation finetuning: schedules by data set, optimisers by backbone family."""
+
+    kind: Literal["segmentation"]
+    name: Name
+    title: str = unhashed()
+    norm: Literal["sync", "local"] = "sync"
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    optimizer: dict[Literal["resnet", "vit"], FinetuneOptimizer]
+    datasets: dict[Name, DatasetSchedule]
+
+    @model_validator(mode="after")
+    def _min_lr_below_lr(self) -> "ProtocolSettings":
+        for dataset, schedule in self.datasets.items():
+            for family, lr in schedule.lr.items():
+                if family in self.optimizer and self.optimizer[family].poly.min_lr >= lr:
+                    raise ValueError(
+                        f"min_lr {self.optimizer[family].poly.min_lr:g} of optimizer.{family}.poly "
+                        f"is not below lr {lr:g} of datasets.{dataset}.lr.{family}: the rate would "
+                        "rise during training; lower min_lr (0 is allowed)"
+                    )
+        return self
+
+
+class FinetuneOptimization(Settings):
+    """Optimiser and schedule of one finetuning run, resolved from the protocol."""
+
+    optimizer: OptimizerSettings
+    poly: PolySettings
+    batch_size: PositiveInt
+    iterations: PositiveInt

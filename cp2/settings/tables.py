@@ -1,0 +1,79 @@
+"""Tables: which runs a published table or figure is made of."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cp2.settings.base import Name, PositiveInt, Settings, unhashed
+
+
+class Pretraining(Settings):
+    """One pretraining: a method for some epochs, from random weights, a checkpoint or a run."""
+
+    method: Name
+    epochs: PositiveInt  # as published; a campaign of another scale maps it
+    dataset: Name = "imagenet"
+    checkpoint: Name | None = None  # set: Quick Tuning of a published backbone
+    start: "Pretraining | None" = None  # set: Quick Tuning of a pretraining of our own
+    settings: dict[str, Any] = Field(default_factory=dict)  # changes to the method's settings
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "Pretraining":
+        if self.checkpoint and self.start:
+            raise ValueError("has both checkpoint and start; a pretraining starts from one thing")
+        return self
+
+
+class Row(Settings):
+    """One row: a backbone and how it came to its weights (neither: random initialisation)."""
+
+    name: str
+    backbone: Name
+    checkpoint: Name | None = None
+    pretrain: Pretraining | None = None
+    head_init: Literal["pretrained", "random"] = "pretrained"  # where the pretraining has a head
+    extra: bool = False  # not in the published table
+    missing: str | None = None  # why this row cannot be made yet
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Row":
+        if self.checkpoint and self.pretrain:
+            raise ValueError(
+                f"row {self.name!r} has both checkpoint and pretrain; for Quick Tuning write the "
+                "checkpoint inside pretrain"
+            )
+        return self
+
+
+class Column(Settings):
+    """One column: a data set and what is measured on it."""
+
+    name: str
+    dataset: Name
+    metric: Literal["miou", "accuracy", "mean_accuracy"] = "miou"
+    label_fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # None: as in the protocol
+
+
+class TableSettings(Settings):
+    """Rows x columns; every cell is a set of runs, one a seed."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    title: str
+    source: str  # paper and table number
+    published: str | None = None  # stem of a CSV in reports/published/
+    protocol: Name
+    head: Name
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = unhashed("")
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> "TableSettings":
+        for kind, names in (
+            ("row", [r.name for r in self.rows]),
+            ("column", [c.name for c in self.columns]),
+        ):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{kind} {twice[0]!r} is there twice; names must differ")
+        return self

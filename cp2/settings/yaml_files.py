@@ -1,0 +1,95 @@
+"""Reading YAML with the numbers people write, and joining trees while keeping their origins."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cp2.errors import UserError
+
+Key = tuple[str, ...]
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):
+    """YAML 1.1 reads `1e-3` as text; here it is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: key {key!r} is there twice")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return {
+        loader.construct_object(k, deep=True): loader.construct_object(v, deep=True)
+        for k, v in node.value
+    }
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML text; `where` names it in the error."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a safe loader
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping."""
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds {type(content).__name__}, expected keys and values")
+    return content
+
+
+def merge(
+    base: dict[str, Any],
+    changes: dict[str, Any],
+    origins: dict[Key, str],
+    origin: str,
+    at: Key = (),
+) -> dict[str, Any]:
+    """Join `changes` into `base`, mapping by mapping; note in `origins` who set each key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        place = (*at, str(key))
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value, origins, origin, place)
+        else:
+            merged[key] = value
+            origins[place] = origin
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """`a.b.c=value` as a nested mapping; the value is YAML."""
+    path, sign, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not sign or not all(keys):
+        raise UserError(
+            f"--set {text!r}: write section.name.key=value, for example "
+            "protocols.cp2.datasets.voc2012.iterations=100"
+        )
+    tree: Any = parse_yaml(value, f"--set {text!r}")
+    for key in reversed(keys):
+        tree = {key: tree}
+    return dict(tree)
