@@ -1,0 +1,86 @@
+"""What the Snakefile asks: paths, inputs, parameters and resources of every job."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cp2.errors import UserError
+from cp2.plan.build import build_plan
+from cp2.plan.graph import Run
+from cp2.settings.campaign import Resources
+from cp2.settings.load import load_campaign
+
+SNAKEMAKE_KEYS = ("campaign", "set")
+
+
+class Workflow:
+    """A campaign's plan in the form that Snakemake's rules need.
+
+    Args:
+        config: Snakemake's config; `campaign` is a name or a path, `set` one assignment
+            ("protocols.cp2.amp=bf16") or a list of them.
+    Raises:
+        UserError: an unknown key, or settings that do not hold.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        unknown = sorted(set(config) - set(SNAKEMAKE_KEYS))
+        if unknown:
+            raise UserError(
+                f"--config {unknown[0]}: unknown; write campaign=<name or path> and "
+                "set=section.name.key=value"
+            )
+        self.campaign = str(config.get("campaign", "demo"))
+        given = config.get("set") or []
+        self.assignments = [given] if isinstance(given, str) else [str(text) for text in given]
+        self.configuration = load_campaign(self.campaign, self.assignments)
+        self.plan = build_plan(self.configuration)
+        self.results = self.configuration.results.as_posix()
+        self.reports = self.configuration.reports.as_posix()
+        self.tables = list(self.plan.tables)
+
+    @property
+    def command(self) -> str:
+        """How every job starts: this Python, so that no other environment can slip in."""
+        return f"{shlex.quote(sys.executable)} -m cp2"
+
+    @property
+    def options(self) -> str:
+        """The campaign, as the command line of each stage takes it."""
+        words = ["--campaign", self.campaign]
+        for text in self.assignments:
+            words += ["--set", text]
+        return shlex.join(words)
+
+    def needs(self, stage: str, run_id: str) -> list[str]:
+        """Final files of the runs that a run starts from."""
+        return [p.as_posix() for need in self._run(stage, run_id).needs for p in self._files(need)]
+
+    def digest(self, stage: str, run_id: str) -> str:
+        """Changes exactly when the run's numbers may change; a Snakemake parameter."""
+        return self._run(stage, run_id).digest
+
+    def table_needs(self, table: str) -> list[str]:
+        """Scores that a table is made of."""
+        return [p.as_posix() for key in self.plan.tables[table].runs for p in self._files(key)]
+
+    def table_digest(self, table: str) -> str:
+        """Changes when the table's runs change."""
+        return " ".join(self.plan.runs[key].digest[:8] for key in self.plan.tables[table].runs)
+
+    def table_files(self) -> list[str]:
+        """The Markdown file of every table."""
+        return [f"{self.reports}/tables/{table}.md" for table in self.tables]
+
+    def resources(self, stage: str) -> Resources:
+        """What the campaign asks the scheduler for."""
+        given = {str(k): v for k, v in self.configuration.campaign.resources.items()}
+        return given.get(stage, Resources())
+
+    def _files(self, key: str) -> list[Path]:
+        return list(self.plan.runs[key].outputs(self.configuration.results).values())
+
+    def _run(self, stage: str, run_id: str) -> Run:
+        return self.plan.run(stage, run_id)

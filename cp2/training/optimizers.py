@@ -1,0 +1,104 @@
+"""Optimisers, learning rates and mixed precision of both loops."""
+
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from cp2.settings.optimization import (
+    AdamWSettings,
+    CosineSettings,
+    OptimizerSettings,
+    PolySettings,
+)
+
+_NO_DECAY = ("pos_embed", "cls_token")
+
+
+def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over the parameters that have a gradient.
+
+    With `no_decay: norm-pos-cls`, norms, biases, position embedding and class token are freed from
+    weight decay (mmsegmentation's ViT settings).
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if isinstance(settings, AdamWSettings):
+        groups = _groups(named, settings)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    return torch.optim.SGD(
+        [p for _, p in named],
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _groups(
+    named: Iterable[tuple[str, nn.Parameter]], settings: AdamWSettings
+) -> list[dict[str, object]]:
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in named:
+        small = parameter.ndim <= 1 or name.endswith(_NO_DECAY)
+        exempt = settings.no_decay == "norm-pos-cls" and small
+        (free if exempt else decayed).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def cosine_lr(
+    base: float, settings: CosineSettings, epoch: int, fraction: float, epochs: int
+) -> float:
+    """lr0 (1 + cos(pi t)) / 2 after a linear warm-up (MoCo release; CP² release).
+
+    Args:
+        epoch: whole epochs done.
+        fraction: share of the current epoch done; only `by: step` uses it.
+        epochs: of the whole run.
+    """
+    now = epoch + (fraction if settings.by == "step" else 0.0)
+    if epoch + fraction < settings.warmup_epochs:
+        return base * (epoch + fraction) / settings.warmup_epochs
+    return base * 0.5 * (1 + math.cos(math.pi * now / epochs))
+
+
+def poly_lr(base: float, settings: PolySettings, iteration: int, iterations: int) -> float:
+    """(base - min) (1 - t)^power + min, after a linear warm-up (mmcv's poly schedule)."""
+    decay = (1 - iteration / iterations) ** settings.power
+    lr = (base - settings.min_lr) * decay + settings.min_lr
+    if iteration < settings.warmup_iterations:
+        share = iteration / settings.warmup_iterations
+        lr *= settings.warmup_ratio + (1 - settings.warmup_ratio) * share
+    return lr
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+class Precision:
+    """Mixed precision `off`, `bf16` or `fp16` (the last with loss scaling)."""
+
+    def __init__(self, amp: str, device: torch.device) -> None:
+        self._device = device
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Around the forward pass."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._dtype)
+
+    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Gradient and update."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(optimizer)
+        self.scaler.update()
