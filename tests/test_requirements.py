@@ -1,0 +1,66 @@
+"""pyproject.toml, environment.yml and requirements.lock ask for the same things."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+CONDA_ONLY = {"python", "pip"}
+
+
+def _project() -> dict[str, Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = project["dependencies"] + project["optional-dependencies"]["dev"]
+    return {canonicalize_name(r.name): r for r in map(Requirement, texts)}
+
+
+def _conda() -> dict[str, Requirement]:
+    content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    texts = [text for text in content["dependencies"] if isinstance(text, str)]
+    return {r.name: r for r in map(Requirement, texts)}
+
+
+def _lock() -> dict[str, Version]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in pins}
+
+
+def test_conda_environment_has_the_same_requirements():
+    conda = _conda()
+    wanted = {
+        CONDA_NAMES.get(name, name): str(requirement.specifier)
+        for name, requirement in _project().items()
+    }
+    found = {name: str(r.specifier) for name, r in conda.items() if name not in CONDA_ONLY}
+    assert found == wanted
+
+
+def test_conda_environment_has_the_same_python():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert str(_conda()["python"].specifier) == project["requires-python"]
+
+
+@pytest.mark.parametrize("name", sorted(_project()))
+def test_lock_pins_a_version_that_is_allowed(name):
+    assert _lock()[name] in _project()[name].specifier
+
+
+def test_lock_is_exact_sorted_and_independent_of_any_machine():
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in pins)
+    assert not [line for line in pins if "://" in line or " @ " in line or line.startswith("-")]
+    assert pins == sorted(pins, key=str.lower)
+    assert len(pins) == len(_lock())
+
+
+def test_lock_suits_snakemake():
+    """snakemake 9 refuses packaging 26; pip installs it, if asked for packages one by one."""
+    assert _lock()["packaging"] < Version("26")
