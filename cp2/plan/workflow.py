@@ -62,6 +62,11 @@ class Workflow:
         """Changes exactly when the run's numbers may change; a Snakemake parameter."""
         return self._run(stage, run_id).digest
 
+    def world_digest(self) -> str:
+        """Changes when the demo world's settings change; empty without a demo world."""
+        run = self.plan.runs.get("world/scenes")
+        return run.digest if run else ""
+
     def table_needs(self, table: str) -> list[str]:
         """Scores that a table is made of."""
         return [p.as_posix() for key in self.plan.tables[table].runs for p in self._files(key)]

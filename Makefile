@@ -1,0 +1,40 @@
+# make demo · make test · make check · make mlflow · make clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
+CAMPAIGN ?= demo
+
+.PHONY: demo test check mlflow bench clean
+.DEFAULT_GOAL := demo
+
+# The stamp is newer than the lock only after a whole installation.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/installed  ## the whole pipeline on the built-in world
+	$(SNAKEMAKE) --quiet rules --config campaign=$(CAMPAIGN)
+	@echo "report: $(CURDIR)/reports/$(CAMPAIGN)/index.html"
+
+test: $(VENV)/installed  ## the whole test-suite
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/installed  ## lint, types, format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
+	$(BIN)/python -m cp2 track --campaign $(CAMPAIGN)
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db
+
+bench: $(VENV)/installed  ## input pipeline beside the published recipe
+	$(BIN)/python -m cp2 bench data
+
+clean:  ## everything that runs made; the environment stays
+	rm -rf results/[!R]* reports/demo reports/mini reports/paper .snakemake

@@ -1,0 +1,48 @@
+# Campaign -> plan -> rules. All decisions are in cp2/plan; this file only names the targets.
+#
+#   snakemake --cores all --config campaign=demo         everything of a campaign
+#   snakemake --cores all table_cp2_deeplabv3            one table
+#   snakemake --cores all results/evaluate/<run id>/done.json     one run (ids: cp2 plan)
+#   snakemake --cores all --forcerun evaluate            one stage again
+import sys
+
+from cp2.errors import UserError
+from cp2.plan.workflow import Workflow
+
+try:
+    PLAN = Workflow(config)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+wildcard_constraints:
+    run=r"[a-z0-9][a-z0-9._-]*",
+    table=r"[a-z][a-z0-9_]*",
+
+
+localrules:
+    all,
+    world,
+    publish,
+    dataset,
+    checkpoint,
+    table,
+    report,
+    track,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{PLAN.reports}/index.html",
+        f"{PLAN.reports}/tracked.txt",
+
+
+include: "workflow/rules/world.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/checkpoint.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"

@@ -1,0 +1,39 @@
+# Published file -> verified backbone in this project's format.
+rule checkpoint:
+    input:
+        lambda wildcards: PLAN.needs("checkpoint", wildcards.run),
+    output:
+        model=f"{PLAN.results}/checkpoints/{{run}}/backbone.safetensors",
+        done=f"{PLAN.results}/checkpoints/{{run}}/done.json",
+    log:
+        f"{PLAN.results}/checkpoints/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("checkpoint").cpus
+    resources:
+        mem_mb=PLAN.resources("checkpoint").mem_mb,
+        runtime=PLAN.resources("checkpoint").minutes,
+    params:
+        digest=lambda wildcards: PLAN.digest("checkpoint", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} checkpoint {wildcards.run} {PLAN.options} > {log} 2>&1"
+
+
+# The demo world's own checkpoint, written in MoCo's official format.
+rule publish:
+    input:
+        lambda wildcards: PLAN.needs("publish", wildcards.run),
+    output:
+        done=f"{PLAN.results}/world/published/{{run}}/SHA256SUMS",
+    log:
+        f"{PLAN.results}/world/published/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("publish").cpus
+    resources:
+        mem_mb=PLAN.resources("publish").mem_mb,
+        runtime=PLAN.resources("publish").minutes,
+    params:
+        digest=lambda wildcards: PLAN.digest("publish", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} publish {wildcards.run} {PLAN.options} > {log} 2>&1"

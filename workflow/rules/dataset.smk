@@ -1,0 +1,19 @@
+# Archives -> checked images, train-id labels and an index.
+rule dataset:
+    input:
+        lambda wildcards: PLAN.needs("dataset", wildcards.run),
+    output:
+        index=f"{PLAN.results}/datasets/{{run}}/index.csv",
+        done=f"{PLAN.results}/datasets/{{run}}/dataset.json",
+    log:
+        f"{PLAN.results}/datasets/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("dataset").cpus
+    resources:
+        mem_mb=PLAN.resources("dataset").mem_mb,
+        runtime=PLAN.resources("dataset").minutes,
+    params:
+        digest=lambda wildcards: PLAN.digest("dataset", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} dataset {wildcards.run} {PLAN.options} > {log} 2>&1"

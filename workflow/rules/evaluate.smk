@@ -1,0 +1,21 @@
+# Segmentation model + validation set -> scores.
+rule evaluate:
+    input:
+        lambda wildcards: PLAN.needs("evaluate", wildcards.run),
+    output:
+        scores=f"{PLAN.results}/evaluate/{{run}}/scores.json",
+        confusion=f"{PLAN.results}/evaluate/{{run}}/confusion.npz",
+        done=f"{PLAN.results}/evaluate/{{run}}/done.json",
+    log:
+        f"{PLAN.results}/evaluate/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("evaluate").cpus
+    resources:
+        mem_mb=PLAN.resources("evaluate").mem_mb,
+        runtime=PLAN.resources("evaluate").minutes,
+        gpu=PLAN.resources("evaluate").gpus,
+    params:
+        digest=lambda wildcards: PLAN.digest("evaluate", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} evaluate {wildcards.run} {PLAN.options} > {log} 2>&1"

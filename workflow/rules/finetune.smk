@@ -1,0 +1,20 @@
+# Model + labelled set -> segmentation model.
+rule finetune:
+    input:
+        lambda wildcards: PLAN.needs("finetune", wildcards.run),
+    output:
+        model=f"{PLAN.results}/finetune/{{run}}/model.safetensors",
+        done=f"{PLAN.results}/finetune/{{run}}/done.json",
+    log:
+        f"{PLAN.results}/finetune/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("finetune").cpus
+    resources:
+        mem_mb=PLAN.resources("finetune").mem_mb,
+        runtime=PLAN.resources("finetune").minutes,
+        gpu=PLAN.resources("finetune").gpus,
+    params:
+        digest=lambda wildcards: PLAN.digest("finetune", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} finetune {wildcards.run} {PLAN.options} > {log} 2>&1"

@@ -1,0 +1,21 @@
+# Images (+ backbone) -> pretrained model. The resume state in state/ is no output on purpose:
+# Snakemake deletes outputs around every attempt.
+rule pretrain:
+    input:
+        lambda wildcards: PLAN.needs("pretrain", wildcards.run),
+    output:
+        model=f"{PLAN.results}/pretrain/{{run}}/model.safetensors",
+        done=f"{PLAN.results}/pretrain/{{run}}/done.json",
+    log:
+        f"{PLAN.results}/pretrain/{{run}}/job.log",
+    conda:
+        "../../environment.yml"
+    threads: PLAN.resources("pretrain").cpus
+    resources:
+        mem_mb=PLAN.resources("pretrain").mem_mb,
+        runtime=PLAN.resources("pretrain").minutes,
+        gpu=PLAN.resources("pretrain").gpus,
+    params:
+        digest=lambda wildcards: PLAN.digest("pretrain", wildcards.run),
+    shell:
+        "OMP_NUM_THREADS={threads} {PLAN.command} pretrain {wildcards.run} {PLAN.options} > {log} 2>&1"
