@@ -14,6 +14,10 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 
+# Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
+# path to Python or another number of workers is no reason to run anything again.
+shell.prefix(PLAN.shell_prefix)
+
 
 wildcard_constraints:
     run=r"[a-z0-9][a-z0-9._-]*",

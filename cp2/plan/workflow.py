@@ -42,17 +42,17 @@ class Workflow:
         self.tables = list(self.plan.tables)
 
     @property
-    def command(self) -> str:
-        """How every job starts: this Python, so that no other environment can slip in."""
-        return f"{shlex.quote(sys.executable)} -m cp2"
+    def shell_prefix(self) -> str:
+        """Defines `cp2` for the rules' shell: this Python and no other environment's.
 
-    @property
-    def options(self) -> str:
-        """The campaign, as the command line of each stage takes it."""
+        Braces are doubled, because Snakemake formats the prefix.
+        """
         words = ["--campaign", self.campaign]
         for text in self.assignments:
             words += ["--set", text]
-        return shlex.join(words)
+        python = shlex.quote(sys.executable)
+        prefix = f'set -euo pipefail; cp2() {{ {python} -m cp2 "$@" {shlex.join(words)}; }}; '
+        return prefix.replace("{", "{{").replace("}", "}}")
 
     def needs(self, stage: str, run_id: str) -> list[str]:
         """Final files of the runs that a run starts from."""

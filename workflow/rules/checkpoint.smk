@@ -16,7 +16,7 @@ rule checkpoint:
     params:
         digest=lambda wildcards: PLAN.digest("checkpoint", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={threads} {PLAN.command} checkpoint {wildcards.run} {PLAN.options} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} cp2 checkpoint {wildcards.run} > {log} 2>&1"
 
 
 # The demo world's own checkpoint, written in MoCo's official format.
@@ -36,4 +36,4 @@ rule publish:
     params:
         digest=lambda wildcards: PLAN.digest("publish", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={threads} {PLAN.command} publish {wildcards.run} {PLAN.options} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} cp2 publish {wildcards.run} > {log} 2>&1"

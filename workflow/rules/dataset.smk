@@ -16,4 +16,4 @@ rule dataset:
     params:
         digest=lambda wildcards: PLAN.digest("dataset", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={threads} {PLAN.command} dataset {wildcards.run} {PLAN.options} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} cp2 dataset {wildcards.run} > {log} 2>&1"

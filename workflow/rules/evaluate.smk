@@ -18,4 +18,4 @@ rule evaluate:
     params:
         digest=lambda wildcards: PLAN.digest("evaluate", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={threads} {PLAN.command} evaluate {wildcards.run} {PLAN.options} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} cp2 evaluate {wildcards.run} > {log} 2>&1"

@@ -17,7 +17,7 @@ rule table:
     params:
         digest=lambda wildcards: PLAN.table_digest(wildcards.table),
     shell:
-        "{PLAN.command} table {wildcards.table} {PLAN.options} > {log} 2>&1"
+        "cp2 table {wildcards.table} > {log} 2>&1"
 
 
 # One target a table: `snakemake table_cp2_deeplabv3`.
@@ -46,4 +46,4 @@ rule report:
         mem_mb=PLAN.resources("report").mem_mb,
         runtime=PLAN.resources("report").minutes,
     shell:
-        "{PLAN.command} report {PLAN.options} > {log} 2>&1"
+        "cp2 report > {log} 2>&1"

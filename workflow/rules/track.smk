@@ -13,4 +13,4 @@ rule track:
         mem_mb=2000,
         runtime=60,
     shell:
-        "{PLAN.command} track {PLAN.options} > {output} 2> {log}"
+        "cp2 track > {output} 2> {log}"
