@@ -1,6 +1,6 @@
 """Random numbers as a function of counters, so that a batch never depends on what came before it.
 
-Every draw of pretraining comes from a Philox generator addressed by (seed, stream, epoch, ...).
+Every draw comes from a Philox generator addressed by (seed, stream, epoch, ...).
 The batch after a resume, or with another number of workers, is therefore the batch that would
 have come anyway.
 """
@@ -13,6 +13,9 @@ BACKGROUND_QUERY_ORDER = 1
 BACKGROUND_KEY_ORDER = 2
 VIEWS = 3
 MASKS = 4
+FINETUNE_ORDER = 5
+FINETUNE_SAMPLES = 6
+FINETUNE_DROPOUT = 7
 
 
 def generator(seed: int, stream: int, *position: int) -> np.random.Generator:

@@ -41,7 +41,7 @@ def augment_views(
         float32 (N, 3, S, S), in the crops' memory format.
     """
     host, device = parameters.cpu().contiguous(), crops.device
-    rows = _send(host, device)
+    rows = send(host, device)
     # Flipping first is the same as flipping last (all operations are symmetric), on less memory.
     images = torch.where(_column(rows[:, FLIP]) > 0, crops.flip(-1), crops).float().div_(255)
     if bool((host[:, JITTER] > 0).any()):
@@ -50,11 +50,11 @@ def augment_views(
         images = _blend(images, 1 - rows[:, GRAY], to_gray=rows[:, GRAY])
     blurred = host[:, SIGMA].nonzero()[:, 0]
     if len(blurred):
-        index = _send(blurred, device)
+        index = send(blurred, device)
         images.index_copy_(0, index, gaussian_blur(images[index], rows[index, SIGMA]))
     shift = torch.tensor(mean).view(3, 1, 1)
     scale = torch.tensor(std).view(3, 1, 1)
-    return images.sub_(_send(shift, device)).div_(_send(scale, device))
+    return images.sub_(send(shift, device)).div_(send(scale, device))
 
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def _jitter(images: Tensor, rows: Tensor, host: Tensor) -> Tensor:
         images = _blend(images, contrast * saturation * brightness, 1 - saturation, 1 - contrast)
         turned = (jittered & (host[:, ORDER][:, slot] == HUE)).nonzero()[:, 0]
         if len(turned):
-            index = _send(turned, images.device)
+            index = send(turned, images.device)
             images.index_copy_(0, index, adjust_hue(images[index], rows[index, HUE]))
     return images
 
@@ -167,7 +167,7 @@ def _column(per_sample: Tensor) -> Tensor:
     return per_sample.view(-1, 1, 1, 1)
 
 
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
+def send(tensor: Tensor, device: torch.device) -> Tensor:
     """To the device without waiting for it (only copies from pinned memory are asynchronous)."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)

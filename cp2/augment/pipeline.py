@@ -7,7 +7,7 @@ whole batch. Sample i of epoch e is a function of (seed, e, i) alone.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from cp2.augment.views import crop, draw_crop, draw_photometric
 from cp2.data.images import decode_rgb
 from cp2.errors import UserError
 from cp2.settings.methods import Cp2Settings, MethodSettings
+
+Batch = TypeVar("Batch")
 
 # With `background: batch`, sample i is pasted onto the views of samples i + 1 (query) and i + 2
 # (key) of the batch, so that the two backgrounds differ from each other and from the foreground.
@@ -158,16 +160,16 @@ class PretrainSampler(Sampler[list[Position]]):
             ]
 
 
-class Batches:
-    """An epoch's remaining batches; errors of the workers arrive as if raised here."""
+class Batches(Generic[Batch]):
+    """A loader's batches; errors of the workers arrive as if raised here."""
 
-    def __init__(self, loader: "DataLoader[ViewBatch]") -> None:
+    def __init__(self, loader: "DataLoader[Batch]") -> None:
         self._loader = loader
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[ViewBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         try:
             yield from self._loader
         except UserError as error:
@@ -185,7 +187,7 @@ def batches(
     pin: bool,
     rank: int = 0,
     world_size: int = 1,
-) -> Batches:
+) -> Batches[ViewBatch]:
     """The batches of `epoch` from `first_step` on; incomplete last batches are dropped.
 
     Starting in the middle of an epoch decodes nothing of what came before.

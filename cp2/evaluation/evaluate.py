@@ -1,0 +1,144 @@
+"""The evaluate stage: scores and pictures of a finetuned model on a labelled split."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from cp2.augment.distortion import normalize
+from cp2.augment.finetune import LabelledPair, decode_pair
+from cp2.augment.geometry import fitted_size, resize_image
+from cp2.augment.pipeline import Batches
+from cp2.data.datasets import DatasetIndex, read_index
+from cp2.errors import UserError
+from cp2.evaluation.inference import infer
+from cp2.evaluation.metrics import ConfusionMatrix, score
+from cp2.evaluation.pictures import picture_indices, write_picture
+from cp2.models.devices import choose_device, device_name
+from cp2.models.encoders import Segmentor
+from cp2.models.segmentor_files import load_segmentor
+from cp2.plan.graph import Run
+from cp2.plan.recipes import EvaluateRecipe
+from cp2.record.files import whole_file, write_json
+from cp2.record.folder import RunFolder
+from cp2.settings.base import hashed_fields
+from cp2.settings.campaign import Execution
+
+
+class ValImage(NamedTuple):
+    """One image of a split, undistorted."""
+
+    image: Tensor  # uint8 (3, H, W), original size
+    resized: Tensor  # uint8 (3, h, w), as the model sees it
+    label: Tensor  # uint8 (H, W)
+
+
+class ValImages(Dataset[ValImage]):
+    """A split in its own order; `resize` is the short and long side that images are fitted into."""
+
+    def __init__(self, index: DatasetIndex, split: str, resize: tuple[int, int]) -> None:
+        files = zip(index.paths(split), index.labels(split), strict=True)
+        self._pairs = [LabelledPair(*pair) for pair in files]
+        self._resize = resize
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> ValImage:
+        image, label = decode_pair(self._pairs[index])
+        size = fitted_size(image.shape[1], image.shape[2], self._resize)
+        return ValImage(image, resize_image(image, size), label)
+
+
+def evaluate(run: Run, results: Path, execution: Execution) -> None:
+    """Score one finetuned model; writes scores.json, confusion.npz and pictures/, then done.json.
+
+    Raises:
+        UserError: the model or the data set is missing or damaged, or they do not fit together.
+    """
+    recipe = run.recipe
+    assert isinstance(recipe, EvaluateRecipe)
+    folder = run.folder(results)
+    device = choose_device()
+    folder.start(
+        hashed_fields(recipe),
+        {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
+        device_name(device),
+    )
+    begin = time.perf_counter()
+    index = read_index(results / "datasets" / recipe.dataset)
+    path = RunFolder(results / "finetune" / str(run.need("finetune"))).model
+    model = load_segmentor(path).to(device).eval()
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)
+    names = _checked_classes(index, model, path)
+    images = ValImages(index, recipe.split, recipe.resize)
+    matrix = _predict_all(model, images, recipe, execution.workers, folder, index)
+
+    scores = score(matrix)
+    write_json(
+        folder.scores,
+        scores.as_json(names)
+        | {
+            "images": len(images),
+            "dataset": recipe.dataset,
+            "split": recipe.split,
+            "mode": recipe.inference.mode,
+        },
+    )
+    with whole_file(folder.confusion) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, matrix=matrix, classes=np.array(names))
+    seconds = time.perf_counter() - begin
+    print(f"{run.id}: mIoU {100 * scores.miou:.2f} % on {len(images)} images, {seconds:.1f} s")
+    folder.finish(
+        {
+            "seconds": seconds,
+            "samples_per_second": len(images) / seconds,
+            "miou": scores.miou,
+            "images": len(images),
+        }
+    )
+
+
+def _checked_classes(index: DatasetIndex, model: Segmentor, path: Path) -> tuple[str, ...]:
+    names = index.classes or ()
+    if len(names) != model.conv_seg.out_channels:
+        raise UserError(
+            f"{path} predicts {model.conv_seg.out_channels} classes, data set "
+            f"{index.record.name} has {len(names)}; finetune on this data set first"
+        )
+    return names
+
+
+@torch.inference_mode()
+def _predict_all(
+    model: Segmentor,
+    images: ValImages,
+    recipe: EvaluateRecipe,
+    workers: int,
+    folder: RunFolder,
+    index: DatasetIndex,
+) -> np.ndarray:
+    """Confusion matrix of the split; writes the pictures on the way."""
+    device = next(model.parameters()).device
+    confusion = ConfusionMatrix(model.conv_seg.out_channels, device)
+    loader: DataLoader[ValImage] = DataLoader(
+        images, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"
+    )
+    shown = set(picture_indices(len(images), recipe.pictures))
+    bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
+    for i, one in enumerate(bar):
+        label = one.label.to(device, non_blocking=True)
+        pixels = one.resized.to(device, non_blocking=True)[None].float().div_(255)
+        original = (label.shape[0], label.shape[1])
+        prediction = infer(model, normalize(pixels), original, recipe.inference).argmax(1)[0]
+        confusion.add(prediction, label.long())
+        if i in shown:
+            path = folder.pictures / f"{i:04d}.png"
+            write_picture(path, one.image, one.label, prediction, index.palette or ())
+    return confusion.matrix()

@@ -1,0 +1,72 @@
+"""Logits of whole images at their original size: the whole image at once, or sliding windows."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cp2.settings.protocols import InferenceSettings
+
+WINDOWS_AT_ONCE = 4
+
+
+def infer(
+    model: nn.Module, image: Tensor, original: tuple[int, int], settings: InferenceSettings
+) -> Tensor:
+    """Class logits (1, classes, *original) of one normalised image (1, 3, H, W).
+
+    The model's map is enlarged to the image or window first and then to the original size, both
+    bilinearly with align_corners False (mmsegmentation).
+    """
+    if settings.window is None or settings.stride is None:
+        logits = _enlarged(model, image)
+    else:
+        logits = _slide(model, image, settings.window, settings.stride)
+    return _resize(logits, original)
+
+
+def _enlarged(model: nn.Module, images: Tensor) -> Tensor:
+    return _resize(model(images), (images.shape[2], images.shape[3]))
+
+
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[2:]) == size:
+        return logits.float()
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def _slide(
+    model: nn.Module, image: Tensor, window: tuple[int, int], stride: tuple[int, int]
+) -> Tensor:
+    """Mean of the logits of all windows over each pixel, (1, classes, H, W)."""
+    height, width = image.shape[2:]
+    h, w = min(window[0], height), min(window[1], width)
+    corners = [
+        (top, left)
+        for top in window_starts(height, h, stride[0])
+        for left in window_starts(width, w, stride[1])
+    ]
+    total: Tensor | None = None
+    times = torch.zeros(height, width, device=image.device)
+    for some in _chunks(corners):
+        windows = torch.cat([image[:, :, y : y + h, x : x + w] for y, x in some])
+        logits = _enlarged(model, windows)
+        if total is None:
+            total = logits.new_zeros(1, logits.shape[1], height, width)
+        for (top, left), one in zip(some, logits, strict=True):
+            total[0, :, top : top + h, left : left + w] += one
+            times[top : top + h, left : left + w] += 1
+    assert total is not None  # there is at least one window
+    return total / times
+
+
+def window_starts(size: int, window: int, stride: int) -> list[int]:
+    """First pixels of the windows along one side; the last window ends with the image."""
+    count = -(-(size - window) // stride) + 1
+    return [min(i * stride, size - window) for i in range(count)]
+
+
+def _chunks(corners: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    for first in range(0, len(corners), WINDOWS_AT_ONCE):
+        yield corners[first : first + WINDOWS_AT_ONCE]

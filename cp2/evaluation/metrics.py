@@ -1,0 +1,73 @@
+"""Segmentation scores from one confusion matrix over all images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cp2.data.datasets import IGNORE
+
+Matrix = npt.NDArray[np.int64]  # (K, K): rows are labels, columns predictions, in pixels
+
+
+class ConfusionMatrix:
+    """Counts pixels by label and prediction, image by image, on the device."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        # Here, because the import costs more than a second (it brings scipy and torchvision along).
+        from torchmetrics.classification import MulticlassConfusionMatrix
+
+        self._metric = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE).to(device)
+
+    def add(self, prediction: Tensor, label: Tensor) -> None:
+        """Both integer (H, W); pixels whose label is IGNORE do not count."""
+        self._metric.update(prediction, label)
+
+    def matrix(self) -> Matrix:
+        """The counts so far."""
+        counts: Tensor = self._metric.confmat
+        return counts.cpu().numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares in [0, 1].
+
+    Attributes:
+        miou: mean of `per_class` over the classes that labels or predictions hold.
+        accuracy: share of all labelled pixels that are right.
+        mean_accuracy: mean over the labelled classes of the share that is right.
+        per_class: intersection over union, None for a class that neither holds.
+    """
+
+    miou: float
+    accuracy: float
+    mean_accuracy: float
+    per_class: tuple[float | None, ...]
+
+    def as_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Content of scores.json; `names` are the classes in train-id order."""
+        return {
+            "miou": self.miou,
+            "accuracy": self.accuracy,
+            "mean_accuracy": self.mean_accuracy,
+            "per_class": dict(zip(names, self.per_class, strict=True)),
+        }
+
+
+def score(matrix: Matrix) -> Scores:
+    """Scores of a confusion matrix with at least one pixel."""
+    right = np.diag(matrix).astype(float)
+    labelled, predicted = matrix.sum(1), matrix.sum(0)
+    union = labelled + predicted - right
+    iou = [float(r / u) if u else None for r, u in zip(right, union, strict=True)]
+    return Scores(
+        miou=float(np.mean([value for value in iou if value is not None])),
+        accuracy=float(right.sum() / matrix.sum()),
+        mean_accuracy=float(np.mean(right[labelled > 0] / labelled[labelled > 0])),
+        per_class=tuple(iou),
+    )

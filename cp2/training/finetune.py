@@ -1,0 +1,198 @@
+"""The finetuning loop: a segmentation model trained with labels (CP² sec. 4.1)."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cp2.augment import counters
+from cp2.augment.finetune import (
+    FinetuneDataset,
+    LabelledBatch,
+    LabelledPair,
+    finetune_batches,
+    prepare_labelled,
+)
+from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
+from cp2.errors import UserError, WrongFile
+from cp2.models.checkpoints import load_backbone, load_head
+from cp2.models.devices import choose_device, device_name
+from cp2.models.encoders import Segmentor
+from cp2.models.segmentor_files import build_segmentor, save_segmentor
+from cp2.plan.graph import Run
+from cp2.plan.recipes import FinetuneRecipe
+from cp2.record.metrics import MetricsWriter
+from cp2.settings.base import hashed_fields
+from cp2.settings.campaign import Execution
+from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.optimizers import Precision, build_optimizer, poly_lr, set_lr
+from cp2.training.origin import Origin
+from cp2.training.progress import Progress
+from cp2.training.state import load_state, remove_state, save_state
+from cp2.training.window import Window
+
+TERMS = ["loss", "accuracy"]
+
+
+def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
+    """Run or resume one finetuning; writes model.safetensors, then done.json.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+        StoppedForResumeError: stopped by clock or signal after saving.
+    """
+    recipe = run.recipe
+    assert isinstance(recipe, FinetuneRecipe)
+    folder = run.folder(results)
+    device = choose_device()
+    folder.start(
+        hashed_fields(recipe) | {"seed": run.seed},
+        {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
+        device_name(device),
+    )
+    seed = run.seed or 0
+    dataset = build_dataset(read_index(results / "datasets" / recipe.dataset), recipe, seed)
+    settings = recipe.optimization
+    total = settings.iterations
+
+    torch.manual_seed(seed)
+    model, notes = build(recipe, run.needs, results)
+    model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)
+        torch.backends.cudnn.benchmark = True  # all crops have one size
+    optimizer = build_optimizer(settings.optimizer, model)
+    precision = Precision(recipe.amp, device)
+
+    saved = load_state(folder.state, device)
+    step, window = 0, Window(TERMS)
+    if saved:
+        step = int(saved["step"])
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        precision.scaler.load_state_dict(saved["scaler"])
+        window = Window(TERMS, saved["window"])
+    metrics = MetricsWriter(folder.metrics, resume_step=step)
+    progress = Progress(run.id, total, step, folder.log)
+    for note in notes:
+        progress.say(note)
+    progress.say(
+        f"{len(dataset)} labelled images, {total} steps of {settings.batch_size}, "
+        f"on {device_name(device)}" + (f", resumed at step {step}" if step else "")
+    )
+
+    def save() -> None:
+        window.check(step)
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": precision.scaler.state_dict(),
+            "window": window.tensor(),
+        }
+        save_state(folder.state, state)
+
+    last_save = time.monotonic()
+    model.train()
+    values: dict[str, float] = {}
+    stream = iter(
+        finetune_batches(
+            dataset, step, total, settings.batch_size, execution.workers, device.type == "cuda"
+        )
+    )
+    while step < total:
+        lr = poly_lr(settings.optimizer.lr, settings.poly, step, total)
+        set_lr(optimizer, lr)
+        with progress.waiting():
+            batch: LabelledBatch = next(stream)
+        images, labels = prepare_labelled(batch, device)
+        seed_dropout(seed, step)
+        with precision.autocast():
+            terms = segmentation_terms(model(images), labels)
+        precision.step(terms["loss"], optimizer)
+        window.add(terms)
+        step += 1
+        progress.step(settings.batch_size)
+        if device.type == "cpu":  # nothing to wait for: stop before the weights are spoiled
+            window.check(step)
+        if step % execution.log_every == 0 or step == total:
+            values = progress.report(step, {**window.means(step), "lr": lr})
+            metrics.write(step, values)
+        reason = deadline.reason()
+        if reason and step < total:
+            save()
+            progress.say(f"stopped at step {step}: {reason}; start again to go on")
+            raise StoppedForResumeError(f"{run.key}: saved at step {step} because {reason}")
+        if time.monotonic() - last_save > 60 * execution.save_minutes:
+            save()
+            last_save = time.monotonic()
+
+    save_segmentor(folder.model, model, recipe.backbone, recipe.head, run.id)
+    summary = progress.finish()
+    folder.finish({**summary, "steps": total, "last": values, "notes": notes})
+    remove_state(folder.state)
+
+
+def build_dataset(index: DatasetIndex, recipe: FinetuneRecipe, seed: int) -> FinetuneDataset:
+    """The training split, or the recipe's share of its labels, drawn with the run's seed."""
+    pairs = [
+        LabelledPair(*files)
+        for files in zip(index.paths("train"), index.labels("train"), strict=True)
+    ]
+    chosen = label_fraction(pairs, recipe.label_fraction, seed)
+    return FinetuneDataset(chosen, recipe.augmentation, seed)
+
+
+def build(
+    recipe: FinetuneRecipe, needs: tuple[str, ...], results: Path
+) -> tuple[Segmentor, list[str]]:
+    """The model with its starting weights, and notes on what was adapted.
+
+    Args:
+        needs: keys of the runs that this one starts from; a checkpoint or a pretraining gives the
+            backbone and, where the recipe says so, the head. Without one, weights are random.
+
+    Raises:
+        WrongFile: the weights do not fit, or hold no head where one is asked for.
+    """
+    model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
+    notes: list[str] = []
+    for key in needs:
+        if key.startswith(("checkpoint/", "pretrain/")):
+            origin = Origin(key, results)
+            notes += load_backbone(model.backbone, origin.backbone, origin.path, origin.metadata)
+            if recipe.pretrained_head:
+                if origin.head is None:
+                    raise WrongFile(
+                        f"{origin.path} holds no head, but this finetuning starts from a "
+                        "pretrained one; use a CP² pretraining, or head_init: random in the "
+                        "table's row"
+                    )
+                notes += load_head(model.head, origin.head, origin.path)
+            return model, notes
+    if recipe.pretrained_head:
+        raise UserError("pretrained_head asks for a pretraining, but the run starts from none")
+    return model, notes
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Make the step's dropout a function of (seed, step), so that a resume needs no saved state."""
+    rng = counters.generator(seed, counters.FINETUNE_DROPOUT, step)
+    torch.manual_seed(int(rng.integers(2**63)))
+
+
+def segmentation_terms(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cross entropy at the labels' resolution, and the share of labelled pixels that are right.
+
+    Logits (N, classes, h, w) are enlarged to the labels (N, H, W) bilinearly. Pixels of IGNORE,
+    padding among them, cost nothing, but the mean is over all pixels (released code).
+    """
+    logits = F.interpolate(
+        logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False
+    )
+    loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / labels.numel()
+    labelled = (labels != IGNORE).sum().clamp(min=1)
+    accuracy = (logits.detach().argmax(1) == labels).sum() / labelled
+    return {"loss": loss, "accuracy": accuracy}
