@@ -1,0 +1,97 @@
+"""Where each number comes from: runs, seeds, commits, machines, durations, commands."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cp2.plan.graph import Plan, Run
+from cp2.record.files import read_json
+from cp2.settings.load import Configuration
+
+TRAINED = ("pretrain", "finetune", "evaluate")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run wrote about itself; None where it has not said so (yet).
+
+    `commit` ends in "+" where the working tree had changes that were not committed.
+    """
+
+    key: str
+    seed: int | None
+    done: bool
+    commit: str | None
+    machine: str | None
+    seconds: float | None
+    attempts: int | None
+
+    @property
+    def stage(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def id(self) -> str:
+        return self.key.partition("/")[2]
+
+    @property
+    def duration(self) -> str:
+        """ "42 s", "3 min 20 s" or "5 h 10 min"; empty where it is not known."""
+        if self.seconds is None:
+            return ""
+        seconds = round(self.seconds)
+        minutes, rest = divmod(seconds, 60)
+        hours, minutes_rest = divmod(minutes, 60)
+        if hours:
+            return f"{hours} h {minutes_rest} min"
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def read_records(configuration: Configuration, plan: Plan) -> dict[str, RunRecord]:
+    """Records of all pretrain, finetune and evaluate runs by run key."""
+    return {
+        run.key: _read_record(run, configuration.results)
+        for run in plan.runs.values()
+        if run.stage in TRAINED
+    }
+
+
+def chain(plan: Plan, keys: tuple[str, ...]) -> list[str]:
+    """Keys of these runs and of all trained runs that they start from, first needs first."""
+    return [run.key for run in plan.ancestors(list(keys)) if run.stage in TRAINED]
+
+
+def remake_command(configuration: Configuration, runs: list[Run]) -> str:
+    """The shell line that makes these runs and all they need.
+
+    Targets stand before --config, which takes every word after it for a setting.
+    """
+    targets = [str(run.outputs(configuration.results)["done"]) for run in runs]
+    words = ["snakemake", "--cores", "all", *targets]
+    words += ["--config", f"campaign={configuration.source}"]
+    if configuration.assignments:
+        words.append("set=" + " ".join(configuration.assignments))
+    return shlex.join(words)
+
+
+def _read_record(run: Run, results: Path) -> RunRecord:
+    folder = run.folder(results)
+    environment: dict[str, Any] = {}
+    if folder.environment.is_file():
+        environment = read_json(folder.environment)
+    done = run.is_done(results)
+    summary: dict[str, Any] = read_json(folder.done) if done else {}
+    commit = environment.get("git_commit")
+    if commit:
+        commit = commit[:10] + ("+" if environment.get("git_dirty") else "")
+    machine = " · ".join(str(environment[k]) for k in ("host", "device") if environment.get(k))
+    return RunRecord(
+        key=run.key,
+        seed=run.seed,
+        done=done,
+        commit=commit,
+        machine=machine or None,
+        seconds=summary.get("seconds"),
+        attempts=environment.get("attempt"),
+    )

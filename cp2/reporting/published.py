@@ -1,0 +1,67 @@
+"""The papers' numbers: reports/published/<table>.csv, one line a cell."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from cp2.errors import WrongFile
+
+_COLUMNS = ("row", "column", "value", "std", "unit")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed number, in the table's unit (percent).
+
+    Attributes:
+        text: as printed, "76.0"; the decimals are the paper's.
+        std: as printed, or None where the paper gives no spread.
+        count: number of trials, or None where the paper gives none.
+    """
+
+    text: str
+    std: str | None
+    count: str | None
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+    def __str__(self) -> str:
+        spread = f" ± {self.std}" if self.std else ""
+        count = f" ({self.count})" if self.count else ""
+        return self.text + spread + count
+
+
+def read_published(folder: Path, stem: str) -> dict[tuple[str, str], Published]:
+    """Published cells of one table by (row name, column name); "-" in the paper is left out.
+
+    Raises:
+        WrongFile: the file is not there, lacks a column, or holds something that is no number.
+    """
+    path = folder / f"{stem}.csv"
+    if not path.is_file():
+        raise WrongFile(
+            f"{path}: published numbers are not there; put the file back or set the table's "
+            "`published` to null in configs/tables/"
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        lacking = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
+        if lacking:
+            raise WrongFile(f"{path}: has no column {lacking[0]!r}; needed: {', '.join(_COLUMNS)}")
+        cells: dict[tuple[str, str], Published] = {}
+        for line in lines:
+            if not line["value"]:
+                continue
+            try:
+                float(line["value"])
+            except ValueError:
+                raise WrongFile(
+                    f"{path}, line {lines.line_num}: value {line['value']!r} is not a number"
+                ) from None
+            count = line.get("trials") or line.get("runs") or None
+            cells[line["row"], line["column"]] = Published(
+                line["value"], line["std"] or None, count
+            )
+    return cells

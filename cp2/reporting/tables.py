@@ -1,0 +1,188 @@
+"""Planned tables filled with the scores of the runs that are done, beside the published numbers."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from cp2.errors import WrongFile
+from cp2.plan.graph import Cell, Plan, PlannedTable
+from cp2.record.files import read_json
+from cp2.reporting.published import Published, read_published
+from cp2.settings.load import Configuration
+from cp2.settings.tables import Column, TableSettings
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One cell: our runs' values and the published number.
+
+    Attributes:
+        column: what is measured, on which data set.
+        runs: keys of all planned evaluate runs, one a seed.
+        scores: run key -> score in percent, of the runs that are done.
+        published: the paper's number, None where it has none.
+        gap: our mean minus the published value in points; None at another scale than the paper's.
+        reason: why the cell was planned without runs; None where it has some.
+    """
+
+    row: str
+    column: Column
+    runs: tuple[str, ...]
+    scores: dict[str, float]
+    published: Published | None
+    gap: float | None
+    reason: str | None
+
+    @property
+    def n(self) -> int:
+        return len(self.scores)
+
+    @property
+    def mean(self) -> float | None:
+        return mean(list(self.scores.values()))
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (divisor n - 1); None below two runs."""
+        return statistics.stdev(self.scores.values()) if self.n > 1 else None
+
+    @property
+    def missing(self) -> str | None:
+        """Why there is no number, or why it stands on fewer runs than planned; None: complete."""
+        if self.reason:
+            return self.reason
+        if self.n < len(self.runs):
+            return f"not done: {self.n} of {len(self.runs)} runs"
+        return None
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A row's name and whether the published table has it."""
+
+    name: str
+    extra: bool
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table ready to be printed; `cells` is keyed by (row name, column name)."""
+
+    name: str
+    title: str
+    source: str
+    note: str
+    protocol: str
+    scale: str
+    rows: tuple[RowView, ...]
+    columns: tuple[Column, ...]
+    cells: dict[tuple[str, str], CellView]
+    has_published: bool
+
+    @property
+    def at_paper_scale(self) -> bool:
+        return self.scale == "paper"
+
+    @property
+    def done(self) -> bool:
+        return all(cell.missing is None for cell in self.cells.values())
+
+
+def mean(values: list[float]) -> float | None:
+    """Arithmetic mean, None for no values."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def view_tables(
+    configuration: Configuration, plan: Plan, published_folder: Path
+) -> list[TableView]:
+    """All tables of a plan, filled with what is done so far.
+
+    Raises:
+        WrongFile: a scores.json or a published CSV is damaged.
+    """
+    return [
+        _view_table(configuration, plan, planned, published_folder)
+        for planned in plan.tables.values()
+    ]
+
+
+def read_score(path: Path, metric: str) -> float:
+    """One metric of a scores.json, in percent.
+
+    Raises:
+        WrongFile: the file or the number is not there, or the number is no share of one.
+    """
+    value = read_json(path).get(metric)
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise WrongFile(
+            f"{path}: {metric}: found {value!r}, must be a share between 0 and 1; delete the "
+            "folder and evaluate again"
+        )
+    return 100 * value
+
+
+def _view_table(
+    configuration: Configuration, plan: Plan, planned: PlannedTable, published_folder: Path
+) -> TableView:
+    settings = configuration.table(planned.name)
+    published: dict[tuple[str, str], Published] = {}
+    if settings.published:
+        published = read_published(published_folder, settings.published)
+    columns = {column.name: column for column in settings.columns}
+    scale = configuration.campaign.scale
+    cells = {}
+    for cell in planned.cells:
+        number = published.get((cell.row, cell.column))
+        cells[cell.row, cell.column] = _view_cell(
+            configuration, plan, cell, columns[cell.column], number, scale
+        )
+    extra = {row.name: row.extra for row in settings.rows}
+    return TableView(
+        name=settings.name,
+        title=settings.title,
+        source=settings.source,
+        note=settings.note,
+        protocol=_protocol_text(configuration, settings),
+        scale=scale,
+        rows=tuple(
+            RowView(name, extra[name]) for name in dict.fromkeys(c.row for c in planned.cells)
+        ),
+        columns=tuple(columns[name] for name in dict.fromkeys(c.column for c in planned.cells)),
+        cells=cells,
+        has_published=any(cell.published for cell in cells.values()),
+    )
+
+
+def _view_cell(
+    configuration: Configuration,
+    plan: Plan,
+    cell: Cell,
+    column: Column,
+    published: Published | None,
+    scale: str,
+) -> CellView:
+    results = configuration.results
+    scores = {}
+    for key in cell.runs:
+        run = plan.runs[key]
+        if run.is_done(results):
+            scores[key] = read_score(run.folder(results).scores, column.metric)
+    ours = mean(list(scores.values()))
+    comparable = scale == "paper" and published is not None and ours is not None
+    gap = ours - published.value if comparable and published and ours is not None else None
+    return CellView(cell.row, column, cell.runs, scores, published, gap, cell.missing)
+
+
+def _protocol_text(configuration: Configuration, settings: TableSettings) -> str:
+    """What was done to get the numbers, in one line: protocol, head, schedule of each data set."""
+    protocol = configuration.protocol(settings.protocol)
+    schedules = []
+    for name in dict.fromkeys(column.dataset for column in settings.columns):
+        if name in protocol.datasets:
+            schedule = protocol.datasets[name]
+            here = configuration.used(name)
+            schedules.append(f"{here}: {schedule.iterations:,} iterations of {schedule.batch_size}")
+    head = configuration.used(settings.head)
+    return f"{protocol.title}, head {head}; " + "; ".join(schedules)
