@@ -1,0 +1,69 @@
+"""Learning rates against the published schedules; weight decay groups."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cp2.settings.optimization import AdamWSettings, CosineSettings, PolySettings, SgdSettings
+from cp2.training.optimizers import build_optimizer, cosine_lr, poly_lr
+
+
+def test_cosine_by_epoch_is_constant_within_an_epoch() -> None:
+    settings = CosineSettings()
+    for epoch in range(20):
+        expected = 0.03 * 0.5 * (1 + math.cos(math.pi * epoch / 20))
+        for fraction in (0.0, 0.5, 0.99):
+            assert cosine_lr(0.03, settings, epoch, fraction, 20) == pytest.approx(expected)
+    # Quick Tuning's last epoch runs at 0.6 % of the base rate.
+    assert cosine_lr(0.03, settings, 19, 0.0, 20) / 0.03 == pytest.approx(0.006156, abs=1e-5)
+
+
+def test_cosine_by_step_and_warm_up() -> None:
+    settings = CosineSettings(by="step", warmup_epochs=2.0)
+    assert cosine_lr(1.0, settings, 0, 0.0, 10) == 0.0
+    assert cosine_lr(1.0, settings, 1, 0.5, 10) == pytest.approx(0.75)
+    expected = 0.5 * (1 + math.cos(math.pi * 5.5 / 10))
+    assert cosine_lr(1.0, settings, 5, 0.5, 10) == pytest.approx(expected)
+
+
+def test_poly_starts_at_the_base_rate_and_falls_to_the_minimum() -> None:
+    settings = PolySettings(power=0.9, min_lr=1e-4)
+    rates = [poly_lr(0.003, settings, i, 100) for i in range(101)]
+    assert rates[0] == pytest.approx(0.003)
+    assert rates[-1] == pytest.approx(1e-4)
+    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert rates[50] == pytest.approx((0.003 - 1e-4) * 0.5**0.9 + 1e-4)
+
+
+def test_poly_warm_up_rises_from_the_ratio() -> None:
+    settings = PolySettings(power=1.0, min_lr=0.0, warmup_iterations=10, warmup_ratio=1e-6)
+    assert poly_lr(1.0, settings, 0, 100) == pytest.approx(1e-6)
+    assert poly_lr(1.0, settings, 5, 100) == pytest.approx(0.95 * (1e-6 + (1 - 1e-6) * 0.5))
+    assert poly_lr(1.0, settings, 10, 100) == pytest.approx(0.9)
+
+
+class _Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.norm = nn.LayerNorm(2)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 4, 2))
+        self.frozen = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+
+def test_adamw_frees_norms_biases_and_positions_on_request() -> None:
+    module = _Tiny()
+    free = AdamWSettings(kind="adamw", lr=1e-3, weight_decay=0.01, no_decay="norm-pos-cls")
+    groups = build_optimizer(free, module).param_groups
+    assert [g["weight_decay"] for g in groups] == [0.01, 0.0]
+    assert [len(g["params"]) for g in groups] == [1, 4]
+    every = AdamWSettings(kind="adamw", lr=1e-3, weight_decay=0.01)
+    assert [len(g["params"]) for g in build_optimizer(every, module).param_groups] == [5]
+
+
+def test_sgd_decays_everything_as_moco_does() -> None:
+    settings = SgdSettings(kind="sgd", lr=0.03, weight_decay=1e-4)
+    (group,) = build_optimizer(settings, _Tiny()).param_groups
+    assert (group["momentum"], group["weight_decay"], len(group["params"])) == (0.9, 1e-4, 5)
