@@ -28,7 +28,13 @@ class Settings(BaseModel):
     models are strict.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
 
 
 def unhashed(default: Any = ..., **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from cp2.settings.methods import MethodSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
 from cp2.settings.protocols import ProtocolSettings
 from cp2.settings.tables import TableSettings
-from cp2.settings.yaml_files import Key, assignment, merge, read_mapping
+from cp2.settings.yaml_files import Key, assignment, kind_of, merge, read_mapping
 
 SECTIONS: dict[str, Any] = {
     "datasets": DatasetSettings,
@@ -81,6 +81,16 @@ class Configuration:
         """The name that stands in for `name` at this campaign's scale."""
         return self.campaign.substitute.get(name, name)
 
+    def check_overrides(self) -> None:
+        """Read all that is overridden, used or not: a misspelt override would be silent.
+
+        Raises:
+            UserError: an override of something that does not exist, or a wrong value.
+        """
+        for section, names in self.overrides.items():
+            for name in names:
+                self._named(section, name)
+
     @property
     def results(self) -> Path:
         return Path(self.campaign.execution.results)
@@ -113,11 +123,11 @@ class Configuration:
         tree["name"] = name
 
         def origin(key: Key) -> str:
-            full = (section, name, *key)
-            for end in range(len(full), 2, -1):
-                if full[:end] in origins:
-                    return origins[full[:end]]
-            return str(file)
+            setter = _setter((section, name, *key), origins)
+            if setter:
+                return f"{setter}: {section}.{name}."
+            changed = _below((section, name, *key), origins)
+            return f"{file}{' with ' + ', '.join(changed) if changed else ''}: "
 
         return _validate(SECTIONS[section], tree, origin)
 
@@ -128,17 +138,28 @@ class Configuration:
             file = self.configs / "checkpoints.yaml"
             every = read_mapping(file)
             if name not in every:
-                raise UserError(f"{file}: no checkpoint {name!r}; {nearest(name, every)}")
-            return every[name], file
+                raise UserError(
+                    f"{file}: no checkpoint {name!r} ({self._asker(section, name)}); "
+                    f"{nearest(name, every)}"
+                )
+            return _mapping(every, name, file), file
         folder = self.configs / _FOLDERS.get(section, section)
         file = folder / f"{name}.yaml"
         if not file.is_file():
             if section == "datasets" and "kind" in overrides:  # defined by the campaign
-                return {}, Path(self.source)
+                return {}, _campaign_file(self.source, self.configs)
             known = [p.stem for p in folder.glob("*.yaml")]
             kind = section.removesuffix("es" if section == "classes" else "s")
-            raise UserError(f"{folder}: no {kind} {name!r}; {nearest(name, known)}")
+            raise UserError(
+                f"{folder}: no {kind} {name!r} ({self._asker(section, name)}); "
+                f"{nearest(name, known)}"
+            )
         return read_mapping(file), file
+
+    def _asker(self, section: str, name: str) -> str:
+        overrides = _below((section, name), self.origins)
+        campaign = _campaign_file(self.source, self.configs)
+        return "from " + (", ".join(overrides) or f"{campaign} or one of its tables")
 
 
 def load_campaign(
@@ -153,56 +174,87 @@ def load_campaign(
     Raises:
         UserError: with file, key, value, what is allowed and the nearest name.
     """
-    file = Path(campaign) if campaign.endswith((".yaml", ".yml")) else configs / f"{campaign}.yaml"
+    file = _campaign_file(campaign, configs)
     if not file.is_file():
         known = [p.stem for p in configs.glob("*.yaml") if p.stem != "checkpoints"]
         raise UserError(f"campaign {campaign!r}: no file {file}; {nearest(campaign, known)}")
     tree = read_mapping(file)
     tree.setdefault("name", file.stem)
     origins: dict[Key, str] = {}
-    overrides = merge({}, _mapping(tree, "overrides", file), origins, f"{file} (overrides)")
+    given = _mapping(tree, "overrides", file)
+    _check_shape(given, f"{file}: overrides.")
+    overrides = merge({}, given, origins, f"{file} (overrides)")
     for text in assignments:
-        change = assignment(text)
-        for section, value in change.items():
-            if section == "campaign":
-                tree = merge(tree, value, origins, f"--set {text}", ("campaign",))
-            elif section in SECTIONS:
-                overrides = merge(overrides, change, origins, f"--set {text}")
-            else:
+        ((section, value),) = assignment(text).items()
+        if section == "campaign":
+            if not isinstance(value, dict) or "overrides" in value:
                 raise UserError(
-                    f"--set {text!r}: no section {section!r}; "
-                    f"{nearest(section, [*SECTIONS, 'campaign'])}"
+                    f"--set {text!r}: write campaign.key=value, or section.name.key=value for an "
+                    "override"
                 )
-    _known_sections(overrides, configs, str(file))
+            tree = merge(tree, value, origins, f"--set {text}", ("campaign",))
+        elif section in SECTIONS:
+            _check_shape({section: value}, f"--set {text!r}: ")
+            overrides = merge(overrides, {section: value}, origins, f"--set {text}")
+        else:
+            raise UserError(
+                f"--set {text!r}: no section {section!r}; "
+                f"{nearest(section, [*SECTIONS, 'campaign'])}"
+            )
 
     def origin(key: Key) -> str:
-        return origins.get(("campaign", *key), str(file))
+        setter = _setter(("campaign", *key), origins)
+        return f"{setter}: campaign." if setter else f"{file}: "
 
     settings: CampaignSettings = _validate(CampaignSettings, tree, origin)
-    return Configuration(settings, configs, tuple(assignments), overrides, origins, campaign)
+    configuration = Configuration(
+        settings, configs, tuple(assignments), overrides, origins, campaign
+    )
+    configuration.check_overrides()
+    return configuration
 
 
-def _known_sections(overrides: dict[str, Any], configs: Path, file: str) -> None:
-    """An override of something that does not exist would be silent: refuse it."""
-    for section, named in overrides.items():
+def _campaign_file(campaign: str, configs: Path) -> Path:
+    by_path = campaign.endswith((".yaml", ".yml"))
+    return Path(campaign) if by_path else configs / f"{campaign}.yaml"
+
+
+def _check_shape(overrides: dict[str, Any], where: str) -> None:
+    """Overrides are section -> name -> key -> value."""
+    for section, names in overrides.items():
         if section not in SECTIONS:
-            raise UserError(f"{file}: overrides.{section}: unknown; {nearest(section, SECTIONS)}")
-        if section == "checkpoints":
-            known = list(read_mapping(configs / "checkpoints.yaml"))
-        else:
-            known = [p.stem for p in (configs / _FOLDERS.get(section, section)).glob("*.yaml")]
-        for name in named or {}:
-            defined_here = section == "datasets" and "kind" in named[name]
-            if name not in known and not defined_here:
+            raise UserError(f"{where}{section}: unknown; {nearest(section, SECTIONS)}")
+        for key, value in [(section, names), *_items(section, names)]:
+            if not isinstance(value, dict):
                 raise UserError(
-                    f"{file}: overrides.{section}.{name}: unknown; {nearest(name, known)}"
+                    f"{where}{key}: must be keys and values, found {kind_of(value)}; "
+                    "the order is section, name, key, value"
                 )
+
+
+def _items(section: str, names: Any) -> list[tuple[str, Any]]:
+    return [(f"{section}.{k}", v) for k, v in names.items()] if isinstance(names, dict) else []
+
+
+def _setter(key: Key, origins: dict[Key, str]) -> str | None:
+    """Who set this key, or the list or value that holds it; None: its own file."""
+    ends = range(len(key), 0, -1)
+    return next((origins[key[:end]] for end in ends if key[:end] in origins), None)
+
+
+def _below(key: Key, origins: dict[Key, str]) -> list[str]:
+    """Who set anything below this key; for a missing key, below the one that should hold it."""
+    for prefix in (key, key[:-1]):
+        found = [who for place, who in origins.items() if place[: len(prefix)] == prefix]
+        if found or len(prefix) <= 2:
+            break
+    return list(dict.fromkeys(found))
 
 
 def _mapping(tree: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
     value = tree.get(key) or {}
     if not isinstance(value, dict):
-        raise UserError(f"{file}: {key}: must be keys and values, found {type(value).__name__}")
+        raise UserError(f"{file}: {key}: must be keys and values, found {kind_of(value)}")
     return value
 
 
@@ -219,8 +271,8 @@ def _replace_world(tree: Any, folder: Path) -> Any:
 def _validate(model: Any, tree: Any, origin: Any) -> Any:
     try:
         text = json.dumps(tree)
-    except TypeError as error:  # YAML knows dates and sets
-        raise UserError(f"{origin(())}: {error}; quote the value if text is meant") from None
+    except TypeError as error:  # YAML's explicit tags make sets and bytes
+        raise UserError(f"{origin(())}{error}; write plain text, numbers, lists, keys") from None
     try:
         if isinstance(model, type) and issubclass(model, BaseModel):
             return model.model_validate_json(text)

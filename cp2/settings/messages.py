@@ -7,32 +7,53 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cp2.settings.yaml_files import Key
+from cp2.settings.base import NAME
+from cp2.settings.yaml_files import Key, kind_of
+
+_KEY = "[key]"  # pydantic's mark for an error of a mapping's key, not of its value
+
+
+class Origin(typing.Protocol):
+    """Says where a key got its value, as the beginning of a line: "file: " or "--set ...: "."""
+
+    def __call__(self, key: Key) -> str: ...
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " — did you mean 'x'?" or the list of what exists, to end an error text."""
+    """ "did you mean 'x'?" and the list of what exists, to end an error text."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = ", ".join(known) or "none"
     return f"did you mean {close[0]!r}? allowed: {listing}" if close else f"allowed: {listing}"
 
 
-def explain(error: ValidationError, model: Any, tree: Any, origin: "Origin") -> str:
+def explain(error: ValidationError, model: Any, tree: Any, origin: Origin) -> str:
     """One line an error: `file: key = value: what is wrong; what is allowed`."""
     lines = []
-    for item in error.errors(include_url=False):
+    for item in _first_causes(error.errors(include_url=False)):
         key = _path_in_tree(item["loc"], tree)
+        if item["type"].startswith("union_tag"):  # pydantic points at the union, not at its tag
+            key = (*key, item["ctx"]["discriminator"].strip("'"))
         place = ".".join(key) or "(top level)"
-        value = _at(tree, key)
-        lines.append(f"{origin(key)}: {place}{_shown(item, value)}: {_reason(item, model, key)}")
+        lines.append(f"{origin(key)}{place}{_shown(item, _at(tree, key))}: {_reason(item, model)}")
     return "\n".join(dict.fromkeys(lines))
 
 
-class Origin(typing.Protocol):
-    """Says which file (or command-line setting) gave a key its value."""
+def _first_causes(errors: list[Any]) -> list[Any]:
+    """Without what only follows from another error: a list's length after its items failed, the
+    value of a key that must not be there."""
+    places = [item["loc"] for item in errors]
+    bad_keys = {item["loc"][:-1] for item in errors if item["loc"][-1:] == (_KEY,)}
 
-    def __call__(self, key: Key) -> str: ...
+    def follows(item: Any) -> bool:
+        place = item["loc"]
+        if place[-1:] != (_KEY,) and any(place[: len(key)] == key for key in bad_keys):
+            return True
+        return item["type"] == "too_short" and any(
+            len(other) > len(place) and other[: len(place)] == place for other in places
+        )
+
+    return [item for item in errors if not follows(item)]
 
 
 def _path_in_tree(loc: tuple[int | str, ...], tree: Any) -> Key:
@@ -44,7 +65,7 @@ def _path_in_tree(loc: tuple[int | str, ...], tree: Any) -> Key:
         if isinstance(node, dict):
             found = next((k for k in node if str(k) == str(part)), None)
             if found is None:
-                if last:  # a missing key has no place in the tree yet
+                if last and part != _KEY:  # a missing key has no place in the tree yet
                     key.append(str(part))
                 continue
             node = node[found]
@@ -68,27 +89,51 @@ def _at(tree: Any, key: Key) -> Any:
 
 
 def _shown(item: Any, value: Any) -> str:
-    if item["type"] == "missing" or isinstance(value, (dict, list)):
-        return ""
-    return f" = {value!r}"
+    absent = item["type"] in ("missing", "union_tag_not_found") or item["loc"][-1:] == (_KEY,)
+    return "" if absent or isinstance(value, (dict, list)) else f" = {value!r}"
 
 
-def _reason(item: Any, model: Any, key: Key) -> str:
-    kind = item["type"]
-    if kind == "extra_forbidden":
-        return f"unknown key; {nearest(key[-1], _fields_at(model, item['loc'][:-1]))}"
-    if kind == "missing":
-        return "is missing and has no default"
+def _reason(item: Any, model: Any) -> str:
+    kind, loc, context = item["type"], item["loc"], item.get("ctx", {})
+    found = kind_of(item["input"])
+    what = "key must" if loc[-1:] == (_KEY,) else "must"
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key; {nearest(str(loc[-1]), _fields_at(model, loc[:-1]))}"
+        case "missing" if isinstance(loc[-1], int):
+            return f"needs {loc[-1] + 1} items"
+        case "missing" | "union_tag_not_found":
+            return "is missing and has no default"
+        case "too_short":
+            return (
+                f"needs at least {context['min_length']} item(s), found {context['actual_length']}"
+            )
+        case "too_long":
+            return f"takes at most {context['max_length']} item(s)"
+        case "literal_error" | "union_tag_invalid":
+            allowed = str(context.get("expected") or context.get("expected_tags"))
+            names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
+            given = str(context.get("tag") or item["input"])
+            choice = nearest(given, [name for name in names if name])
+            return f"unknown key; {choice}" if loc[-1:] == (_KEY,) else choice
+        case "float_type" | "float_parsing":
+            return f"{what} be a number, found {found}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{what} be a whole number, found {found}"
+        case "bool_type":
+            return f"{what} be true or false, found {found}"
+        case "string_type":
+            return f"{what} be text, found {found}; quote it if text is meant"
+        case "tuple_type" | "list_type":
+            return f"{what} be a list, found {found}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"{what} be keys and values, found {found}"
+        case "string_pattern_mismatch" if context["pattern"] == NAME:
+            return f"{what} be lower-case letters, digits and . _ - (first a letter or a digit)"
     message = str(item["msg"]).removeprefix("Value error, ")
-    if kind in ("float_type", "int_type", "float_parsing", "int_parsing"):
-        return f"must be a number, found {type(item['input']).__name__}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        context = item.get("ctx", {})
-        allowed = str(context.get("expected") or context.get("expected_tags"))
-        found = str(context.get("tag") or item["input"])
-        names = [n.strip(" '") for n in allowed.replace(" or ", ",").split(",")]
-        return nearest(found, [n for n in names if n])
-    return message[0].lower() + message[1:]
+    if message.startswith("Input should"):
+        return message.replace("Input should", what, 1)
+    return message
 
 
 def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:

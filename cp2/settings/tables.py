@@ -63,8 +63,8 @@ class TableSettings(Settings):
     published: str | None = None  # stem of a CSV in reports/published/
     protocol: Name
     head: Name
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = Field(min_length=1)
+    rows: tuple[Row, ...] = Field(min_length=1)
     note: str = unhashed("")
 
     @model_validator(mode="after")

@@ -13,9 +13,16 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):
-    """YAML 1.1 reads `1e-3` as text; here it is a number, as in YAML 1.2."""
+    """Plain words mean what they mean in YAML 1.2: `1e-3` is a number, `off` and dates are text."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":timestamp"))]
+    for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
@@ -23,13 +30,29 @@ _Loader.add_implicit_resolver(
 )
 
 
+def kind_of(value: Any) -> str:
+    """What a YAML value is, in words for error texts."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    names = {str: "text", int: "a whole number", float: "a number", list: "a list"}
+    names[dict] = "keys and values"
+    return names.get(type(value), type(value).__name__)
+
+
+def _at(node: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
 def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, (str, int, float)):
+            raise _at(key_node, f"a key must be text or a number, found {kind_of(key)}")
         if key in seen:
-            line = key_node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: key {key!r} is there twice")
+            raise _at(key_node, f"key {key!r} is there twice")
         seen.add(key)
     loader.flatten_mapping(node)
     return {
@@ -45,7 +68,10 @@ def parse_yaml(text: str, where: str) -> Any:
     """Parse YAML text; `where` names it in the error."""
     try:
         return yaml.load(text, Loader=_Loader)  # a safe loader
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{where}: not valid YAML: {line}{error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that Python refuses
         raise UserError(f"{where}: not valid YAML: {error}") from None
 
 
@@ -55,8 +81,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error.reason})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds {type(content).__name__}, expected keys and values")
+        raise UserError(f"{path}: holds {kind_of(content)}, expected keys and values")
     return content
 
 
@@ -67,13 +95,13 @@ def merge(
     origin: str,
     at: Key = (),
 ) -> dict[str, Any]:
-    """Join `changes` into `base`, mapping by mapping; note in `origins` who set each key."""
+    """Join `changes` into `base`, mapping by mapping; note in `origins` who set each value."""
     merged = dict(base)
     for key, value in changes.items():
         place = (*at, str(key))
         old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = merge(old, value, origins, origin, place)
+        if isinstance(value, dict):
+            merged[key] = merge(old if isinstance(old, dict) else {}, value, origins, origin, place)
         else:
             merged[key] = value
             origins[place] = origin
