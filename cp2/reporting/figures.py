@@ -29,7 +29,8 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "cp2",  # the same figure gives the same file
     "svg.fonttype": "none",
 }
-_PICTURE_WIDTH = 640  # pixels; wider pictures are shrunk before they are put into a sheet
+DPI = 130
+_PICTURE_WIDTH = 800  # pixels; wider pictures are shrunk before they are put into a sheet
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,28 @@ def _losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
 
 
 def _composed(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
-    """What each pretraining saw: foreground, background, mask and composed image."""
+    """What each pretraining saw in its first batch."""
     found = [
         (run.id.rsplit("-", 1)[0], run.folder(results).pictures / "composed.png")
         for run in plan.stage("pretrain")
     ]
-    rows = [(name, [path]) for name, path in found if path.is_file()]
-    if not rows:
+    found = [(name, path) for name, path in found if path.is_file()]
+    if not found:
         return None
-    caption = "From left to right: foreground, background, mask, composed image."
-    return _sheet(rows, [""], folder, "composed", "Composed images", caption)
+    across = min(2, len(found))
+    down = math.ceil(len(found) / across)
+    figure = Figure(figsize=(5.0 * across, 2.8 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (name, path) in zip(panels, found, strict=False):
+        panel.imshow(_picture(path), interpolation="none")
+        panel.set_title(name, fontsize=8)
+    caption = (
+        "A line an image. CP²: foreground, background, mask and composed image of the query, "
+        "then of the key. MoCo v2: the two views."
+    )
+    return _save(figure, folder, "composed", "What the pretrainings see", caption)
 
 
 def _predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
@@ -221,7 +234,7 @@ def _save(
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         buffer = io.BytesIO()
         figure.savefig(
-            buffer, format=ending, dpi=130, metadata=metadata, bbox_inches="tight", facecolor="w"
+            buffer, format=ending, dpi=DPI, metadata=metadata, bbox_inches="tight", facecolor="w"
         )
         paths[ending] = folder / f"{name}.{ending}"
         with whole_file(paths[ending]) as temporary:

@@ -191,13 +191,16 @@ def to_csv(view: TableView) -> str:
     return buffer.getvalue()
 
 
-def write_table(view: TableView, folder: Path) -> dict[str, Path]:
-    """Write <folder>/<table>.{md,csv,tex}; returns the paths by ending."""
-    texts = {"md": to_markdown(view), "csv": to_csv(view), "tex": to_latex(view)}
-    paths = {ending: folder / f"{view.name}.{ending}" for ending in texts}
-    for ending, text in texts.items():
-        write_text(paths[ending], text)
-    return paths
+def write_formats(view: TableView, folder: Path) -> Path:
+    """Write <folder>/<table>.{md,csv,tex}; returns the Markdown file's path.
+
+    A file that is already right keeps its time, so that nothing made from it seems out of date.
+    """
+    for ending, text in (("csv", to_csv(view)), ("tex", to_latex(view)), ("md", to_markdown(view))):
+        path = folder / f"{view.name}.{ending}"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+    return folder / f"{view.name}.md"
 
 
 _LATEX = {

@@ -1,14 +1,16 @@
 """The HTML page: one file that needs no network, with tables, provenance and pictures."""
 
 import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from cp2.plan.graph import STAGES, Plan
-from cp2.reporting.figures import ReportFigure
+from cp2.reporting.figures import DPI, ReportFigure
 from cp2.reporting.formats import (
     EXTRA_MARK,
     gap_text,
@@ -22,6 +24,8 @@ from cp2.reporting.provenance import RunRecord, chain, remake_command
 from cp2.reporting.tables import CellView, TableView
 from cp2.settings.load import Configuration
 
+CSS_DPI = 96
+LARGE = 300_000  # bytes of a PNG above which the page holds a JPEG instead
 SCALES = {
     "demo": "Demo scale: small models on a built-in world. It shows that the pipeline works; "
     "its numbers say nothing about the methods.",
@@ -139,12 +143,25 @@ def _cell(cell: CellView, marks: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _figure(figure: ReportFigure) -> dict[str, str]:
-    data = base64.b64encode(figure.png.read_bytes()).decode("ascii")
+def _figure(figure: ReportFigure) -> dict[str, Any]:
+    uri, width = _data_uri(figure.png)
     return {
         "title": figure.title,
         "caption": figure.caption,
-        "uri": f"data:image/png;base64,{data}",
+        "uri": uri,
+        "width": round(width * CSS_DPI / DPI),
         "png": f"figures/{figure.png.name}",
         "svg": f"figures/{figure.svg.name}",
     }
+
+
+def _data_uri(png: Path) -> tuple[str, int]:
+    """The picture as a data URI and its width in pixels; a large one (photographs) as JPEG."""
+    data, kind = png.read_bytes(), "png"
+    with Image.open(png) as image:
+        width = image.width
+        if len(data) > LARGE:
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, format="JPEG", quality=88)
+            data, kind = buffer.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", width

@@ -1,5 +1,6 @@
 """Where each number comes from: runs, seeds, commits, machines, durations, commands."""
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def remake_command(configuration: Configuration, runs: list[Run]) -> str:
     words = ["snakemake", "--cores", "all", *targets]
     words += ["--config", f"campaign={configuration.source}"]
     if configuration.assignments:
-        words.append("set=" + " ".join(configuration.assignments))
+        given = list(configuration.assignments)
+        words.append("set=" + (given[0] if len(given) == 1 else json.dumps(given)))
     return shlex.join(words)
 
 

@@ -1,21 +1,25 @@
-"""The one entry of this room: everything under reports/<campaign>/."""
+"""The entries of this room: everything under reports/<campaign>/."""
 
 from pathlib import Path
 
+from cp2.errors import UserError
 from cp2.plan.graph import Plan
 from cp2.record.files import write_text
 from cp2.reporting.figures import write_figures
-from cp2.reporting.formats import write_table
+from cp2.reporting.formats import write_formats
 from cp2.reporting.page import render_page
 from cp2.reporting.provenance import read_records
-from cp2.reporting.tables import view_tables
+from cp2.reporting.tables import view_table, view_tables
 from cp2.settings.load import Configuration
+from cp2.settings.messages import nearest
+
+PUBLISHED = Path("reports/published")
 
 
 def write_report(
     configuration: Configuration,
     plan: Plan,
-    published_folder: Path = Path("reports/published"),
+    published_folder: Path = PUBLISHED,
 ) -> Path:
     """Write tables, figures and the page; partial results give a partial report that says so.
 
@@ -28,9 +32,30 @@ def write_report(
     folder = configuration.reports
     views = view_tables(configuration, plan, published_folder)
     for view in views:
-        write_table(view, folder / "tables")
+        write_formats(view, folder / "tables")
     figures = write_figures(plan, views, configuration.results, folder / "figures")
     records = read_records(configuration, plan)
     page = folder / "index.html"
     write_text(page, render_page(configuration, plan, views, figures, records))
     return page
+
+
+def write_table(
+    configuration: Configuration,
+    plan: Plan,
+    name: str,
+    published_folder: Path = PUBLISHED,
+) -> Path:
+    """Write one table as Markdown, CSV and LaTeX; returns the Markdown file's path.
+
+    Raises:
+        UserError: the campaign has no such table.
+        WrongFile: a record of a run or a published CSV is damaged.
+    """
+    if name not in plan.tables:
+        raise UserError(
+            f"no table {name!r} in campaign {configuration.campaign.name!r}; "
+            f"{nearest(name, plan.tables)}"
+        )
+    view = view_table(configuration, plan, plan.tables[name], published_folder)
+    return write_formats(view, configuration.reports / "tables")

@@ -103,7 +103,7 @@ def view_tables(
         WrongFile: a scores.json or a published CSV is damaged.
     """
     return [
-        _view_table(configuration, plan, planned, published_folder)
+        view_table(configuration, plan, planned, published_folder)
         for planned in plan.tables.values()
     ]
 
@@ -123,9 +123,14 @@ def read_score(path: Path, metric: str) -> float:
     return 100 * value
 
 
-def _view_table(
+def view_table(
     configuration: Configuration, plan: Plan, planned: PlannedTable, published_folder: Path
 ) -> TableView:
+    """One planned table, filled with what is done so far.
+
+    Raises:
+        WrongFile: a scores.json or the published CSV is damaged.
+    """
     settings = configuration.table(planned.name)
     published: dict[tuple[str, str], Published] = {}
     if settings.published:
