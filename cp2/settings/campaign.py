@@ -10,14 +10,15 @@ from cp2.settings.world import WorldSettings
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+def _different(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [item for item in items if items.count(item) > 1]
     if twice:
-        raise ValueError(f"seed {twice[0]} is there twice; the same run would count double")
-    return seeds
+        raise ValueError(f"{twice[0]!r} is there twice; the same runs would count double")
+    return items
 
 
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_different)]
+Once = AfterValidator(_different)
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), Once]
 
 
 class SeedSettings(Settings):
@@ -31,8 +32,8 @@ class SeedSettings(Settings):
 class TableSelection(Settings):
     """A part of a table; None takes all."""
 
-    rows: tuple[str, ...] | None = None
-    columns: tuple[str, ...] | None = None
+    rows: Annotated[tuple[str, ...], Once] | None = None
+    columns: Annotated[tuple[str, ...], Once] | None = None
 
 
 class PublishedCheckpoint(Settings):
@@ -71,7 +72,7 @@ class CampaignSettings(Settings):
     name: Name
     title: str
     scale: Literal["demo", "mini", "paper"]
-    tables: tuple[Name, ...] = Field(min_length=1)
+    tables: Annotated[tuple[Name, ...], Field(min_length=1), Once]
     select: dict[Name, TableSelection] = Field(default_factory=dict)
     extra_rows: bool = True  # rows that the published tables do not have (random init)
     seeds: SeedSettings = SeedSettings()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -81,6 +82,15 @@ class Configuration:
         """The name that stands in for `name` at this campaign's scale."""
         return self.campaign.substitute.get(name, name)
 
+    def names(self, section: str) -> list[str]:
+        """What a section holds, with the data sets that the campaign itself defines."""
+        if section == "checkpoints":
+            return sorted(read_mapping(self.configs / "checkpoints.yaml"))
+        folder = self.configs / _FOLDERS.get(section, section)
+        defined = self.overrides.get(section, {}) if section == "datasets" else {}
+        own = {name for name, keys in defined.items() if "kind" in keys}
+        return sorted(own | {path.stem for path in folder.glob("*.yaml")})
+
     def check_overrides(self) -> None:
         """Read all that is overridden, used or not: a misspelt override would be silent.
 
@@ -148,7 +158,7 @@ class Configuration:
         if not file.is_file():
             if section == "datasets" and "kind" in overrides:  # defined by the campaign
                 return {}, _campaign_file(self.source, self.configs)
-            known = [p.stem for p in folder.glob("*.yaml")]
+            known = self.names(section)
             kind = section.removesuffix("es" if section == "classes" else "s")
             raise UserError(
                 f"{folder}: no {kind} {name!r} ({self._asker(section, name)}); "
@@ -264,7 +274,7 @@ def _replace_world(tree: Any, folder: Path) -> Any:
     if isinstance(tree, list):
         return [_replace_world(v, folder) for v in tree]
     if isinstance(tree, str) and "{world}" in tree:
-        return tree.replace("{world}", str(folder.resolve()))
+        return tree.replace("{world}", quote(str(folder.resolve())))  # it stands in URLs
     return tree
 
 

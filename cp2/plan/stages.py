@@ -1,0 +1,256 @@
+"""Runs of each stage, with the recipes that the settings and a table's cell give them."""
+
+from dataclasses import dataclass
+
+from cp2.errors import UserError
+from cp2.plan.graph import Plan, Run, make_run
+from cp2.plan.recipes import (
+    CheckpointRecipe,
+    DatasetRecipe,
+    EvaluateRecipe,
+    FinetuneRecipe,
+    PretrainRecipe,
+    PublishRecipe,
+    WorldRecipe,
+)
+from cp2.settings.load import Configuration
+from cp2.settings.messages import nearest
+from cp2.settings.optimization import AdamWSettings, OptimizerSettings, SgdSettings
+from cp2.settings.protocols import DatasetSchedule, FinetuneOptimization, ProtocolSettings
+from cp2.settings.tables import Column, Pretraining, Row, TableSettings
+
+
+@dataclass
+class Stages:
+    """Adds runs to a plan; asking twice for the same run gives the same run."""
+
+    configuration: Configuration
+    plan: Plan
+
+    def _world(self) -> Run | None:
+        world = self.configuration.campaign.world
+        if world is None:
+            return None
+        run = make_run("world", "scenes", WorldRecipe(world=world), [], {}, plain_name=True)
+        return self.plan.add(run)
+
+    def dataset(self, name: str) -> Run:
+        configuration = self.configuration
+        settings = configuration.dataset(configuration.used(name))
+        classes = configuration.classes(settings.classes) if settings.classes else None
+        world = self._world()
+        from_world = any(
+            url.startswith(f"{configuration.world_folder.resolve().as_uri()}/")
+            for archive in settings.archives
+            for url in archive.urls
+        )
+        return self.plan.add(
+            make_run(
+                "dataset",
+                settings.name,
+                DatasetRecipe(dataset=settings, classes=classes),
+                [world] if world and from_world else [],
+                {"dataset": settings.name},
+                plain_name=True,
+            )
+        )
+
+    def checkpoint(self, name: str, backbone: str) -> Run:
+        configuration = self.configuration
+        settings = configuration.checkpoint(configuration.used(name))
+        wanted = configuration.used(backbone)
+        if settings.backbone != wanted:
+            raise UserError(
+                f"checkpoint {settings.name!r} is of backbone {settings.backbone!r}, "
+                f"the row asks for {wanted!r}"
+            )
+        published = configuration.campaign.world_checkpoints.get(settings.name)
+        needs = [self._publish(settings.name)] if published else []
+        return self.plan.add(
+            make_run(
+                "checkpoint",
+                settings.name,
+                CheckpointRecipe(checkpoint=settings, backbone=configuration.backbone(wanted)),
+                needs,
+                {"backbone": wanted, "checkpoint": settings.name},
+                plain_name=True,
+            )
+        )
+
+    def _publish(self, name: str) -> Run:
+        """The demo world's own checkpoint: a short pretraining in the official file format."""
+        published = self.configuration.campaign.world_checkpoints[name]
+        pretraining = Pretraining(
+            method=published.method, epochs=published.epochs, dataset=published.dataset
+        )
+        trained = self.pretrain(pretraining, published.backbone, None, seed=0, as_written=True)
+        recipe = PublishRecipe(published=published)
+        return self.plan.add(make_run("publish", name, recipe, [trained], {}, plain_name=True))
+
+    def pretrain(
+        self,
+        pretraining: Pretraining,
+        backbone_name: str,
+        head_name: str | None,
+        seed: int,
+        as_written: bool = False,
+    ) -> Run:
+        configuration = self.configuration
+        method = configuration.method(
+            configuration.used(pretraining.method), pretraining.settings or None
+        )
+        backbone = configuration.backbone(configuration.used(backbone_name))
+        if backbone.family not in method.optimizer:
+            raise UserError(
+                f"method {method.name!r} has no optimizer.{backbone.family}, which backbone "
+                f"{backbone.name!r} needs; it has: {', '.join(method.optimizer)}"
+            )
+        head = None
+        if method.kind == "cp2" and head_name:
+            head = configuration.head(configuration.used(head_name))
+        dataset = self.dataset(pretraining.dataset)
+        start = self._start(pretraining, backbone_name, seed)
+        needs = [dataset] + ([start] if start else [])
+        epochs = pretraining.epochs if as_written else self._epochs(pretraining.epochs)
+        recipe = PretrainRecipe(
+            method=method,
+            backbone=backbone,
+            head=head,
+            dataset=dataset.id,
+            epochs=epochs,
+            start=start.key if start else None,
+        )
+        kind = f"{method.name}-qt" if start else method.name
+        parts = [kind, backbone.name, head.name if head else "", f"e{epochs}", f"s{seed}"]
+        tags = {
+            "method": kind,
+            "backbone": backbone.name,
+            "head": head.name if head else "none",
+            "dataset": dataset.id,
+        }
+        name = "-".join(part for part in parts if part)
+        return self.plan.add(make_run("pretrain", name, recipe, needs, tags, seed))
+
+    def _start(self, pretraining: Pretraining, backbone: str, seed: int) -> Run | None:
+        if pretraining.checkpoint:
+            return self.checkpoint(pretraining.checkpoint, backbone)
+        if pretraining.start:
+            return self.pretrain(pretraining.start, backbone, None, seed)
+        return None
+
+    def finetune(
+        self, table: TableSettings, row: Row, column: Column, origin: Run | None, seed: int
+    ) -> Run:
+        configuration = self.configuration
+        protocol = configuration.protocol(table.protocol)
+        backbone = configuration.backbone(configuration.used(row.backbone))
+        head = configuration.head(configuration.used(table.head))
+        dataset = self.dataset(column.dataset)
+        if not isinstance(dataset.recipe, DatasetRecipe) or dataset.recipe.classes is None:
+            raise UserError(
+                f"table {table.name!r}, column {column.name!r}: data set {dataset.id!r} has no "
+                "labels; finetuning needs one with classes"
+            )
+        schedule = _schedule(protocol, column.dataset)
+        pretrained_head = _head_is_pretrained(row, origin)
+        fraction = column.label_fraction or protocol.label_fraction
+        recipe = FinetuneRecipe(
+            backbone=backbone,
+            head=head,
+            pretrained_head=pretrained_head,
+            dataset=dataset.id,
+            classes=len(dataset.recipe.classes.classes),
+            label_fraction=fraction,
+            augmentation=schedule.augmentation,
+            optimization=_optimization(protocol, schedule, backbone.family, pretrained_head),
+            norm=protocol.norm,
+            amp=protocol.amp,
+        )
+        source = _source_name(origin)
+        tags = {
+            "method": source,
+            "backbone": backbone.name,
+            "head": head.name,
+            "dataset": dataset.id,
+            "labels": f"{fraction:g}",
+            "init": origin.id if origin else "random",
+        }
+        parts = [dataset.id, head.name, source, backbone.name]
+        if fraction < 1:
+            parts.append(f"l{fraction:g}")
+        parts.append(f"s{seed}")
+        needs = [dataset] + ([origin] if origin else [])
+        return self.plan.add(make_run("finetune", "-".join(parts), recipe, needs, tags, seed))
+
+    def evaluate(self, table: TableSettings, column: Column, finetune: Run) -> Run:
+        protocol = self.configuration.protocol(table.protocol)
+        schedule = _schedule(protocol, column.dataset)
+        dataset = self.dataset(column.dataset)
+        recipe = EvaluateRecipe(
+            dataset=dataset.id,
+            split="val",
+            resize=schedule.augmentation.resize,
+            inference=schedule.inference,
+        )
+        name = finetune.id.rsplit("-", 1)[0]
+        run = make_run(
+            "evaluate", name, recipe, [dataset, finetune], dict(finetune.tags), finetune.seed
+        )
+        return self.plan.add(run)
+
+    def _epochs(self, published: int) -> int:
+        epochs = self.configuration.campaign.epochs
+        if not epochs:
+            return published
+        if published not in epochs:
+            raise UserError(
+                f"campaign {self.configuration.campaign.name!r}: epochs has no entry for "
+                f"{published}; write epochs: {{{published}: <epochs at this scale>}}"
+            )
+        return epochs[published]
+
+
+def _head_is_pretrained(row: Row, origin: Run | None) -> bool:
+    if row.head_init == "random" or origin is None:
+        return False
+    return isinstance(origin.recipe, PretrainRecipe) and origin.recipe.head is not None
+
+
+def _source_name(origin: Run | None) -> str:
+    if origin is None:
+        return "random"
+    return origin.tags["method"] if origin.stage == "pretrain" else origin.id
+
+
+def _schedule(protocol: ProtocolSettings, dataset: str) -> DatasetSchedule:
+    if dataset not in protocol.datasets:
+        raise UserError(
+            f"protocol {protocol.name!r} has no schedule for data set {dataset!r}; "
+            f"{nearest(dataset, protocol.datasets)}"
+        )
+    return protocol.datasets[dataset]
+
+
+def _optimization(
+    protocol: ProtocolSettings, schedule: DatasetSchedule, family: str, pretrained_head: bool
+) -> FinetuneOptimization:
+    chosen = {str(k): v for k, v in protocol.optimizer.items()}.get(family)
+    lr = {str(k): v for k, v in schedule.lr.items()}.get(family)
+    if chosen is None or lr is None:
+        raise UserError(
+            f"protocol {protocol.name!r} has no optimizer and lr for backbones of family {family!r}"
+        )
+    decay = (
+        chosen.weight_decay_pretrained_head if pretrained_head else chosen.weight_decay_random_head
+    )
+    optimizer: OptimizerSettings
+    if chosen.kind == "sgd":
+        optimizer = SgdSettings(kind="sgd", lr=lr, weight_decay=decay)
+    else:
+        optimizer = AdamWSettings(kind="adamw", lr=lr, weight_decay=decay, no_decay=chosen.no_decay)
+    return FinetuneOptimization(
+        optimizer=optimizer,
+        poly=chosen.poly,
+        batch_size=schedule.batch_size,
+        iterations=schedule.iterations,
+    )
