@@ -35,9 +35,12 @@ localrules:
     track,
 
 
+# The scores are named beside the report, so that missing ones are made even where Snakemake's own
+# records (.snakemake/) were left behind.
 rule all:
     default_target: True
     input:
+        [PLAN.table_needs(name) for name in PLAN.tables],
         f"{PLAN.reports}/index.html",
         f"{PLAN.reports}/tracked.txt",
 

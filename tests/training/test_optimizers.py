@@ -1,5 +1,6 @@
 """Learning rates against the published schedules; weight decay groups."""
 
+import itertools
 import math
 
 import pytest
@@ -33,7 +34,7 @@ def test_poly_starts_at_the_base_rate_and_falls_to_the_minimum() -> None:
     rates = [poly_lr(0.003, settings, i, 100) for i in range(101)]
     assert rates[0] == pytest.approx(0.003)
     assert rates[-1] == pytest.approx(1e-4)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert rates[50] == pytest.approx((0.003 - 1e-4) * 0.5**0.9 + 1e-4)
 
 

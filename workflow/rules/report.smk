@@ -27,6 +27,7 @@ for name in PLAN.tables:
         name:
             f"table_{name}"
         input:
+            PLAN.table_needs(name),
             f"{PLAN.reports}/tables/{name}.md",
         localrule: True
 

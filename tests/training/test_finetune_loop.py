@@ -1,0 +1,334 @@
+"""The finetuning loop: learning, resume, starting weights, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cp2.augment import counters
+from cp2.data.datasets import IGNORE, read_index
+from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
+from cp2.errors import UserError, WrongFile
+from cp2.models.segmentor_files import build_segmentor, load_segmentor
+from cp2.models.weights import save_weights
+from cp2.plan.graph import Run
+from cp2.plan.recipes import FinetuneRecipe
+from cp2.record.metrics import read_metrics
+from cp2.settings.campaign import Execution
+from cp2.settings.models import FcnSettings, ResNetSettings, ViTSettings
+from cp2.settings.optimization import AdamWSettings, PolySettings, SgdSettings
+from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
+from cp2.training import finetune as loop
+from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.finetune import build, build_dataset, finetune, seed_dropout, segmentation_terms
+
+IMAGES, STEPS = 6, 7
+CLASSES = ("dark", "red", "blue")
+COLOURS = ((20, 20, 20), (200, 40, 40), (40, 40, 200))
+RESNET = ResNetSettings(
+    family="resnet",
+    name="tiny",
+    title="",
+    arch="resnet26",
+    args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+)
+VIT = ViTSettings(
+    family="vit",
+    name="tiny-vit",
+    title="",
+    arch="vit_small_patch16_224",
+    args={"embed_dim": 32, "depth": 1, "img_size": 32},
+    heads=2,
+)
+HEAD = FcnSettings(kind="fcn", name="tiny", title="", channels=8, convs=1, dilation=1)
+RECIPE = FinetuneRecipe(
+    backbone=RESNET,
+    head=HEAD,
+    pretrained_head=False,
+    dataset="squares",
+    classes=3,
+    label_fraction=1.0,
+    augmentation=FinetuneAugmentation(crop=(32, 32), resize=(32, 128)),
+    optimization=FinetuneOptimization(
+        optimizer=SgdSettings(kind="sgd", lr=0.05, weight_decay=5e-4),
+        poly=PolySettings(min_lr=1e-4),
+        batch_size=2,
+        iterations=STEPS,
+    ),
+    norm="sync",
+    amp="off",
+)
+EXECUTION = Execution(workers=0, log_every=2)
+
+
+class StopAfter(Deadline):
+    def __init__(self, steps: int, error: type[BaseException] | None = None) -> None:
+        super().__init__()
+        self.left, self.error = steps, error
+
+    def reason(self) -> str | None:
+        self.left -= 1
+        if self.left <= 0 and self.error:
+            raise self.error
+        return "the test says so" if self.left <= 0 else None
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A prepared data set of squares whose colour is their class."""
+    folder = tmp_path / "results" / "datasets" / "squares"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    items = []
+    for i in range(IMAGES):
+        label = np.zeros((40, 48), dtype=np.uint8)
+        top, left = rng.integers(0, 20, 2)
+        label[top : top + 16, left : left + 16] = 1 + i % 2
+        image = np.array(COLOURS, dtype=np.uint8)[label]
+        label[:2] = IGNORE
+        Image.fromarray(image).save(folder / f"{i}.png")
+        Image.fromarray(label).save(folder / f"{i}-label.png")
+        items.append(Item("train", f"{i}.png", f"{i}-label.png"))
+    write_index(folder, items)
+    record = DatasetRecord(
+        name="squares",
+        kind="labelled",
+        title="",
+        digest="0" * 64,
+        splits={"train": Split(images=IMAGES)},
+        classes=CLASSES,
+        palette=COLOURS,
+        archives=(),
+        created="2000-01-01T00:00:00+00:00",
+    )
+    write_record(folder, record)
+    return tmp_path / "results"
+
+
+def make(recipe: FinetuneRecipe = RECIPE, *origins: str, name: str = "one", seed: int = 0) -> Run:
+    needs = ("dataset/squares", *origins)
+    return Run("finetune", name, "", recipe, seed, needs, {"dataset": "squares"})
+
+
+def changed(recipe: FinetuneRecipe = RECIPE, **optimization: Any) -> FinetuneRecipe:
+    inner = recipe.optimization.model_copy(update=optimization)
+    return recipe.model_copy(update={"optimization": inner})
+
+
+def train(run: Run, results: Path, deadline: Deadline | None = None, **execution: Any) -> None:
+    finetune(run, results, EXECUTION.model_copy(update=execution), deadline or Deadline())
+
+
+def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
+    timeless = ("time", "samples_per_second", "data_wait")
+    lines = read_metrics(run.folder(results).metrics)
+    return [{k: v for k, v in line.items() if k not in timeless} for line in lines]
+
+
+def test_loss_falls_and_the_files_are_there(results: Path) -> None:
+    plain = {"photometric_probability": 0.0, "scale": (1.0, 1.0)}
+    augmentation = RECIPE.augmentation.model_copy(update=plain)
+    recipe = RECIPE.model_copy(update={"augmentation": augmentation})
+    run = make(changed(recipe, iterations=24, batch_size=4))
+    train(run, results, log_every=6)
+    lines = numbers(run, results)
+    assert [line["step"] for line in lines] == [6, 12, 18, 24]
+    assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
+    assert lines[-1]["accuracy"] > 0.7
+    assert lines[-1]["lr"] == pytest.approx((0.05 - 1e-4) * (1 / 24) ** 0.9 + 1e-4)
+    folder = run.folder(results)
+    done = json.loads(folder.done.read_text())
+    assert done["steps"] == 24
+    assert done["last"]["loss"] == lines[-1]["loss"]
+    assert {"seconds", "samples_per_second", "data_wait"} <= done.keys()
+    assert json.loads(folder.recipe.read_text())["tags"]["stage"] == "finetune"
+    assert load_segmentor(folder.model).conv_seg.out_channels == 3
+    assert not folder.state.exists()
+
+
+@pytest.mark.parametrize("backbone", [RESNET, VIT], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_interrupted_equals_uninterrupted(
+    results: Path, backbone: ResNetSettings | ViTSettings, steps: int
+) -> None:
+    recipe = RECIPE.model_copy(update={"backbone": backbone})
+    if backbone is VIT:
+        recipe = changed(
+            recipe,
+            optimizer=AdamWSettings(
+                kind="adamw", lr=1e-3, weight_decay=0.01, no_decay="norm-pos-cls"
+            ),
+            poly=PolySettings(power=1.0, min_lr=0.0, warmup_iterations=3),
+        )
+    whole, parts = make(recipe, name="run"), make(recipe, name="run-in-parts")
+    train(whole, results)
+    stops = 0
+    while not parts.is_done(results):
+        try:
+            train(parts, results, StopAfter(steps))
+        except StoppedForResumeError:
+            stops += 1
+    assert stops >= STEPS // steps - 1
+    assert_equal(whole, parts, results)
+
+
+def assert_equal(whole: Run, parts: Run, results: Path) -> None:
+    expected = load_segmentor(whole.folder(results).model).state_dict()
+    found = load_segmentor(parts.folder(results).model).state_dict()
+    for key, tensor in expected.items():
+        assert torch.equal(tensor, found[key]), key
+    assert numbers(whole, results) == numbers(parts, results)
+    assert [line["step"] for line in numbers(whole, results)] == [2, 4, 6, 7]
+
+
+def test_killed_after_a_save_equals_uninterrupted(results: Path) -> None:
+    whole, parts = make(name="run"), make(name="run-killed")
+    train(whole, results)
+    with pytest.raises(KeyboardInterrupt):  # after step 5 was done and logged, before its save
+        train(parts, results, StopAfter(5, KeyboardInterrupt), save_minutes=0)
+    assert parts.folder(results).state.exists()
+    train(parts, results)
+    assert "resumed at step 4" in parts.folder(results).log.read_text()
+    assert_equal(whole, parts, results)
+
+
+def test_seed_changes_the_run(results: Path) -> None:
+    first, second = make(name="first"), make(name="second", seed=1)
+    train(first, results)
+    train(second, results)
+    assert numbers(first, results)[-1]["loss"] != numbers(second, results)[-1]["loss"]
+
+
+class TestStartingWeights:
+    def write(self, results: Path, key: str, classes: int = 3, **heads: Any) -> dict[str, Any]:
+        """The weights of a checkpoint or pretraining, as their stages write them."""
+        torch.manual_seed(7)
+        model = build_segmentor(RESNET, HEAD.model_copy(update=heads), classes)
+        stage, name = key.split("/")
+        folder = results / ("checkpoints" if stage == "checkpoint" else "pretrain") / name
+        file = "backbone.safetensors" if stage == "checkpoint" else "model.safetensors"
+        head = model.head.state_dict() if stage == "pretrain" else None
+        parts = {"backbone": model.backbone.state_dict(), "head": head}
+        save_weights(folder / file, parts, {})
+        return parts
+
+    @pytest.mark.parametrize("pretrained_head", [True, False])
+    def test_head_is_loaded_when_asked_for(self, results: Path, pretrained_head: bool) -> None:
+        parts = self.write(results, "pretrain/cp2")
+        recipe = RECIPE.model_copy(update={"pretrained_head": pretrained_head})
+        torch.manual_seed(0)
+        model, _ = build(recipe, ("dataset/squares", "pretrain/cp2"), results)
+        for key, tensor in model.backbone.state_dict().items():
+            assert torch.equal(tensor, parts["backbone"][key]), key
+        weight = model.head.state_dict()["convs.0.conv.weight"]
+        assert torch.equal(weight, parts["head"]["convs.0.conv.weight"]) is pretrained_head
+
+    def test_checkpoint_gives_the_backbone(self, results: Path) -> None:
+        parts = self.write(results, "checkpoint/moco")
+        model, _ = build(RECIPE, ("dataset/squares", "checkpoint/moco"), results)
+        assert torch.equal(model.backbone.conv1.weight, parts["backbone"]["conv1.weight"])  # type: ignore[arg-type, union-attr]
+
+    def test_without_an_origin_weights_are_random(self, results: Path) -> None:
+        torch.manual_seed(0)
+        first, notes = build(RECIPE, ("dataset/squares",), results)
+        second, _ = build(RECIPE, ("dataset/squares",), results)
+        assert notes == []
+        assert not torch.equal(first.conv_seg.weight, second.conv_seg.weight)
+
+    def test_a_checkpoint_without_head_is_refused(self, results: Path) -> None:
+        self.write(results, "checkpoint/moco")
+        recipe = RECIPE.model_copy(update={"pretrained_head": True})
+        with pytest.raises(WrongFile, match=r"backbone\.safetensors holds no head"):
+            build(recipe, ("dataset/squares", "checkpoint/moco"), results)
+        with pytest.raises(UserError, match="the run starts from none"):
+            build(recipe, ("dataset/squares",), results)
+
+    def test_a_mismatch_lists_what_differs(self, results: Path) -> None:
+        self.write(results, "pretrain/cp2", channels=16)
+        recipe = RECIPE.model_copy(update={"pretrained_head": True})
+        with pytest.raises(WrongFile, match=r"does not fit the head[\s\S]*convs\.0\.conv\.weight"):
+            build(recipe, ("dataset/squares", "pretrain/cp2"), results)
+        other = RESNET.model_copy(
+            update={"args": {"layers": [1, 1, 1, 2], "channels": [8, 8, 16, 16]}}
+        )
+        with pytest.raises(WrongFile, match=r"missing: layer4\.1\."):
+            build(
+                RECIPE.model_copy(update={"backbone": other}),
+                ("dataset/squares", "pretrain/cp2"),
+                results,
+            )
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def spoiled(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        terms = segmentation_terms(logits, labels)
+        return terms if len(calls) < 3 else terms | {"loss": terms["loss"] * float("inf")}
+
+    monkeypatch.setattr(loop, "segmentation_terms", spoiled)
+    run = make()
+    with pytest.raises(UserError, match="step 3: loss is inf"):
+        train(run, results)
+    assert not run.is_done(results)
+
+
+def test_label_fraction_is_nested_and_seeded(results: Path) -> None:
+    index = read_index(results / "datasets" / "squares")
+
+    def files(fraction: float, seed: int) -> set[bytes]:
+        recipe = RECIPE.model_copy(update={"label_fraction": fraction})
+        return {bytes(row[0]) for row in build_dataset(index, recipe, seed)._paths}
+
+    assert len(files(1.0, 0)) == IMAGES
+    assert len(files(0.5, 0)) == 3
+    assert files(1 / 6, 0) < files(0.5, 0)
+    assert len({frozenset(files(0.5, seed)) for seed in range(5)}) > 1
+
+
+class TestTerms:
+    def test_against_a_slow_loop(self) -> None:
+        torch.manual_seed(0)
+        logits = torch.randn(2, 3, 4, 5)
+        labels = torch.randint(0, 3, (2, 4, 5))
+        labels[0, :2] = IGNORE
+        loss, right, labelled = 0.0, 0, 0
+        for n, i, j in np.ndindex(2, 4, 5):
+            if labels[n, i, j] != IGNORE:
+                scores = logits[n, :, i, j].double().exp()
+                loss -= float((scores[labels[n, i, j]] / scores.sum()).log())
+                right += int(scores.argmax() == labels[n, i, j])
+                labelled += 1
+        terms = segmentation_terms(logits, labels)
+        assert terms["loss"].item() == pytest.approx(loss / labels.numel(), rel=1e-5)
+        assert terms["accuracy"].item() == pytest.approx(right / labelled)
+
+    def test_logits_are_enlarged_to_the_labels(self) -> None:
+        logits = torch.randn(1, 3, 2, 2)
+        labels = torch.randint(0, 3, (1, 8, 8))
+        large = torch.nn.functional.interpolate(logits, scale_factor=4, mode="bilinear")
+        found, expected = segmentation_terms(logits, labels), segmentation_terms(large, labels)
+        assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-6)
+
+    def test_nothing_labelled_costs_nothing(self) -> None:
+        terms = segmentation_terms(torch.randn(1, 3, 2, 2), torch.full((1, 4, 4), IGNORE))
+        assert terms["loss"].item() == 0
+        assert terms["accuracy"].item() == 0
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    def draw(seed: int, step: int) -> list[float]:
+        torch.rand(step + 3)  # whatever was drawn before
+        seed_dropout(seed, step)
+        return torch.rand(4).tolist()
+
+    assert draw(0, 5) == draw(0, 5)
+    assert len({tuple(draw(*at)) for at in [(0, 5), (0, 6), (1, 5)]}) == 3
+    assert counters.FINETUNE_DROPOUT not in (counters.FINETUNE_ORDER, counters.FINETUNE_SAMPLES)

@@ -1,0 +1,167 @@
+"""The DAG: targets, what runs again after which change, messages for wrong input.
+
+Jobs are not run here; finished runs are stood for by empty files that Snakemake is told to take
+as made (`--touch`). The demo campaign itself is run by `make demo`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cp2.plan.build import build_plan
+from cp2.settings.load import load_campaign
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what Snakemake reads, so that tests share no .snakemake folder."""
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("workflow", "configs", "reports/published"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def _snakemake(project: Path, *arguments: str, campaign: str = "demo", changes: str = "") -> str:
+    """Output of a run; its exit code as the last line."""
+    config = [f"campaign={campaign}"] + ([f'set="{changes}"'] if changes else [])
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, "--"]
+    done = subprocess.run(
+        [*command[:-1], *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    return f"{done.stdout}\n{done.stderr}\nexit {done.returncode}"
+
+
+def _jobs(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, from a dry run's table."""
+    found = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", output, re.DOTALL | re.MULTILINE)
+    if not found:
+        return {}
+    rows = (line.split() for line in found.group(1).splitlines())
+    return {name: int(count) for name, count in rows if name not in ("total", "all")}
+
+
+def _finish_everything(project: Path) -> None:
+    """Write every output as an empty file and have Snakemake record it as made."""
+    configuration = load_campaign("demo", configs=project / "configs")
+    plan = build_plan(configuration)
+    outputs = [p for run in plan.runs.values() for p in run.outputs(Path("results")).values()]
+    reports = configuration.reports
+    outputs += [reports / "index.html", reports / "tracked.txt"]
+    outputs += [reports / f"tables/{t}.{end}" for t in plan.tables for end in ("md", "csv", "tex")]
+    for path in outputs:
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).touch()
+    assert "exit 0" in _snakemake(project, "--touch", "--quiet", "all")
+
+
+@pytest.mark.parametrize("campaign", ["demo", "mini", "paper"])
+def test_a_dry_run_makes_every_run_of_the_plan(project: Path, campaign: str) -> None:
+    output = _snakemake(project, "--dry-run", campaign=campaign)
+    assert output.endswith("exit 0"), output
+    plan = build_plan(load_campaign(campaign, configs=project / "configs"))
+    jobs = _jobs(output)
+    for stage in {run.stage for run in plan.runs.values()}:
+        assert jobs[stage] == len(list(plan.stage(stage))), stage
+    assert jobs["table"] == len(plan.tables)
+
+
+def test_one_table_makes_its_own_runs_only(project: Path) -> None:
+    plan = build_plan(load_campaign("demo", configs=project / "configs"))
+    wanted = plan.ancestors(plan.tables["cp2_fcn"].runs)
+    jobs = _jobs(_snakemake(project, "--dry-run", "table_cp2_fcn"))
+    assert jobs["finetune"] == sum(run.stage == "finetune" for run in wanted)
+    assert jobs["finetune"] < len(list(plan.stage("finetune")))
+    assert "report" not in jobs
+
+
+def test_one_run(project: Path) -> None:
+    plan = build_plan(load_campaign("demo", configs=project / "configs"))
+    run = next(iter(plan.stage("evaluate")))
+    target = (run.folder(Path("results")).path / "done.json").as_posix()
+    jobs = _jobs(_snakemake(project, "--dry-run", target))
+    assert jobs == {"world": 1, "dataset": 1, "finetune": 1, "evaluate": 1}
+
+
+def test_nothing_to_do_then_exactly_what_a_change_touches(project: Path) -> None:
+    _finish_everything(project)
+    again = _snakemake(project, "--dry-run")
+    assert "Nothing to be done" in again
+    assert again.endswith("exit 0")
+
+    # One protocol setting of one data set: its finetunings and what follows from them.
+    before = build_plan(load_campaign("demo", configs=project / "configs"))
+    change = "protocols.cp2.datasets.ade20k.iterations=61"
+    jobs = _jobs(_snakemake(project, "--dry-run", changes=change))
+    touched = [r for r in before.stage("finetune") if r.tags["dataset"] == "demo-ade20k"]
+    assert jobs == {
+        "finetune": len(touched),
+        "evaluate": len(touched),
+        "table": 1,
+        "report": 1,
+        "track": 1,
+    }
+
+    # Nothing that cannot change a number makes anything run.
+    for harmless in ("campaign.execution.workers=3", "datasets.demo-voc2012.title=x"):
+        assert "Nothing to be done" in _snakemake(project, "--dry-run", changes=harmless)
+
+    # One stage again, and what follows from it.
+    jobs = _jobs(_snakemake(project, "--dry-run", "--forcerun", "evaluate"))
+    assert set(jobs) == {"evaluate", "table", "report", "track"}
+
+
+@pytest.mark.parametrize(
+    ("campaign", "changes", "messages"),
+    [
+        ("dmo", "", ["campaign 'dmo'", "did you mean 'demo'"]),
+        ("demo", "protocols.cp2.iteration=3", ["iteration", "unknown key", "--set"]),
+        ("demo", "methods.cp2.batch_size=many", ["batch_size", "must be a whole number"]),
+    ],
+)
+def test_wrong_settings_stop_before_any_job(
+    project: Path, campaign: str, changes: str, messages: list[str]
+) -> None:
+    output = _snakemake(project, "--dry-run", campaign=campaign, changes=changes)
+    assert output.endswith("exit 1"), output
+    assert "Traceback" not in output
+    for message in messages:
+        assert message in output
+
+
+def test_an_unknown_config_key_is_refused(project: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--config", "campain=demo"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, check=False, env=env
+    )
+    assert done.returncode == 1
+    assert "--config campain: unknown; write campaign=" in done.stderr
+
+
+def test_parsing_imports_no_torch(project: Path) -> None:
+    code = (
+        "import sys; from cp2.plan.workflow import Workflow; Workflow({'campaign': 'paper'}); "
+        "print([m for m in ('torch', 'mlflow', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.strip() == "[]"
