@@ -75,7 +75,8 @@ def track(configuration: Configuration, plan: Plan, uri: str | None = None) -> T
         os.environ.setdefault(name, value)
     experiment = configuration.campaign.name
     tables = tables_of(plan)
-    runs = created = points = 0
+    created = points = 0
+    ids: dict[str, str] = {}  # run key -> MLflow's id; a run comes after what it starts from
     with _readable_errors(uri):
         client = _connect(uri)
         experiment_id = _experiment(client, configuration, uri)
@@ -84,13 +85,14 @@ def track(configuration: Configuration, plan: Plan, uri: str | None = None) -> T
             folder = run.folder(configuration.results)
             if run.stage not in STAGES or not folder.recipe.is_file():
                 continue
+            finetune = ids.get(f"finetune/{run.need('finetune')}")
             sent = import_run(
-                client, experiment_id, run, folder, tables[run.key], known.get(run.key)
+                client, experiment_id, run, folder, tables[run.key], known.get(run.key), finetune
             )
-            runs += 1
+            ids[run.key] = sent.mlflow_id
             created += sent.created
             points += sent.points
-    return TrackSummary(uri, experiment, runs, created, points)
+    return TrackSummary(uri, experiment, len(ids), created, points)
 
 
 def default_uri(configuration: Configuration) -> str:
@@ -138,12 +140,11 @@ def _known_runs(client: "MlflowClient", experiment_id: str) -> "dict[str, Mlflow
 @contextmanager
 def _readable_errors(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
+    except (MlflowException, OSError, SQLAlchemyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"tracking URI {uri!r} cannot be used: {reason}\n"

@@ -23,8 +23,9 @@ _PARAM_BATCH = 100  # MLflow's limit
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent for one run."""
+    """What was sent for one run, and the id that MLflow gave it."""
 
+    mlflow_id: str
     created: bool
     points: int
 
@@ -36,8 +37,11 @@ def import_run(
     folder: RunFolder,
     tables: str,
     known: "MlflowRun | None",
+    finetune: str | None = None,
 ) -> Sent:
     """Bring MLflow's copy of a run up to date.
+
+    `finetune` is MLflow's id of the finetuning that an evaluation scores: it gets the scores, too.
 
     A run whose sent steps were made again with other values (MLflow cannot take points back) is
     deleted there and sent anew.
@@ -45,7 +49,7 @@ def import_run(
     finished = read_json(folder.done)["finished"] if folder.is_done() else None
     if known and known.data.tags.get(TAG_FINISHED) == str(finished):
         _set_tags(client, known, tags(run, folder, tables))
-        return Sent(False, 0)
+        return Sent(known.info.run_id, False, 0)
     steps = points_by_step(folder)
     if known and _made_again(known, steps):
         client.delete_run(known.info.run_id)
@@ -58,10 +62,10 @@ def import_run(
     last_step = int(known.data.tags.get(TAG_STEP, -1))
     sent = _send_steps(client, run_id, {s: p for s, p in steps.items() if s > last_step})
     if finished is not None:
-        sent += _finish(client, run_id, run, folder, finished)
+        sent += _finish(client, run_id, run, folder, finished, finetune)
     elif known.info.status != "RUNNING":  # made again since it was finished
         client.update_run(run_id, status="RUNNING")
-    return Sent(created, sent)
+    return Sent(run_id, created, sent)
 
 
 def _create(
@@ -129,15 +133,22 @@ def _batches(steps: list[list[Point]]) -> Iterator[list[Point]]:
 
 
 def _finish(
-    client: "MlflowClient", run_id: str, run: Run, folder: RunFolder, finished: float
+    client: "MlflowClient",
+    run_id: str,
+    run: Run,
+    folder: RunFolder,
+    finished: float,
+    finetune: str | None,
 ) -> int:
     """Scores, pictures and the status of a finished run."""
     from mlflow.entities import Metric
 
     points = score_points(run, folder, finished)
-    if points:
-        metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
+    metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
+    if metrics:
         client.log_batch(run_id, metrics=metrics)
+    if metrics and finetune:
+        client.log_batch(finetune, metrics=metrics)
     if folder.pictures.is_dir():
         client.log_artifacts(run_id, str(folder.pictures), "pictures")
     client.set_terminated(run_id, "FINISHED", _milliseconds(finished))
