@@ -75,6 +75,5 @@ def scale_saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 def normalize(images: Tensor) -> Tensor:
     """(x - mean) / std with ImageNet's statistics; images float (N, 3, H, W) in [0, 1]."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return (images - mean) / std
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images - send(mean, images.device)) / send(std, images.device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2.data.datasets import IGNORE
+from cp2.errors import UserError
 
 Matrix = npt.NDArray[np.int64]  # (K, K): rows are labels, columns predictions, in pixels
 
@@ -21,7 +22,11 @@ class ConfusionMatrix:
         # Here, because the import costs more than a second (it brings scipy and torchvision along).
         from torchmetrics.classification import MulticlassConfusionMatrix
 
-        self._metric = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE).to(device)
+        # Unchecked, because the check sorts every image's pixels; the labels were checked when the
+        # data set was prepared.
+        self._metric = MulticlassConfusionMatrix(
+            num_classes, ignore_index=IGNORE, validate_args=False
+        ).to(device)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Both integer (H, W); pixels whose label is IGNORE do not count."""
@@ -60,7 +65,16 @@ class Scores:
 
 
 def score(matrix: Matrix) -> Scores:
-    """Scores of a confusion matrix with at least one pixel."""
+    """Scores of a confusion matrix.
+
+    Raises:
+        UserError: not one pixel is labelled.
+    """
+    if not matrix.any():
+        raise UserError(
+            f"not one pixel is labelled (all are {IGNORE}), so there is nothing to score; "
+            "check the data set's label pictures"
+        )
     right = np.diag(matrix).astype(float)
     labelled, predicted = matrix.sum(1), matrix.sum(0)
     union = labelled + predicted - right

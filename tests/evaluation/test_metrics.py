@@ -1,0 +1,88 @@
+"""Scores against a slow loop and against torchmetrics' own."""
+
+import numpy as np
+import pytest
+import torch
+
+from cp2.data.datasets import IGNORE
+from cp2.errors import UserError
+from cp2.evaluation.metrics import ConfusionMatrix, score
+
+CPU = torch.device("cpu")
+
+
+def count(predictions: list[torch.Tensor], labels: list[torch.Tensor], classes: int) -> np.ndarray:
+    confusion = ConfusionMatrix(classes, CPU)
+    for prediction, label in zip(predictions, labels, strict=True):
+        confusion.add(prediction, label)
+    return confusion.matrix()
+
+
+@pytest.fixture
+def images() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Two images of different sizes; class 3 is in neither labels nor predictions."""
+    torch.manual_seed(0)
+    predictions = [torch.randint(0, 3, (5, 7)), torch.randint(0, 3, (4, 3))]
+    labels = [torch.randint(0, 3, (5, 7)), torch.randint(0, 3, (4, 3))]
+    labels[0][1] = IGNORE
+    return predictions, labels
+
+
+def test_matrix_against_a_slow_loop(
+    images: tuple[list[torch.Tensor], list[torch.Tensor]],
+) -> None:
+    expected = np.zeros((4, 4), dtype=np.int64)
+    for prediction, label in zip(*images, strict=True):
+        for i, j in np.ndindex(*label.shape):
+            if label[i, j] != IGNORE:
+                expected[label[i, j], prediction[i, j]] += 1
+    found = count(*images, classes=4)
+    assert found.dtype == np.int64
+    assert (found == expected).all()
+
+
+def test_scores_against_a_slow_loop(
+    images: tuple[list[torch.Tensor], list[torch.Tensor]],
+) -> None:
+    prediction = torch.cat([p.flatten() for p in images[0]])
+    label = torch.cat([p.flatten() for p in images[1]])
+    prediction, label = prediction[label != IGNORE], label[label != IGNORE]
+    ious, recalls = [], []
+    for c in range(3):
+        both = int(((prediction == c) & (label == c)).sum())
+        either = int(((prediction == c) | (label == c)).sum())
+        ious.append(both / either)
+        recalls.append(both / int((label == c).sum()))
+    scores = score(count(*images, classes=4))
+    assert scores.per_class == (*(pytest.approx(iou) for iou in ious), None)
+    assert scores.miou == pytest.approx(sum(ious) / 3)
+    assert scores.accuracy == pytest.approx(float((prediction == label).float().mean()))
+    assert scores.mean_accuracy == pytest.approx(sum(recalls) / 3)
+
+
+def test_per_class_equals_torchmetrics(
+    images: tuple[list[torch.Tensor], list[torch.Tensor]],
+) -> None:
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    metric = MulticlassJaccardIndex(4, ignore_index=IGNORE, average="none")
+    for prediction, label in zip(*images, strict=True):
+        metric.update(prediction, label)
+    found = score(count(*images, classes=4)).per_class
+    assert [value or 0.0 for value in found] == pytest.approx(metric.compute().tolist())
+
+
+def test_absent_and_wrongly_predicted_classes() -> None:
+    # class 0 is right, class 1 is predicted where 0 is the label, class 2 is nowhere
+    matrix = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
+    scores = score(matrix)
+    assert scores.per_class == (0.75, 0.0, None)
+    assert scores.miou == 0.375  # over the two classes that labels or predictions hold
+    assert scores.mean_accuracy == 0.75  # over the labelled class
+    assert scores.as_json(["a", "b", "c"])["per_class"] == {"a": 0.75, "b": 0.0, "c": None}
+
+
+def test_nothing_labelled() -> None:
+    prediction, label = torch.zeros(2, 2, dtype=torch.long), torch.full((2, 2), IGNORE)
+    with pytest.raises(UserError, match="not one pixel is labelled"):
+        score(count([prediction], [label], classes=3))
