@@ -143,18 +143,19 @@ def view_table(
         cells[cell.row, cell.column] = _view_cell(
             configuration, plan, cell, columns[cell.column], number, scale
         )
+    shown = tuple(columns[name] for name in dict.fromkeys(c.column for c in planned.cells))
     extra = {row.name: row.extra for row in settings.rows}
     return TableView(
         name=settings.name,
         title=settings.title,
         source=settings.source,
         note=settings.note,
-        protocol=_protocol_text(configuration, settings),
+        protocol=_protocol_text(configuration, settings, shown),
         scale=scale,
         rows=tuple(
             RowView(name, extra[name]) for name in dict.fromkeys(c.row for c in planned.cells)
         ),
-        columns=tuple(columns[name] for name in dict.fromkeys(c.column for c in planned.cells)),
+        columns=shown,
         cells=cells,
         has_published=any(cell.published for cell in cells.values()),
     )
@@ -180,11 +181,13 @@ def _view_cell(
     return CellView(cell.row, column, cell.runs, scores, published, gap, cell.missing)
 
 
-def _protocol_text(configuration: Configuration, settings: TableSettings) -> str:
+def _protocol_text(
+    configuration: Configuration, settings: TableSettings, columns: tuple[Column, ...]
+) -> str:
     """What was done to get the numbers, in one line: protocol, head, schedule of each data set."""
     protocol = configuration.protocol(settings.protocol)
     schedules = []
-    for name in dict.fromkeys(column.dataset for column in settings.columns):
+    for name in dict.fromkeys(column.dataset for column in columns):
         if name in protocol.datasets:
             schedule = protocol.datasets[name]
             here = configuration.used(name)

@@ -1,0 +1,77 @@
+"""Golden texts of each format; REWRITE_GOLDEN=1 writes them anew (then read the difference)."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import pytest
+from fake_runs import Make, finish_cell
+
+from cp2.plan.graph import Plan
+from cp2.reporting.formats import _letter, latex, to_csv, to_latex, to_markdown, write_formats
+from cp2.reporting.tables import TableView, view_tables
+from cp2.settings.load import Configuration
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def fill(configuration: Configuration, plan: Plan) -> None:
+    """random init: all done; supervised: half on voc2012; CP2 200: nothing on voc2012."""
+    for place, shares in enumerate(([0.412, 0.416], [0.1], [0.7], [0.395], [], [0.384])):
+        finish_cell(plan, "cp2_fcn", place, configuration.results, list(shares))
+
+
+def view_of(make: Make, published: Path, scale: str) -> TableView:
+    configuration, plan = make(scale)
+    fill(configuration, plan)
+    (view,) = view_tables(configuration, plan, published)
+    return view
+
+
+@pytest.mark.parametrize("scale", ["paper", "mini"])
+@pytest.mark.parametrize(
+    ("ending", "write"), [("md", to_markdown), ("csv", to_csv), ("tex", to_latex)]
+)
+def test_golden(make: Make, published: Path, scale: str, ending: str, write: object) -> None:
+    assert callable(write)
+    # Run ids end in a digest, which changes with every setting of the runs.
+    text = re.sub(r"-[0-9a-f]{8}\b", "-<digest>", write(view_of(make, published, scale)))
+    file = GOLDEN / f"{scale}.{ending}"
+    if os.environ.get("REWRITE_GOLDEN"):
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")
+
+
+def test_csv_keeps_every_number(make: Make, published: Path) -> None:
+    view = view_of(make, published, "paper")
+    lines = list(csv.DictReader(to_csv(view).splitlines()))
+    assert len(lines) == len(view.cells)
+    for line, cell in zip(lines, view.cells.values(), strict=True):
+        assert (line["row"], line["column"]) == (cell.row, cell.column.name)
+        assert int(line["n"]) == len(line["values"].split()) == cell.n
+        assert len(line["runs"].split()) == int(line["planned"]) == len(cell.runs)
+        assert bool(line["mean"]) == (cell.n > 0)
+
+
+def test_a_right_file_keeps_its_time(make: Make, published: Path, tmp_path: Path) -> None:
+    view = view_of(make, published, "paper")
+    markdown = write_formats(view, tmp_path / "tables")
+    os.utime(markdown, (1, 1))
+    assert write_formats(view, tmp_path / "tables") == markdown
+    assert markdown.stat().st_mtime == 1
+    markdown.write_text("old")
+    write_formats(view, tmp_path / "tables")
+    assert markdown.read_text(encoding="utf-8") == to_markdown(view)
+
+
+def test_latex_escapes() -> None:
+    assert latex(r"50% & a_b #1 {x} \y ~ ^ $") == (
+        r"50\% \& a\_b \#1 \{x\} \textbackslash{}y \textasciitilde{} \textasciicircum{} \$"
+    )
+    assert latex("CP² 1 ± 2 − †") == r"CP\textsuperscript{2} 1 $\pm$ 2 $-$ \dag{}"
+
+
+@pytest.mark.parametrize(("index", "letter"), [(0, "a"), (25, "z"), (26, "aa"), (51, "az")])
+def test_footnote_letters(index: int, letter: str) -> None:
+    assert _letter(index) == letter
