@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from cp2.settings.base import Name, PositiveInt, Settings, unhashed
 
-HASH = r"^(md5|sha1|sha256):[0-9a-f]{8,64}$"
+HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
 class Archive(Settings):
@@ -18,7 +18,7 @@ class Archive(Settings):
 
     file: str
     urls: tuple[str, ...] = unhashed(())  # empty: needs a login, `manual` says what to do
-    hash: Annotated[str, Field(pattern=HASH)] | Literal["sums"] | None = None
+    hash: Annotated[str, Field(pattern=HASH)] | None = None
     manual: str | None = unhashed(None)  # how to get a file that has no public URL
 
 

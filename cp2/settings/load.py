@@ -133,11 +133,7 @@ class Configuration:
         tree["name"] = name
 
         def origin(key: Key) -> str:
-            setter = _setter((section, name, *key), origins)
-            if setter:
-                return f"{setter}: {section}.{name}."
-            changed = _below((section, name, *key), origins)
-            return f"{file}{' with ' + ', '.join(changed) if changed else ''}: "
+            return _origin((section, name), key, origins, file)
 
         return _validate(SECTIONS[section], tree, origin)
 
@@ -213,8 +209,7 @@ def load_campaign(
             )
 
     def origin(key: Key) -> str:
-        setter = _setter(("campaign", *key), origins)
-        return f"{setter}: campaign." if setter else f"{file}: "
+        return _origin(("campaign",), key, origins, file)
 
     settings: CampaignSettings = _validate(CampaignSettings, tree, origin)
     configuration = Configuration(
@@ -246,19 +241,19 @@ def _items(section: str, names: Any) -> list[tuple[str, Any]]:
     return [(f"{section}.{k}", v) for k, v in names.items()] if isinstance(names, dict) else []
 
 
-def _setter(key: Key, origins: dict[Key, str]) -> str | None:
-    """Who set this key, or the list or value that holds it; None: its own file."""
-    ends = range(len(key), 0, -1)
-    return next((origins[key[:end]] for end in ends if key[:end] in origins), None)
+def _origin(top: Key, key: Key, origins: dict[Key, str], file: Path) -> str:
+    """Where a key got its value, as the beginning of a line of an error text."""
+    full = (*top, *key)
+    for end in range(len(full), len(top), -1):  # the key itself, or the list that holds it
+        if full[:end] in origins:
+            return f"{origins[full[:end]]}: {'.'.join(top)}."
+    changed = _below(full, origins) or (_below(full[:-1], origins) if len(key) > 1 else [])
+    return f"{file}{' with ' + ', '.join(changed) if changed else ''}: "
 
 
 def _below(key: Key, origins: dict[Key, str]) -> list[str]:
-    """Who set anything below this key; for a missing key, below the one that should hold it."""
-    for prefix in (key, key[:-1]):
-        found = [who for place, who in origins.items() if place[: len(prefix)] == prefix]
-        if found or len(prefix) <= 2:
-            break
-    return list(dict.fromkeys(found))
+    """Who set anything below this key."""
+    return list(dict.fromkeys(w for place, w in origins.items() if place[: len(key)] == key))
 
 
 def _mapping(tree: dict[str, Any], key: str, file: Path) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def _reason(item: Any, model: Any) -> str:
             return f"{what} be keys and values, found {found}"
         case "string_pattern_mismatch" if context["pattern"] == NAME:
             return f"{what} be lower-case letters, digits and . _ - (first a letter or a digit)"
+        case "string_pattern_mismatch":
+            return f"{what} match {context['pattern']}"
     message = str(item["msg"]).removeprefix("Value error, ")
     if message.startswith("Input should"):
         return message.replace("Input should", what, 1)

@@ -17,7 +17,9 @@ class _Loader(_Base):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":timestamp"))]
+    first: [
+        (tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":timestamp", ":value"))
+    ]
     for first, rules in _Loader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -48,6 +50,8 @@ def _at(node: Any, problem: str) -> yaml.MarkedYAMLError:
 def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor
+            continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, (str, int, float)):
             raise _at(key_node, f"a key must be text or a number, found {kind_of(key)}")

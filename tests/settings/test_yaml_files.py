@@ -1,0 +1,87 @@
+import pytest
+
+from cp2.errors import UserError
+from cp2.settings.yaml_files import assignment, merge, parse_yaml, read_mapping
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2.5E+4", -2.5e4),
+        ("1", 1),
+        ("0x10", 16),
+        ("true", True),
+        ("False", False),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("2020-01-01", "2020-01-01"),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        ("'1e-3'", "1e-3"),
+        ("~", None),
+        ("[1, 2e0, x]", [1, 2.0, "x"]),
+        ("{a: {b: 1}}", {"a": {"b": 1}}),
+    ],
+)
+def test_values(text, value):
+    parsed = parse_yaml(text, "here")
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_anchors_and_merge_keys():
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n"
+    assert parse_yaml(text, "here") == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "my.yaml: not valid YAML: line 3: key 'a' is there twice"),
+        ("x:\n  a: 1\n  a: 1\n", "my.yaml: not valid YAML: line 3: key 'a' is there twice"),
+        ("{[1]: 2}", "a key must be text or a number, found a list"),
+        ("a: [1\n", "not valid YAML: line 2: "),
+        ("a: !!python/object:os.system {}", "could not determine a constructor"),
+        ("- 1\n", "my.yaml: holds a list, expected keys and values"),
+        ("", "my.yaml: holds nothing, expected keys and values"),
+        ("text", "my.yaml: holds text, expected keys and values"),
+    ],
+)
+def test_bad_files(text, expected, tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_mapping(file)
+    assert expected in str(caught.value)
+    assert "my.yaml" in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_bytes(b"title: caf\xe9\n")
+    with pytest.raises(UserError, match=r"my\.yaml: is not UTF-8 text"):
+        read_mapping(file)
+
+
+def test_a_folder_instead_of_a_file(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_mapping(tmp_path)
+
+
+def test_merge_keeps_what_is_not_changed_and_notes_who_set_what():
+    base = {"a": {"x": 1, "y": 2}, "b": 3, "c": [1]}
+    origins = {}
+    merged = merge(base, {"a": {"y": 4}, "b": {"z": 5}, "c": [2]}, origins, "here", ("top",))
+    assert merged == {"a": {"x": 1, "y": 4}, "b": {"z": 5}, "c": [2]}
+    assert base == {"a": {"x": 1, "y": 2}, "b": 3, "c": [1]}
+    assert origins == {
+        ("top", "a", "y"): "here",
+        ("top", "b", "z"): "here",
+        ("top", "c"): "here",
+    }
+
+
+def test_assignment():
+    assert assignment("a.b-c.d=[1, 2e-1]") == {"a": {"b-c": {"d": [1, 0.2]}}}
+    assert assignment("a.b==") == {"a": {"b": "="}}
