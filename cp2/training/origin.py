@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from cp2.models.weights import State, load_weights
 
 
@@ -33,12 +31,3 @@ class Origin:
     @property
     def head(self) -> State | None:
         return self.parts.get("head")
-
-
-def choose_device() -> torch.device:
-    """The first GPU that this process may use, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

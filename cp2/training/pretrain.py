@@ -12,6 +12,7 @@ from cp2.methods.keys import bn_note
 from cp2.methods.registry import Method, build_method
 from cp2.models.backbones import build_backbone
 from cp2.models.checkpoints import load_backbone
+from cp2.models.devices import choose_device, device_name
 from cp2.models.encoders import DenseEncoder, DenseProjection, GlobalEncoder
 from cp2.models.heads import build_head
 from cp2.models.weights import save_weights
@@ -23,7 +24,7 @@ from cp2.settings.campaign import Execution
 from cp2.settings.methods import Cp2Settings
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.optimizers import Precision, build_optimizer, cosine_lr, set_lr
-from cp2.training.origin import Origin, choose_device, device_name
+from cp2.training.origin import Origin
 from cp2.training.pictures import picture_views
 from cp2.training.progress import Progress
 from cp2.training.state import load_state, remove_state, save_state
