@@ -1,0 +1,127 @@
+"""Whole files or none, whatever happens while they are written."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cp2.errors import UserError, WrongFile
+from cp2.record.files import disk_is_full, read_json, whole_file, write_json, write_text
+
+
+def _write(path: Path, error: BaseException | None) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text("half")
+        if error:
+            raise error
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_appears_whole_and_alone(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(3)])
+def test_an_interruption_keeps_the_old_file(error, tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        _write(path, error)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_while_writing(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("old")
+    with pytest.raises(UserError, match="no space left on the disk; nothing half-") as caught:
+        _write(path, OSError(errno.ENOSPC, "No space left on device"))
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_at_the_sync(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(UserError, match="no space left"):
+        write_text(tmp_path / "file.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError):
+        _write(tmp_path / "file", PermissionError(errno.EACCES, "no"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_leaves_no_half_file_under_the_final_name(tmp_path):
+    path, ready = tmp_path / "file.txt", tmp_path / "ready"
+    path.write_text("old")
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from cp2.record.files import whole_file\n"
+        f"with whole_file(Path({str(path)!r})) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        f"    Path({str(ready)!r}).touch()\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    while not ready.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_full_disks_are_recognised_through_wrappers():
+    space, quota = OSError(errno.ENOSPC, "x"), OSError(errno.EDQUOT, "x")
+    assert disk_is_full(space)
+    assert disk_is_full(quota)
+    assert disk_is_full(RuntimeError("write failed: No space left on device (os error 28)"))
+    assert not disk_is_full(OSError(errno.EACCES, "x"))
+    assert not disk_is_full(None)
+    wrapper = RuntimeError("cannot save")
+    wrapper.__cause__ = space
+    assert disk_is_full(wrapper)
+
+
+def test_equal_values_give_equal_json_files(tmp_path):
+    write_json(tmp_path / "a", {"x": 1, "y": [1.5, None]})
+    write_json(tmp_path / "b", {"y": [1.5, None], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"x": 1, "y": [1.5, None]}
+
+
+def test_a_value_that_is_not_json_writes_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a", {"x": {1, 2}})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"nothing"])
+def test_unreadable_json(content, tmp_path):
+    path = tmp_path / "done.json"
+    path.write_bytes(content)
+    with pytest.raises(WrongFile, match=r"done\.json: is not readable JSON .*delete it and make"):
+        read_json(path)
+
+
+def test_missing_json(tmp_path):
+    with pytest.raises(WrongFile, match=r"done\.json: is not there; make it with its stage's"):
+        read_json(tmp_path / "done.json")

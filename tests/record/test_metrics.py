@@ -1,0 +1,75 @@
+"""metrics.jsonl after resumes, kills and full disks."""
+
+import errno
+import json
+import math
+
+import pytest
+
+from cp2.errors import UserError
+from cp2.record.metrics import MetricsWriter, read_metrics
+
+
+def _steps(path):
+    return [line["step"] for line in read_metrics(path)]
+
+
+def test_lines_as_written(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    writer = MetricsWriter(path)
+    writer.write(1, {"loss": 0.5, "lr": 1e-3})
+    writer.write(2, {"loss": math.nan, "lr": math.inf})
+    first, second = read_metrics(path)
+    assert (first["step"], first["loss"], first["lr"]) == (1, 0.5, 1e-3)
+    assert second["loss"] is None
+    assert second["lr"] is None
+    assert first["time"] <= second["time"]
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # no NaN: other readers refuse it
+
+
+@pytest.mark.parametrize("resume_step", [0, 2, 3, 9])
+def test_a_resume_drops_what_came_after_the_saved_step(resume_step, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricsWriter(path)
+    for step in (1, 2, 3, 4):
+        writer.write(step, {"loss": step})
+    resumed = MetricsWriter(path, resume_step)
+    kept = [step for step in (1, 2, 3, 4) if step <= resume_step]
+    assert _steps(path) == kept
+    resumed.write(resume_step + 1, {"loss": 0})
+    assert _steps(path) == [*kept, resume_step + 1]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out_and_written_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    MetricsWriter(path).write(1, {"loss": 1})
+    whole = path.read_text()
+    path.write_text(whole + '{"step": 2, "lo')
+    assert _steps(path) == [1]
+    MetricsWriter(path, resume_step=1).write(2, {"loss": 2})
+    assert _steps(path) == [1, 2]
+    assert path.read_text().startswith(whole)
+    assert len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("line", ["3", "[]", '{"step": "x"}', "{}", "null", ""])
+def test_lines_that_are_no_metrics_are_left_out(line, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{line}\n{{"step": 1}}\n')
+    assert _steps(path) == [1]
+
+
+def test_no_file_has_no_lines(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(writer.path), "open", no_space)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: no space left on the disk"):
+        writer.write(1, {"loss": 1})
