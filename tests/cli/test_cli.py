@@ -1,0 +1,145 @@
+"""The commands as a user or a scheduler runs them: exit codes, messages, kills."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cp2.models.weights import load_weights
+from cp2.plan.build import build_plan
+from cp2.plan.graph import Run
+from cp2.settings.load import load_campaign
+
+ROOT = Path(__file__).parents[2]
+CAMPAIGN = """
+title: tiny
+scale: demo
+tables: [mini_segmentation]
+epochs: {{200: 6, 20: 1}}
+substitute: {{labelled: scenes, unlabelled: photos, resnet18: resnet-tiny, aspp-small: aspp-tiny}}
+overrides:
+  datasets:
+    photos: {{kind: images, title: noise, root: {root}/photos}}
+    scenes: {{kind: labelled, title: none, root: {root}, classes: camvid}}
+  methods:
+    moco-v2: &small {{views: {{crop_size: 32}}, batch_size: 4, queue_size: 8}}
+    cp2: *small
+execution: {{results: {root}/results, workers: 0, log_every: 1, save_minutes: 0}}
+"""
+
+
+def _cp2(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cp2", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    """A campaign file beside twelve noise pictures."""
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.jpg")
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CAMPAIGN.format(root=tmp_path))
+    return file
+
+
+def _cp2_run(campaign: Path) -> Run:
+    plan = build_plan(load_campaign(str(campaign)))
+    return next(run for run in plan.stage("pretrain") if run.tags["method"] == "cp2")
+
+
+def test_plan_lists_runs_states_and_what_sharing_saved(campaign: Path) -> None:
+    done = _cp2("plan", "--campaign", str(campaign))
+    assert done.returncode == 0
+    assert done.stdout.startswith("stage ")
+    assert "dataset/photos" in done.stdout
+    assert "21 runs: 0 done, 2 ready, 19 blocked" in done.stdout
+    assert "sharing saved 17 of 38 runs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["plan", "--campaign", "papr"], ["campaign 'papr'", "did you mean 'paper'"]),
+        (
+            ["pretrain", "cp2-resnet-tiny-aspp-tiny-e5-s0"],
+            ["no pretrain run", "did you mean 'cp2-resnet-tiny-aspp"],
+        ),
+        (["plan", "--set", "protocols.cp2.amp=fp17"], ["protocols.cp2.amp", "fp17", "fp16"]),
+        (["bench", "data", "/nowhere"], ["/nowhere", "name a folder of photographs"]),
+    ],
+)
+def test_wrong_input_is_a_message_and_exit_code_2(
+    arguments: list[str], messages: list[str]
+) -> None:
+    done = _cp2(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for message in messages:
+        assert message in done.stderr
+
+
+def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> None:
+    chosen = ["--campaign", str(campaign)]
+    assert _cp2("dataset", "photos", *chosen).returncode == 0
+    run = _cp2_run(campaign)
+    folder = run.folder(campaign.parent / "results")
+
+    # SIGKILL, as the out-of-memory killer does, once a state is there.
+    command = [sys.executable, "-m", "cp2", "pretrain", run.id, *chosen]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 120
+    while not (folder.state / "previous.pt").exists():
+        assert time.monotonic() < give_up
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not folder.is_done()
+    assert not folder.model.exists()
+
+    # The clock, which leaves with its own code.
+    stopped = _cp2("pretrain", run.id, *chosen, "--max-minutes", "0")
+    assert stopped.returncode == 85
+    assert "saved at step" in stopped.stderr
+
+    resumed = _cp2("pretrain", run.id, *chosen)
+    assert resumed.returncode == 0
+    assert "resumed at step" in resumed.stdout
+    found, _ = load_weights(folder.model)
+
+    folder.path.rename(campaign.parent / "interrupted")
+    assert _cp2("pretrain", run.id, *chosen).returncode == 0
+    expected, _ = load_weights(folder.model)
+    for part, tensors in expected.items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, found[part][key]), (part, key)
+
+
+def test_a_corrupt_image_is_named_and_nothing_half_written_is_taken_for_whole(
+    campaign: Path,
+) -> None:
+    chosen = ["--campaign", str(campaign)]
+    assert _cp2("dataset", "photos", *chosen).returncode == 0
+    broken = campaign.parent / "photos" / "7.jpg"
+    broken.write_bytes(broken.read_bytes()[:500])
+    run = _cp2_run(campaign)
+    done = _cp2("pretrain", run.id, *chosen)
+    assert done.returncode == 2
+    assert "7.jpg" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not run.folder(campaign.parent / "results").is_done()
