@@ -196,6 +196,16 @@ def test_killed_after_a_save_equals_uninterrupted(results: Path) -> None:
     assert_equal(whole, parts, results)
 
 
+def test_mixed_precision_resumes_too(results: Path) -> None:
+    recipe = RECIPE.model_copy(update={"amp": "bf16"})
+    whole, parts = make(recipe, name="run"), make(recipe, name="run-in-parts")
+    train(whole, results)
+    with pytest.raises(StoppedForResumeError, match="saved at step 4 because the test says so"):
+        train(parts, results, StopAfter(4))
+    train(parts, results)
+    assert_equal(whole, parts, results)
+
+
 def test_seed_changes_the_run(results: Path) -> None:
     first, second = make(name="first"), make(name="second", seed=1)
     train(first, results)
