@@ -20,7 +20,7 @@ demo: $(VENV)/installed  ## the whole pipeline on the built-in world
 	@echo "report: $(CURDIR)/reports/$(CAMPAIGN)/index.html"
 
 test: $(VENV)/installed  ## the whole test-suite
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed  ## lint, types, format
 	$(BIN)/ruff check .
