@@ -1,0 +1,70 @@
+"""The defaults are the papers': CP² sec. 3 and 4.1, its released code, MoCo v2's release."""
+
+import pytest
+from campaigns import CONFIGS
+
+from cp2.settings.load import load_campaign
+
+
+@pytest.fixture
+def paper():
+    return load_campaign("paper", (), CONFIGS)
+
+
+def test_cp2_pretraining(paper):
+    cp2 = paper.method("cp2")
+    assert (cp2.batch_size, cp2.queue_size, cp2.dim) == (256, 65536, 128)
+    assert (cp2.momentum, cp2.temperature) == (0.999, 0.2)
+    assert (cp2.dense_weight, cp2.dense_temperature, cp2.dense_softmax_axis) == (0.2, 1.0, "key")
+    assert (cp2.mask.area, cp2.mask.aspect) == ((0.5, 0.8), (0.8, 1.25))
+    assert cp2.zero_init_residual
+    assert not paper.method("moco-v2").zero_init_residual
+
+
+@pytest.mark.parametrize("name", ["cp2", "moco-v2"])
+def test_pretraining_optimisers_and_views(name, paper):
+    method = paper.method(name)
+    sgd, adamw = method.optimizer["resnet"], method.optimizer["vit"]
+    assert (sgd.lr, sgd.momentum, sgd.weight_decay) == (0.03, 0.9, 1e-4)
+    assert (adamw.lr, adamw.betas, adamw.weight_decay) == (5e-5, (0.9, 0.999), 0.01)
+    assert (method.schedule.by, method.schedule.warmup_epochs) == ("epoch", 0)
+    views = method.views
+    assert (views.crop_size, views.crop_scale, views.crop_ratio) == (224, (0.2, 1), (3 / 4, 4 / 3))
+    assert (views.brightness, views.contrast, views.saturation, views.hue) == (0.4, 0.4, 0.4, 0.1)
+    assert (views.jitter_probability, views.gray_probability) == (0.8, 0.2)
+    assert (views.blur_probability, views.blur_sigma) == (0.5, (0.1, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batch", "iterations", "lr", "crop", "resize"),
+    [
+        ("voc2012", 16, 40_000, 0.003, (512, 512), (512, 2048)),
+        ("cityscapes", 8, 60_000, 0.01, (512, 1024), (1024, 2048)),
+        ("ade20k", 16, 80_000, 0.01, (512, 512), (512, 2048)),
+    ],
+)
+def test_finetuning(dataset, batch, iterations, lr, crop, resize, paper):
+    schedule = paper.protocol("cp2").datasets[dataset]
+    assert (schedule.batch_size, schedule.iterations) == (batch, iterations)
+    assert schedule.lr == {"resnet": lr, "vit": 5e-5}
+    assert (schedule.augmentation.crop, schedule.augmentation.resize) == (crop, resize)
+    assert schedule.augmentation.cat_max_ratio == 0.75
+    assert schedule.inference.mode == "whole"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "counts", "classes"),
+    [
+        ("voc2012", {"train": 10582, "val": 1449}, 21),
+        ("cityscapes", {"train": 2975, "val": 500}, 19),
+        ("ade20k", {"train": 20210, "val": 2000}, 150),
+    ],
+)
+def test_data_sets(dataset, counts, classes, paper):
+    settings = paper.dataset(dataset)
+    assert settings.counts == counts
+    assert len(paper.classes(settings.classes).classes) == classes
+
+
+def test_images_of_imagenet(paper):
+    assert paper.dataset("imagenet").counts == {"train": 1_281_167}
