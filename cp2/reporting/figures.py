@@ -79,6 +79,7 @@ def _results(view: TableView, folder: Path) -> ReportFigure | None:
                 panel.plot(cell.published.value, place, "D", ms=4, mfc="none", color=COLOURS[1])
         panel.set_title(column.name)
         panel.set_xlabel("percent")
+        panel.locator_params(axis="x", nbins=5)
         panel.grid(axis="x", alpha=0.3, lw=0.5)
         panel.set_yticks(list(places.values()), list(places))
         panel.tick_params(axis="y", length=0)
@@ -196,7 +197,7 @@ def _sheet(
         max((i.shape[1] / i.shape[0] for line in images if (i := line[c]) is not None), default=1.0)
         for c in range(len(headers))
     ]
-    width = 9.0
+    width = min(9.0, 4.5 * len(headers))
     height = width / sum(aspects)
     size = (width + 1.2, 0.4 + (height + 0.12) * len(rows))
     figure = Figure(figsize=size, layout="constrained")
