@@ -199,7 +199,7 @@ def batches(
     Raises:
         UserError: fewer images than a batch, or a batch size that does not suit.
     """
-    _check_batch_size(dataset, batch_size, world_size)
+    check_batch_size(dataset, batch_size, world_size)
     sampler = PretrainSampler(dataset, epoch, first_step, batch_size, rank, world_size)
     loader: DataLoader[ViewBatch] = DataLoader(
         dataset,
@@ -213,7 +213,12 @@ def batches(
     return Batches(loader)
 
 
-def _check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int) -> None:
+def check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int) -> None:
+    """Refuse what would give no step, or no other image to paste onto.
+
+    Raises:
+        UserError: fewer images than a batch, or a batch size that does not suit.
+    """
     if batch_size > len(dataset):
         raise UserError(
             f"batch_size {batch_size} is more than the {len(dataset)} training images, so an epoch "

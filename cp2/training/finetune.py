@@ -1,6 +1,5 @@
 """The finetuning loop: a segmentation model trained with labels (CP² sec. 4.1)."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -18,22 +17,18 @@ from cp2.augment.finetune import (
 from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
 from cp2.errors import UserError, WrongFile
 from cp2.models.checkpoints import load_backbone, load_head
-from cp2.models.devices import choose_device, device_name
+from cp2.models.devices import place
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.recipes import FinetuneRecipe
-from cp2.record.metrics import MetricsWriter
-from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
-from cp2.training.clock import Deadline, StoppedForResumeError
-from cp2.training.optimizers import Precision, build_optimizer, poly_lr, set_lr
+from cp2.training.attempt import Attempt
+from cp2.training.clock import Deadline
+from cp2.training.optimizers import build_optimizer, poly_lr, set_lr
 from cp2.training.origin import Origin
-from cp2.training.progress import Progress
-from cp2.training.state import load_state, remove_state, save_state
-from cp2.training.window import Window
 
-TERMS = ["loss", "accuracy"]
+TERMS = ("loss", "accuracy")
 
 
 def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
@@ -45,13 +40,6 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     """
     recipe = run.recipe
     assert isinstance(recipe, FinetuneRecipe)
-    folder = run.folder(results)
-    device = choose_device()
-    folder.start(
-        hashed_fields(recipe) | {"seed": run.seed},
-        {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
-        device_name(device),
-    )
     seed = run.seed or 0
     dataset = build_dataset(read_index(results / "datasets" / recipe.dataset), recipe, seed)
     settings = recipe.optimization
@@ -59,80 +47,35 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
 
     torch.manual_seed(seed)
     model, notes = build(recipe, run.needs, results)
-    model.to(device)
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)
-        torch.backends.cudnn.benchmark = True  # all crops have one size
+    place(model)
     optimizer = build_optimizer(settings.optimizer, model)
-    precision = Precision(recipe.amp, device)
-
-    saved = load_state(folder.state, device)
-    step, window = 0, Window(TERMS)
-    if saved:
-        step = int(saved["step"])
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        precision.scaler.load_state_dict(saved["scaler"])
-        window = Window(TERMS, saved["window"])
-    metrics = MetricsWriter(folder.metrics, resume_step=step)
-    progress = Progress(run.id, total, step, folder.log)
-    for note in notes:
-        progress.say(note)
-    progress.say(
-        f"{len(dataset)} labelled images, {total} steps of {settings.batch_size}, "
-        f"on {device_name(device)}" + (f", resumed at step {step}" if step else "")
+    attempt = Attempt(run, results, execution, deadline, model, optimizer, recipe.amp, TERMS, total)
+    attempt.announce(
+        f"{len(dataset)} labelled images, {total} steps of {settings.batch_size}", notes
     )
-
-    def save() -> None:
-        window.check(step)
-        state = {
-            "step": step,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": precision.scaler.state_dict(),
-            "window": window.tensor(),
-        }
-        save_state(folder.state, state)
-
-    last_save = time.monotonic()
-    model.train()
-    values: dict[str, float] = {}
+    device = attempt.device
     stream = iter(
         finetune_batches(
-            dataset, step, total, settings.batch_size, execution.workers, device.type == "cuda"
+            dataset,
+            attempt.step,
+            total,
+            settings.batch_size,
+            execution.workers,
+            pin=device.type == "cuda",
         )
     )
-    while step < total:
-        lr = poly_lr(settings.optimizer.lr, settings.poly, step, total)
+    model.train()
+    while attempt.step < total:
+        lr = poly_lr(settings.optimizer.lr, settings.poly, attempt.step, total)
         set_lr(optimizer, lr)
-        with progress.waiting():
+        with attempt.waiting():
             batch: LabelledBatch = next(stream)
         images, labels = prepare_labelled(batch, device)
-        seed_dropout(seed, step)
-        with precision.autocast():
+        seed_dropout(seed, attempt.step)
+        with attempt.precision.autocast():
             terms = segmentation_terms(model(images), labels)
-        precision.step(terms["loss"], optimizer)
-        window.add(terms)
-        step += 1
-        progress.step(settings.batch_size)
-        if device.type == "cpu":  # nothing to wait for: stop before the weights are spoiled
-            window.check(step)
-        if step % execution.log_every == 0 or step == total:
-            values = progress.report(step, {**window.means(step), "lr": lr})
-            metrics.write(step, values)
-        reason = deadline.reason()
-        if reason and step < total:
-            save()
-            progress.say(f"stopped at step {step}: {reason}; start again to go on")
-            raise StoppedForResumeError(f"{run.key}: saved at step {step} because {reason}")
-        if time.monotonic() - last_save > 60 * execution.save_minutes:
-            save()
-            last_save = time.monotonic()
-
-    save_segmentor(folder.model, model, recipe.backbone, recipe.head, run.id)
-    summary = progress.finish()
-    folder.finish({**summary, "steps": total, "last": values, "notes": notes})
-    remove_state(folder.state)
+        attempt.update(terms, settings.batch_size, {"lr": lr})
+    attempt.finish(lambda path: save_segmentor(path, model, recipe.backbone, recipe.head, run.id))
 
 
 def build_dataset(index: DatasetIndex, recipe: FinetuneRecipe, seed: int) -> FinetuneDataset:

@@ -1,5 +1,7 @@
 """The loss terms since the last line of metrics.jsonl, kept on the device until they are read."""
 
+from collections.abc import Mapping
+
 import torch
 
 from cp2.errors import UserError
@@ -15,7 +17,7 @@ class Window:
         self.names = names
         self._rows: list[torch.Tensor] = [] if saved is None else list(saved)
 
-    def add(self, terms: dict[str, torch.Tensor]) -> None:
+    def add(self, terms: Mapping[str, torch.Tensor]) -> None:
         """The step's scalars, in the order of `names`."""
         self._rows.append(torch.stack([terms[name].detach().float() for name in self.names]))
 

@@ -1,0 +1,149 @@
+"""One attempt at a run: what both loops share around their step."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cp2.models.devices import choose_device, device_name
+from cp2.plan.graph import Run
+from cp2.record.metrics import MetricsWriter
+from cp2.settings.base import hashed_fields
+from cp2.settings.campaign import Execution
+from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.optimizers import Precision
+from cp2.training.progress import Progress
+from cp2.training.state import load_state, remove_state, save_state
+from cp2.training.window import Window
+
+
+class Attempt:
+    """Goes on from the saved state if there is one; logs, saves, and stops by the clock.
+
+    Args:
+        run: the run; its recipe and environment are written before the first step.
+        module: what is trained; its state dict is saved.
+        terms: names of the scalars that each step hands to `update`.
+        total: steps of the whole run.
+    Attributes:
+        step: steps done, by earlier attempts too.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        results: Path,
+        execution: Execution,
+        deadline: Deadline,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        amp: str,
+        terms: Sequence[str],
+        total: int,
+    ) -> None:
+        self.device = choose_device()
+        self.folder = run.folder(results)
+        self.folder.start(
+            hashed_fields(run.recipe) | {"seed": run.seed},
+            {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
+            device_name(self.device),
+        )
+        self._run, self._execution, self._deadline = run, execution, deadline
+        self._module, self._optimizer, self._total = module, optimizer, total
+        self.precision = Precision(amp, self.device)
+        self.step, self._seconds_before = 0, 0.0
+        self._window = Window(list(terms))
+        self._restore()
+        self._metrics = MetricsWriter(self.folder.metrics, resume_step=self.step)
+        self._progress = Progress(run.id, total, self.step, self.folder.log)
+        self._begin = self._last_save = time.monotonic()
+        self._values: dict[str, float] = {}
+        self._notes: list[str] = []
+
+    def _restore(self) -> None:
+        saved = load_state(self.folder.state, self.device)
+        if saved is None:
+            return
+        self.step = int(saved["step"])
+        self._seconds_before = float(saved["seconds"])
+        self._module.load_state_dict(saved["module"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self.precision.scaler.load_state_dict(saved["scaler"])
+        torch.set_rng_state(saved["rng"].cpu())
+        self._window = Window(self._window.names, saved["window"])
+
+    def announce(self, work: str, notes: Sequence[str | None]) -> None:
+        """Say what is about to be done, and what was adapted on the way here."""
+        self._notes = [note for note in notes if note]
+        for note in self._notes:
+            self._progress.say(note)
+        resumed = f", resumed at step {self.step}" if self.step else ""
+        self._progress.say(f"{work}, on {device_name(self.device)}{resumed}")
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Around fetching a batch: the time inside is data wait."""
+        return self._progress.waiting()
+
+    def update(
+        self, terms: Mapping[str, torch.Tensor], samples: int, shown: Mapping[str, float]
+    ) -> None:
+        """Gradient, optimiser step, logging, and a save where one is due.
+
+        Args:
+            terms: the step's scalars; `loss` has the gradient.
+            samples: images of the step.
+            shown: further numbers of the step, such as the learning rate.
+        Raises:
+            UserError: a term is not finite.
+            StoppedForResumeError: the clock or a signal asked to stop; the state is saved.
+        """
+        self._window.add(terms)
+        if self.device.type == "cpu":  # nothing to wait for: stop before the weights are spoiled
+            self._window.check(self.step + 1)
+        self.precision.step(terms["loss"], self._optimizer)
+        self.step += 1
+        self._progress.step(samples)
+        last = self.step == self._total
+        if last or self.step % self._execution.log_every == 0:
+            self._values = self._progress.report(
+                self.step, {**self._window.means(self.step), **shown}
+            )
+            self._metrics.write(self.step, self._values)
+        reason = self._deadline.reason()
+        if reason and not last:
+            self._save()
+            self._progress.say(f"stopped at step {self.step}: {reason}; start again to go on")
+            raise StoppedForResumeError(
+                f"{self._run.key}: saved at step {self.step} because {reason}"
+            )
+        if time.monotonic() - self._last_save > 60 * self._execution.save_minutes:
+            self._save()
+
+    def _save(self) -> None:
+        self._window.check(self.step)
+        state = {
+            "step": self.step,
+            "seconds": self._seconds(),
+            "module": self._module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "window": self._window.tensor(),
+        }
+        save_state(self.folder.state, state)
+        self._last_save = time.monotonic()
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._begin
+
+    def finish(self, export: Callable[[Path], None]) -> None:
+        """Write the model with `export`, then done.json; the state is no longer needed."""
+        export(self.folder.model)
+        summary = self._progress.finish() | {"seconds": self._seconds()}
+        self.folder.finish(
+            {**summary, "steps": self._total, "last": self._values, "notes": self._notes}
+        )
+        remove_state(self.folder.state)
