@@ -64,6 +64,8 @@ def test_voc_with_sbd(demo: Demo, world: Path, tmp_path: Path) -> None:
 
     assert [path.stem for path in index.paths("train")] == sorted((train | extra) - val)
     assert [path.stem for path in index.paths("val")] == sorted(val)
+    everything = {path.stem for path in (voc / "JPEGImages").iterdir()}
+    assert [path.stem for path in index.paths("unlabelled")] == sorted(everything - val)
     for split in ("train", "val"):
         for image, label in zip(index.paths(split), index.labels(split), strict=True):
             assert image.is_file()
@@ -85,7 +87,8 @@ def test_voc_alone(demo: Demo, tmp_path: Path) -> None:
     both, classes = demo("demo-voc2012")
     settings = both.model_copy(update={"archives": both.archives[:1]})
     index = made(settings, classes, tmp_path / "set")
-    assert {split: s.images for split, s in index.record.splits.items()} == {"train": 6, "val": 4}
+    found = {split: s.images for split, s in index.record.splits.items()}
+    assert found == {"train": 6, "val": 4, "unlabelled": 9}
 
 
 def test_cityscapes(demo: Demo, world: Path, tmp_path: Path) -> None:

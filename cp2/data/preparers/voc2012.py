@@ -3,6 +3,7 @@
 Train is (SBD train ∪ SBD val ∪ VOC train) minus VOC val: 10,582 images, VOC's own masks for VOC
 train and SBD's for the rest. Val masks always come from VOC's SegmentationClass: the released
 configuration reads SegmentationClassAug for both, which the usual converter leaves incomplete.
+A third split, unlabelled, holds every photograph of the archive but VOC val's, for pretraining.
 """
 
 from pathlib import Path
@@ -40,6 +41,8 @@ def prepare_voc2012(job: Job) -> Layout:
         for name in sorted(masks_of)
         if split == "val" or name not in val
     ]
+    photographs = sorted(path for path in images.iterdir() if path.stem not in val)
+    sources += [Source("unlabelled", path.stem, path) for path in photographs]
     return Layout(sources, plain_table(job.num_classes), discard=discard)
 
 
