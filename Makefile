@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
 CAMPAIGN ?= demo
 
-.PHONY: demo test check mlflow bench clean
+.PHONY: demo test check mlflow bench unlock clean
 .DEFAULT_GOAL := demo
 
 # The stamp is newer than the lock only after a whole installation.
@@ -35,6 +35,9 @@ mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 
 bench: $(VENV)/installed  ## input pipeline beside the published recipe
 	$(BIN)/python -m cp2 bench data
+
+unlock: $(VENV)/installed  ## after a killed Snakemake; then start the same command again
+	$(SNAKEMAKE) --unlock --config campaign=$(CAMPAIGN)
 
 clean:  ## everything that runs made; the environment stays
 	rm -rf results/[!R]* reports/demo reports/mini reports/paper .snakemake

@@ -13,8 +13,9 @@ import typer
 
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
-from cp2.plan.graph import Plan, Run
+from cp2.plan.graph import STAGES, Plan, Run
 from cp2.settings.load import Configuration, load_campaign
+from cp2.settings.messages import nearest
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -45,12 +46,20 @@ def main() -> None:
 
 
 @contextmanager
-def _leaving_for_resume() -> Iterator[None]:
-    """A saved, unfinished run leaves with its own exit code; `retries` makes that a resume."""
+def _held(run: Run, configuration: Configuration) -> Iterator[bool]:
+    """Hold a training run for this process; yields False where it is done already.
+
+    A saved, unfinished run leaves with its own exit code; `retries` makes that a resume.
+    """
     from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
 
+    folder = run.folder(configuration.results)
     try:
-        yield
+        with folder.locked():
+            done = run.is_done(configuration.results)
+            if done:
+                print(f"{run.key} is done; to make it again delete {folder.path}")
+            yield not done
     except StoppedForResumeError as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(RESUME_EXIT_CODE) from None
@@ -77,6 +86,8 @@ def plan(
     """Print every run with what it needs and its state: done, ready or blocked."""
     from cp2.plan.listing import listing
 
+    if stage is not None and stage not in STAGES:
+        raise UserError(f"--stage {stage!r}: unknown; {nearest(stage, STAGES)}")
     configuration, whole = _load(campaign, assignments)
     print(listing(configuration, whole, stage))
 
@@ -157,9 +168,10 @@ def pretrain(
 
     configuration, run = _find("pretrain", run_id, campaign, assignments)
     deadline = Deadline(max_minutes)
-    with _leaving_for_resume():
+    with _held(run, configuration) as wanted:
         deadline.listen()
-        train(run, configuration.results, configuration.campaign.execution, deadline)
+        if wanted:
+            train(run, configuration.results, configuration.campaign.execution, deadline)
 
 
 @app.command()
@@ -175,9 +187,10 @@ def finetune(
 
     configuration, run = _find("finetune", run_id, campaign, assignments)
     deadline = Deadline(max_minutes)
-    with _leaving_for_resume():
+    with _held(run, configuration) as wanted:
         deadline.listen()
-        train(run, configuration.results, configuration.campaign.execution, deadline)
+        if wanted:
+            train(run, configuration.results, configuration.campaign.execution, deadline)
 
 
 @app.command()

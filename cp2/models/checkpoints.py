@@ -193,7 +193,9 @@ def _load_strictly(module: nn.Module, state: State, source: str | Path, what: st
         for key in own.keys() & state.keys()
         if state[key].shape != own[key].shape
     }
+    spoiled = {key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())}
     problems = {
+        "not finite": spoiled,
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),
         "of another shape": shapes,

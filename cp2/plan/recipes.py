@@ -57,7 +57,6 @@ class FinetuneRecipe(Settings):
     label_fraction: float
     augmentation: FinetuneAugmentation
     optimization: FinetuneOptimization
-    norm: str
     amp: str
 
 

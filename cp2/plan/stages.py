@@ -105,6 +105,13 @@ class Stages:
                 f"method {method.name!r} has no optimizer.{backbone.family}, which backbone "
                 f"{backbone.name!r} needs; it has: {', '.join(method.optimizer)}"
             )
+        stride = backbone.output_stride if backbone.family == "resnet" else 16
+        if method.kind == "cp2" and method.views.crop_size % stride:
+            raise UserError(
+                f"method {method.name!r}: views.crop_size {method.views.crop_size} is no multiple "
+                f"of {stride}, the output stride of backbone {backbone.name!r}; masks are sampled "
+                "once a cell"
+            )
         head = None
         if method.kind == "cp2" and head_name:
             head = configuration.head(configuration.used(head_name))
@@ -163,7 +170,6 @@ class Stages:
             label_fraction=fraction,
             augmentation=schedule.augmentation,
             optimization=_optimization(protocol, schedule, backbone.family, pretrained_head),
-            norm=protocol.norm,
             amp=protocol.amp,
         )
         source = _source_name(origin)

@@ -9,6 +9,7 @@ from typing import Any
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
+from cp2.record.digest import digest
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 
@@ -72,8 +73,27 @@ class Workflow:
         return [p.as_posix() for key in self.plan.tables[table].runs for p in self._files(key)]
 
     def table_digest(self, table: str) -> str:
-        """Changes when the table's runs change."""
-        return " ".join(self.plan.runs[key].digest[:8] for key in self.plan.tables[table].runs)
+        """Changes when anything that the table shows may change."""
+        planned = self.plan.tables[table]
+        settings = self.configuration.table(table)
+        return digest(
+            {
+                "runs": [self.plan.runs[key].digest for key in planned.runs],
+                "missing": [cell.missing for cell in planned.cells],
+                "table": settings.model_dump(mode="json"),
+                "scale": self.configuration.campaign.scale,
+            }
+        )[:16]
+
+    def report_digest(self) -> str:
+        """Changes when anything that the page shows may change."""
+        shown = [self.configuration.campaign.title, *map(self.table_digest, self.tables)]
+        return digest(shown)[:16]
+
+    def published(self, table: str) -> list[str]:
+        """The file of published numbers that a table is held against, if there is one."""
+        name = self.configuration.table(table).published
+        return [f"reports/published/{name}.csv"] if name else []
 
     def table_files(self) -> list[str]:
         """The Markdown file of every table."""

@@ -55,6 +55,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append one line of text.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        if disk_is_full(error):
+            raise UserError(f"{path}: no space left on the disk; free some and go on") from error
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, so that equal values give equal files."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,10 +1,16 @@
 """The folder of one run: what lies where, and whether it is done."""
 
+import fcntl
+import os
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cp2.errors import UserError
 from cp2.record.environment import describe_environment
 from cp2.record.files import read_json, write_json
 
@@ -58,6 +64,29 @@ class RunFolder:
     @property
     def done(self) -> Path:
         return self.path / "done.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the system lets go of it however the process ends.
+
+        Raises:
+            UserError: another process works on the run; names its host and process id.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(
+                    f"{self.path}: {holder} is working on this run. Wait for it, or end it; it "
+                    "goes on from its saved state."
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
 
     def is_done(self) -> bool:
         return self.done.is_file()

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cp2.errors import UserError
-from cp2.record.files import disk_is_full, write_text
+from cp2.record.files import append_line, write_text
 
 
 class MetricsWriter:
@@ -31,13 +30,7 @@ class MetricsWriter:
         """Append one line; numbers that are not finite are written as null."""
         line: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
         line |= {k: v if math.isfinite(v) else None for k, v in values.items()}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            if disk_is_full(error):
-                raise UserError(f"{self.path}: no space left on the disk") from error
-            raise
+        append_line(self.path, json.dumps(line))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -132,7 +132,12 @@ def _losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
-    caption = "Training loss of every pretraining, as logged; losses of two methods do not compare."
+    caption = (
+        "Training loss of every pretraining, as logged; losses of two methods do not compare. The "
+        "instance loss rises at first: the queue starts with random vectors, and fills with keys "
+        "that are harder to tell apart. The dense loss stays near the logarithm of the number of "
+        "cells and moves by a few tenths only."
+    )
     return _save(figure, folder, "losses", "Pretraining losses", caption)
 
 

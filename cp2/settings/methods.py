@@ -48,7 +48,7 @@ class _Contrastive(Settings):
     name: Name
     title: str = unhashed()
     views: ViewSettings = ViewSettings()
-    batch_size: PositiveInt = 256
+    batch_size: Annotated[int, Field(ge=2)] = 256  # batch norm needs two images
     momentum: Share = 0.999  # of the key encoder
     queue_size: PositiveInt = 65536
     temperature: PositiveFloat = 0.2

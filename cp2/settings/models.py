@@ -44,7 +44,7 @@ class AsppSettings(Settings):
     name: Name
     title: str = unhashed()
     channels: PositiveInt = 512
-    dilations: tuple[PositiveInt, ...] = (1, 6, 12, 18)
+    dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 6, 12, 18)
     dropout: Share = 0.1  # before the classifier only, never in pretraining
 
 

@@ -56,7 +56,7 @@ class DatasetSchedule(Settings):
     """What a protocol fixes for one data set."""
 
     augmentation: FinetuneAugmentation
-    batch_size: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two images
     iterations: PositiveInt
     lr: dict[Literal["resnet", "vit"], PositiveFloat]
     inference: InferenceSettings = InferenceSettings()
@@ -81,7 +81,6 @@ class ProtocolSettings(Settings):
     kind: Literal["segmentation"]
     name: Name
     title: str = unhashed()
-    norm: Literal["sync", "local"] = "sync"
     amp: Literal["off", "bf16", "fp16"] = "off"
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     optimizer: dict[Literal["resnet", "vit"], FinetuneOptimizer]

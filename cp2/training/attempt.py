@@ -141,6 +141,7 @@ class Attempt:
 
     def finish(self, export: Callable[[Path], None]) -> None:
         """Write the model with `export`, then done.json; the state is no longer needed."""
+        self._save()  # a full disk during the export must not cost the training
         export(self.folder.model)
         summary = self._progress.finish() | {"seconds": self._seconds()}
         self.folder.finish(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cp2.record.files import append_line
+
 
 class Progress:
     """Counts samples and the time spent waiting for data.
@@ -74,8 +76,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A plain line: to the log file, and to the output where no bar is drawn."""
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        append_line(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
         if not self._terminal:
             print(line, flush=True)
 

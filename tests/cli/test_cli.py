@@ -79,6 +79,9 @@ def test_plan_lists_runs_states_and_what_sharing_saved(campaign: Path) -> None:
             ["pretrain", "cp2-resnet-tiny-aspp-tiny-e5-s0"],
             ["no pretrain run", "did you mean 'cp2-resnet-tiny-aspp"],
         ),
+        (["plan", "--stage", "pretain"], ["--stage 'pretain'", "did you mean 'pretrain'"]),
+        (["plan", "--set", "methods.cp2.views.crop_size=100"], ["crop_size 100", "multiple of 16"]),
+        (["plan", "--set", "methods.cp2.batch_size=1"], ["methods.cp2.batch_size", "2"]),
         (["plan", "--set", "protocols.cp2.amp=fp17"], ["protocols.cp2.amp", "fp17", "fp16"]),
         (["bench", "data", "/nowhere"], ["/nowhere", "name a folder of photographs"]),
     ],
@@ -121,6 +124,14 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
     assert resumed.returncode == 0
     assert "resumed at step" in resumed.stdout
     found, _ = load_weights(folder.model)
+
+    # A finished run is left alone.
+    made = folder.model.stat().st_mtime_ns
+    again = _cp2("pretrain", run.id, *chosen)
+    assert again.returncode == 0
+    assert f"pretrain/{run.id} is done" in again.stdout
+    assert folder.model.stat().st_mtime_ns == made
+    assert folder.is_done()
 
     folder.path.rename(campaign.parent / "interrupted")
     assert _cp2("pretrain", run.id, *chosen).returncode == 0

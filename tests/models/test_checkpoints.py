@@ -279,3 +279,10 @@ def test_another_number_of_heads_is_refused(vit):
     assert load_backbone(vit, state, "file", {"heads": "2"}) == []
     with pytest.raises(WrongFile, match=r"file was trained with 4 attention heads.*has 2.*heads"):
         load_backbone(vit, state, "file", {"heads": "4"})
+
+
+def test_weights_that_are_not_finite_are_refused(resnet):
+    state = {key: tensor.clone() for key, tensor in resnet.state_dict().items()}
+    state["conv1.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(WrongFile, match=r"1 not finite: conv1\.weight"):
+        load_backbone(resnet, state, "a file")

@@ -78,7 +78,7 @@ WRONG_VALUES = {
     "methods.cp2.dense_weight=2020-01-01": "= '2020-01-01': must be a number, found text",
     "campaign.epochs={x: 3}": "campaign.epochs.x: key must be a whole number, found text",
     # wrong values
-    "methods.cp2.batch_size=0": "= 0: must be greater than or equal to 1",
+    "methods.cp2.batch_size=1": "= 1: must be greater than or equal to 2",
     "methods.cp2.views.hue=0.7": "= 0.7: must be less than or equal to 0.5",
     "methods.cp2.dense_weight=.inf": "= inf: must be a finite number",
     "methods.cp2.views.crop_scale=[1, 0.2]": "runs backwards: [1.0, 0.2]; write [smallest, l",
@@ -189,8 +189,8 @@ def test_overrides_that_lead_nowhere(overrides, expected, tmp_path):
 
 
 def test_unused_overrides_are_checked_too(tmp_path):
-    message = refusal(tmp_path, BASE + "overrides: {protocols: {cp2: {normm: sync}}}\n")
-    assert "protocols.cp2.normm = 'sync': unknown key; did you mean 'norm'?" in message
+    message = refusal(tmp_path, BASE + "overrides: {protocols: {cp2: {ampp: bf16}}}\n")
+    assert "protocols.cp2.ampp = 'bf16': unknown key; did you mean 'amp'?" in message
 
 
 @pytest.mark.parametrize(

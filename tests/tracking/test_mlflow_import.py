@@ -137,7 +137,7 @@ def test_tags_params_and_artifacts(campaign: Campaign, pretrain: Run) -> None:
     assert tags.items() <= run.data.tags.items()
     assert "cp2_deeplabv3" in run.data.tags["tables"]
     assert run.info.run_name == pretrain.id
-    assert run.data.params["epochs"] == "5"
+    assert run.data.params["epochs"] == str(pretrain.recipe.epochs)
     assert run.data.params["method.views.crop_size"] == "96"
     assert run.data.params["start"] == "null"
     client = MlflowClient(campaign.uri)

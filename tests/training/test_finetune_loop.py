@@ -59,7 +59,6 @@ RECIPE = FinetuneRecipe(
         batch_size=2,
         iterations=STEPS,
     ),
-    norm="sync",
     amp="off",
 )
 EXECUTION = Execution(workers=0, log_every=2)

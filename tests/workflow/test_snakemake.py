@@ -118,6 +118,12 @@ def test_nothing_to_do_then_exactly_what_a_change_touches(project: Path) -> None
     for harmless in ("campaign.execution.workers=3", "datasets.demo-voc2012.title=x"):
         assert "Nothing to be done" in _snakemake(project, "--dry-run", changes=harmless)
 
+    # What a table shows beside the runs' numbers makes the table again, and no run.
+    published = project / "reports/published/cp2_fcn.csv"
+    published.write_text(published.read_text().replace("74.4", "74.5"))
+    assert _jobs(_snakemake(project, "--dry-run")) == {"table": 1, "report": 1, "track": 1}
+    published.write_text(published.read_text().replace("74.5", "74.4"))
+
     # One stage again, and what follows from it.
     jobs = _jobs(_snakemake(project, "--dry-run", "--forcerun", "evaluate"))
     assert set(jobs) == {"evaluate", "table", "report", "track"}

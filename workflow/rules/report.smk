@@ -1,7 +1,8 @@
 # Scores -> one table as Markdown, CSV and LaTeX.
 rule table:
     input:
-        lambda wildcards: PLAN.table_needs(wildcards.table),
+        scores=lambda wildcards: PLAN.table_needs(wildcards.table),
+        published=lambda wildcards: PLAN.published(wildcards.table),
     output:
         markdown=f"{PLAN.reports}/tables/{{table}}.md",
         csv=f"{PLAN.reports}/tables/{{table}}.csv",
@@ -46,5 +47,7 @@ rule report:
     resources:
         mem_mb=PLAN.resources("report").mem_mb,
         runtime=PLAN.resources("report").minutes,
+    params:
+        digest=PLAN.report_digest(),
     shell:
         "cp2 report > {log} 2>&1"
