@@ -4,8 +4,7 @@
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,10 @@ import typer
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import STAGES, Plan, Run
+from cp2.settings.campaign import Execution
 from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.messages import nearest
+from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -27,7 +28,7 @@ CampaignOption = Annotated[
     str, typer.Option("--campaign", "-c", help="name in configs/, or a path to a YAML file")
 ]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="section.name.key=value; may be repeated")
+    list[str] | None, typer.Option("--set", help="section.name.key=value; may be repeated")
 ]
 RunArgument = Annotated[str, typer.Argument(help="run id, as `cp2 plan` lists it")]
 MinutesOption = Annotated[
@@ -45,42 +46,46 @@ def main() -> None:
         sys.exit(2)
 
 
-@contextmanager
-def _held(run: Run, configuration: Configuration) -> Iterator[bool]:
-    """Hold a training run for this process; yields False where it is done already.
-
-    A saved, unfinished run leaves with its own exit code; `retries` makes that a resume.
-    """
-    from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
-
-    folder = run.folder(configuration.results)
-    try:
-        with folder.locked():
-            done = run.is_done(configuration.results)
-            if done:
-                print(f"{run.key} is done; to make it again delete {folder.path}")
-            yield not done
-    except StoppedForResumeError as stopped:
-        print(stopped, file=sys.stderr)
-        raise typer.Exit(RESUME_EXIT_CODE) from None
-
-
-def _load(campaign: str, assignments: list[str]) -> tuple[Configuration, Plan]:
-    configuration = load_campaign(campaign, assignments)
+def _load(campaign: str, assignments: list[str] | None) -> tuple[Configuration, Plan]:
+    configuration = load_campaign(campaign, assignments or ())
     return configuration, build_plan(configuration)
 
 
 def _find(
-    stage: str, run_id: str, campaign: str, assignments: list[str]
+    stage: str, run_id: str, campaign: str, assignments: list[str] | None
 ) -> tuple[Configuration, Run]:
     configuration, plan = _load(campaign, assignments)
     return configuration, plan.run(stage, run_id)
 
 
+def _train(
+    loop: Callable[[Run, Path, Execution, Deadline], None],
+    configuration: Configuration,
+    run: Run,
+    max_minutes: float | None,
+) -> None:
+    """Hold the run for this process and train it, unless it is done already.
+
+    A saved, unfinished run leaves with its own exit code; `retries` makes that a resume.
+    """
+    deadline = Deadline(max_minutes)
+    folder = run.folder(configuration.results)
+    try:
+        with folder.locked():
+            if run.is_done(configuration.results):
+                print(f"{run.key} is done; to make it again delete {folder.path}")
+                return
+            deadline.listen()
+            loop(run, configuration.results, configuration.campaign.execution, deadline)
+    except StoppedForResumeError as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(RESUME_EXIT_CODE) from None
+
+
 @app.command()
 def plan(
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006  (typer reads it, nobody changes it)
+    assignments: SetOption = None,
     stage: Annotated[str | None, typer.Option(help="list this stage only")] = None,
 ) -> None:
     """Print every run with what it needs and its state: done, ready or blocked."""
@@ -93,7 +98,7 @@ def plan(
 
 
 @app.command()
-def world(campaign: CampaignOption = DEFAULT, assignments: SetOption = []) -> None:  # noqa: B006
+def world(campaign: CampaignOption = DEFAULT, assignments: SetOption = None) -> None:
     """Draw the demo world's archives."""
     from cp2.data.world import write_world
     from cp2.plan.recipes import WorldRecipe
@@ -108,7 +113,7 @@ def world(campaign: CampaignOption = DEFAULT, assignments: SetOption = []) -> No
 def publish(
     name: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
 ) -> None:
     """Write a pretraining of the demo world as a checkpoint file in MoCo's official format."""
     from cp2.training.checkpoints import publish_checkpoint
@@ -121,7 +126,7 @@ def publish(
 def dataset(
     name: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
 ) -> None:
     """Find or download a data set's archives, check, unpack and index them."""
     from cp2.data.preparers import prepare
@@ -145,7 +150,7 @@ def dataset(
 def checkpoint(
     name: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
 ) -> None:
     """Find or download a published backbone, check it and read it into this project's format."""
     from cp2.plan.sources import downloads, mirrors
@@ -159,45 +164,33 @@ def checkpoint(
 def pretrain(
     run_id: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
     max_minutes: MinutesOption = None,
 ) -> None:
     """Pretrain one model, or go on with it."""
-    from cp2.training.clock import Deadline
-    from cp2.training.pretrain import pretrain as train
+    from cp2.training.pretrain import pretrain as loop
 
-    configuration, run = _find("pretrain", run_id, campaign, assignments)
-    deadline = Deadline(max_minutes)
-    with _held(run, configuration) as wanted:
-        deadline.listen()
-        if wanted:
-            train(run, configuration.results, configuration.campaign.execution, deadline)
+    _train(loop, *_find("pretrain", run_id, campaign, assignments), max_minutes)
 
 
 @app.command()
 def finetune(
     run_id: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
     max_minutes: MinutesOption = None,
 ) -> None:
     """Finetune one model on a labelled data set, or go on with it."""
-    from cp2.training.clock import Deadline
-    from cp2.training.finetune import finetune as train
+    from cp2.training.finetune import finetune as loop
 
-    configuration, run = _find("finetune", run_id, campaign, assignments)
-    deadline = Deadline(max_minutes)
-    with _held(run, configuration) as wanted:
-        deadline.listen()
-        if wanted:
-            train(run, configuration.results, configuration.campaign.execution, deadline)
+    _train(loop, *_find("finetune", run_id, campaign, assignments), max_minutes)
 
 
 @app.command()
 def evaluate(
     run_id: RunArgument,
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
 ) -> None:
     """Score one finetuned model on its validation split."""
     from cp2.evaluation.evaluate import evaluate as score
@@ -210,7 +203,7 @@ def evaluate(
 def table(
     name: Annotated[str, typer.Argument(help="table, as the campaign names it")],
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
 ) -> None:
     """Write one table as Markdown, CSV and LaTeX from the scores that are there."""
     from cp2.reporting.report import write_table
@@ -220,7 +213,7 @@ def table(
 
 
 @app.command()
-def report(campaign: CampaignOption = DEFAULT, assignments: SetOption = []) -> None:  # noqa: B006
+def report(campaign: CampaignOption = DEFAULT, assignments: SetOption = None) -> None:
     """Write every table, figure and the HTML page from the runs that are there."""
     from cp2.reporting.report import write_report
 
@@ -231,7 +224,7 @@ def report(campaign: CampaignOption = DEFAULT, assignments: SetOption = []) -> N
 @app.command()
 def track(
     campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = [],  # noqa: B006
+    assignments: SetOption = None,
     uri: Annotated[str | None, typer.Option(help="MLflow tracking URI; default: SQLite")] = None,
 ) -> None:
     """Import the records of all runs into MLflow; repeating it adds only what is new."""
