@@ -29,8 +29,13 @@ def prepared_ahead(
         return
     side = torch.cuda.Stream(device)
     begun: list[torch.cuda.Event] = []
-    for batch in batches:
-        with torch.cuda.stream(side):
+    stream = iter(batches)
+    while True:
+        with torch.cuda.stream(side):  # batches may be decoded on the device as they are asked for
+            try:
+                batch = next(stream)
+            except StopIteration:
+                return
             prepared = make(batch)
         done = side.record_event()
         yield batch, _handing_out(prepared, done, begun)

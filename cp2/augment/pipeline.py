@@ -151,6 +151,7 @@ def batches(
     loader: DataLoader[ViewBatch] = DataLoader(
         dataset,
         batch_sampler=sampler,
+        collate_fn=dataset.collate,
         num_workers=workers,
         pin_memory=pin,
         # Else the loader draws its workers' base seed from the global generator, which would make

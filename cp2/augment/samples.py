@@ -4,14 +4,15 @@ Sample i of epoch e is a function of (seed, e, i) and the images' files alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from cp2.augment import counters
 from cp2.augment.copy_paste import pastes
@@ -64,13 +65,17 @@ class ViewBatch(NamedTuple):
         )
 
 
+# Images and boxes of the views, and the images that are open -> what is handed over as `crops`.
+Cut = Callable[[Sequence[int], Sequence[Box], Mapping[int, OpenImage]], Tensor]
+
+
 class _UnreadableError(Exception):
     def __init__(self, index: int, error: WrongFile) -> None:
         super().__init__(str(error))
         self.index, self.error = index, error
 
 
-class _Pool:
+class ImagePool:
     """Images that are open, each for as long as the samples of one batch need it."""
 
     def __init__(self, source: ImageSource, positions: Sequence[Position]) -> None:
@@ -123,7 +128,8 @@ class PretrainDataset(Dataset[ViewBatch]):
         if not len(source):
             raise UserError("pretraining: the data set's training split holds no image")
         if isinstance(source, Sequence):
-            source = ImageFiles(source, scaled=settings.reading.scaled)
+            reading = settings.reading
+            source = ImageFiles(source, reading.scaled, header_first=reading.decoder == "device")
         self.source: ImageSource = source
         self.settings = settings
         self.seed = seed
@@ -142,17 +148,22 @@ class PretrainDataset(Dataset[ViewBatch]):
 
     def __getitems__(self, positions: Sequence[Position]) -> list[ViewBatch]:
         """The samples of one batch; an image that several of them need is decoded once."""
-        pool = _Pool(self.source, positions)
-        return [self._sample(position, pool) for position in positions]
+        pool = ImagePool(self.source, positions)
+        return [self.sample(position, pool, partial(self._crops, pool)) for position in positions]
 
-    def _sample(self, position: Position, pool: _Pool) -> ViewBatch:
+    def collate(self, samples: list[ViewBatch]) -> ViewBatch:
+        """Samples that `__getitems__` returned, as a batch."""
+        batch: ViewBatch = default_collate(samples)
+        return batch
+
+    def sample(self, position: Position, pool: ImagePool, cut: Cut) -> ViewBatch:
         """The sample, with other images in the place of those that cannot be read."""
         found = dict(zip(position.images, position.images, strict=True))
         others: dict[int, Iterator[int]] = {}
         while True:
             images = tuple(found[index] for index in position.images)
             try:
-                crops, parameters, masks, places = self._views(position, images, pool)
+                crops, parameters, masks, places = self._views(position, images, pool, cut)
                 break
             except _UnreadableError as broken:
                 if self.settings.reading.unreadable == "stop":
@@ -186,9 +197,9 @@ class PretrainDataset(Dataset[ViewBatch]):
         return index
 
     def _views(
-        self, position: Position, images: tuple[int, ...], pool: _Pool
+        self, position: Position, images: tuple[int, ...], pool: ImagePool, cut: Cut
     ) -> tuple[Tensor, list[np.ndarray], Tensor, Tensor]:
-        """Crops (V, S, S, 3), photometric parameters of each, the packed masks, and the places."""
+        """What `cut` makes of the views, photometric parameters, packed masks, places."""
         views = self.settings.views
         rng = counters.generator(self.seed, counters.VIEWS, position.epoch, position.sample)
         indices = (images[0], *images)  # the foreground is seen twice
@@ -202,7 +213,21 @@ class PretrainDataset(Dataset[ViewBatch]):
             else:
                 boxes.append(draw_crop(rng, height, width, views.crop_scale, views.crop_ratio))
             parameters.append(draw_photometric(rng, views.of(view)))
-        size = views.crop_size
+        crops = cut(indices, boxes, opened)
+        extent = (opened[images[0]].height, opened[images[0]].width)
+        masks = self._masks(position, images[0], extent, boxes, parameters)
+        places = [place(*pair) for pair in zip(boxes[:2], parameters[:2], strict=True)]
+        return crops, parameters, masks, torch.tensor(places)
+
+    def _crops(
+        self,
+        pool: ImagePool,
+        indices: Sequence[int],
+        boxes: Sequence[Box],
+        opened: Mapping[int, OpenImage],
+    ) -> Tensor:
+        """The views' pixels, (V, S, S, 3)."""
+        size = self.settings.views.crop_size
         crops = torch.empty(len(indices), size, size, 3, dtype=torch.uint8)
         for view, (index, box) in enumerate(zip(indices, boxes, strict=True)):
             own = [other for i, other in zip(indices, boxes, strict=True) if i == index]
@@ -210,10 +235,7 @@ class PretrainDataset(Dataset[ViewBatch]):
             pixels = pool.pixels(opened[index], index, scale)
             box = scale_box(box, opened[index], pixels)
             crops[view].copy_(crop(pixels, box, size).permute(1, 2, 0))
-        extent = (opened[images[0]].height, opened[images[0]].width)
-        masks = self._masks(position, images[0], extent, boxes, parameters)
-        places = [place(*pair) for pair in zip(boxes[:2], parameters[:2], strict=True)]
-        return crops, parameters, masks, torch.tensor(places)
+        return crops
 
     def _masks(
         self,

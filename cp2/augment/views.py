@@ -80,12 +80,16 @@ def overlap(box: Box, other: Box) -> float:
 def crop(image: torch.Tensor, box: Box, size: int) -> torch.Tensor:
     """Cut `box` out of a uint8 (3, H, W) image and resize it to (3, size, size), antialiased.
 
-    The result is channels last in memory, and resizing is fastest where the source is, too.
+    The result is channels last in memory, and resizing is fastest where the source is, too. GPUs
+    resize no bytes: there it is done in float32 and rounded, which differs by one level at most.
     """
     top, left, height, width = box
     part = image[None, :, top : top + height, left : left + width]
     part = part.contiguous(memory_format=torch.channels_last)
-    return F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+    if not image.is_cpu:
+        part = part.float()
+    view = F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+    return view.round_().clamp_(0, 255).byte() if view.is_floating_point() else view
 
 
 def draw_photometric(rng: np.random.Generator, settings: ViewSettings) -> np.ndarray:

@@ -41,7 +41,8 @@ def bench_pretrain(
     """Measure, print, and return the figures of CP² from files to weights.
 
     Ours is the loop of `cp2 pretrain`, stopped after enough steps, once for each way to choose
-    backgrounds. The limit is the same loop on one batch that already lies on the device.
+    backgrounds, and on a GPU once with its decoder. The limit is the same loop on one batch that
+    already lies on the device.
 
     Args:
         paths: photographs; None: synthetic ones.
@@ -57,6 +58,10 @@ def bench_pretrain(
         f"ours, background {kind}": pretrain_recipe(config, "cp2", sizes, background=kind)
         for kind in backgrounds
     }
+    if device.type == "cuda":
+        recipes[f"ours, background {backgrounds[0]}, decoded on the GPU"] = pretrain_recipe(
+            config, "cp2", sizes, background=backgrounds[0], reading={"decoder": "device"}
+        )
     first = next(iter(recipes.values()))
     flops = pretraining_flops(partial(dense_encoder, first), sizes.crop)
     peaks = matmul_peaks(device, sizes.amp)

@@ -39,6 +39,15 @@ def decode_bytes(data: bytes) -> torch.Tensor:
     return _decode_with_pil(data)
 
 
+def is_plain_jpeg(data: bytes, mode: str) -> bool:
+    """Whether decoders of devices can read the file: JPEG with its end, colour or grey.
+
+    Args:
+        mode: PIL's name of the file's colour space.
+    """
+    return data.startswith(JPEG_START) and JPEG_END in data[-TAIL:] and mode in ("RGB", "L")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what can go wrong with an image file into one message.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cp2.data.images import decode_bytes, decode_rgb, reading
+from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg, reading
 
 SCALES = (8, 4, 2)  # libjpeg decodes at these parts of the size, and faster
 MARGIN = 2  # crops keep so many pixels for one of the view: rounding a box moves it by 1/4 at most
@@ -22,10 +22,18 @@ class OpenImage:
     Args:
         decode: scale (1, 2, 4, 8) -> uint8 (3, ceil(height / scale), ceil(width / scale)), or
             larger where the image cannot be decoded smaller.
+        encoded: the file's content, where it is known and a device's decoder can read it.
     """
 
-    def __init__(self, height: int, width: int, decode: Callable[[int], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        decode: Callable[[int], torch.Tensor],
+        encoded: bytes | None = None,
+    ) -> None:
         self.height, self.width = height, width
+        self.encoded = encoded
         self._decode = decode
         self._pixels: dict[int, torch.Tensor] = {}
 
@@ -64,13 +72,17 @@ class ImageFiles:
     """Images in files of their own.
 
     Args:
-        scaled: read only the header at first, so that the decoder can be asked for less.
+        scaled: the decoder may be asked for less than the full size.
+        header_first: decode nothing before pixels are asked for; always so with `scaled`.
     """
 
-    def __init__(self, paths: Sequence[Path], scaled: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[Path], scaled: bool = False, header_first: bool = False
+    ) -> None:
         # One array and no list of objects: forked workers then share its memory for good.
         self._paths = np.array([os.fsencode(path) for path in paths])
         self.scaled = scaled
+        self._header_first = header_first or scaled
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -80,18 +92,18 @@ class ImageFiles:
 
     def open(self, index: int) -> OpenImage:
         path = Path(self.name(index))
-        if self.scaled:
-            return _open_scaled(path)
+        if self._header_first:
+            return _open_header(path)
         image = decode_rgb(path)
         return OpenImage(image.shape[1], image.shape[2], lambda scale: image)
 
 
-def _open_scaled(path: Path) -> OpenImage:
+def _open_header(path: Path) -> OpenImage:
     with reading(path):
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-            jpeg = image.format == "JPEG"
+            jpeg, mode = image.format == "JPEG", image.mode
 
     def decode(scale: int) -> torch.Tensor:
         with reading(path):
@@ -101,7 +113,7 @@ def _open_scaled(path: Path) -> OpenImage:
                 image.draft(None, (-(-width // scale), -(-height // scale)))
                 return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
-    return OpenImage(height, width, decode)
+    return OpenImage(height, width, decode, data if is_plain_jpeg(data, mode) else None)
 
 
 def scale_for(boxes: Sequence[tuple[int, int, int, int]], size: int) -> int:

@@ -14,16 +14,22 @@ class ReadingSettings(Settings):
     least twice `crop_size` pixels a side; pays for photographs much larger than the crops.
     `cache`: short side, in pixels, of a decoded copy of the data set that is read instead of its
     files; smaller images keep their size. None: the files themselves.
+    `decoder`: who decodes JPEG files, the workers or the device (nvJPEG on a GPU, which may
+    differ by a few levels); for a GPU whose workers are too slow.
     `unreadable`: a file that cannot be decoded is replaced by another image, drawn by counter, and
     named in the log, or it stops the run.
     """
 
     scaled: bool = False
     cache: PositiveInt | None = None
+    decoder: Literal["workers", "device"] = "workers"
     unreadable: Literal["replace", "stop"] = "replace"
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "ReadingSettings":
         if self.scaled and self.cache:
             raise ValueError("scaled has no effect on a cache, which is decoded already; drop one")
+        if self.decoder == "device" and (self.scaled or self.cache):
+            other = "scaled" if self.scaled else "cache"
+            raise ValueError(f"decoder: device does not go together with {other}; drop one")
         return self

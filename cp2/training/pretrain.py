@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cp2.augment.ahead import prepared_ahead
+from cp2.augment.device_decoding import EncodedDataset, decoded
 from cp2.augment.pipeline import (
     PreparedBatch,
     PretrainDataset,
@@ -55,7 +56,8 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     seed = run.seed or 0
     index = read_index(results / "datasets" / recipe.dataset)
     source = image_source(run, results, index)
-    dataset = PretrainDataset(source, settings, seed, stored_maps(run, results, index))
+    kind = EncodedDataset if settings.reading.decoder == "device" else PretrainDataset
+    dataset = kind(source, settings, seed, stored_maps(run, results, index))
     check_batch_size(dataset, settings.batch_size, world_size())
     steps_an_epoch = len(dataset) // settings.batch_size
     total = steps_an_epoch * recipe.epochs
@@ -100,18 +102,20 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
             rank=rank(),
             world_size=world_size(),
         )
-        stream = prepared_ahead(loader, partial(prepare, settings=settings, device=device), device)
+        ready = partial(prepare, settings=settings, device=device)
+        stream = prepared_ahead(decoded(loader, dataset, device), ready, device)
         for position in range(first, steps_an_epoch):
             lr = cosine_lr(
                 base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs
             )
             set_lr(optimizer, lr)
             with attempt.waiting():
-                batch, images = next(stream)
+                batch, content = next(stream)
             unreadable.check(batch)
+            images = content()
             if attempt.step == 0 and rank() == 0:
                 picture_views(batch, settings, attempt.folder.pictures / "composed.png")
-            train_step(attempt, method, images(), Step(attempt.step, total, seed))
+            train_step(attempt, method, images, Step(attempt.step, total, seed))
             done = epoch + (position + 1) / steps_an_epoch
             attempt.advance(settings.batch_size, {"lr": lr, "epoch": done})
     attempt.finish(lambda path: export(method, recipe, path, run.id), unreadable.notes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from cp2.errors import UserError, WrongFile
 from cp2.methods.cp2 import CopyPasteContrast
 from cp2.models.weights import load_weights
 from cp2.plan.graph import Plan, Run
+from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import read_metrics
 from cp2.settings.load import Configuration
+from cp2.settings.reading import ReadingSettings
 from cp2.training import pretrain as loop
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain
@@ -107,6 +110,23 @@ def test_a_finished_run_has_its_files(tiny: Tiny, find: Find) -> None:
     assert set(parts) == {"backbone", "head", "projection", "keys"}
     assert metadata["run"] == run.id
     assert "key_bn: shuffle has no effect" in folder.log.read_text()
+
+
+def test_decoding_on_the_device_trains_the_same_weights(tiny: Tiny, find: Find) -> None:
+    configuration, _ = tiny
+    run = find("cp2")
+    assert isinstance(run.recipe, PretrainRecipe)
+    reading = ReadingSettings(decoder="device")
+    method = run.recipe.method.model_copy(update={"reading": reading})
+    other = replace(run, recipe=run.recipe.model_copy(update={"method": method}))
+    models = []
+    for one, name in ((run, "workers"), (other, "device")):
+        results = _results(configuration, name)
+        _train(one, configuration, Deadline(), results)
+        models.append(load_weights(one.folder(results).model)[0])
+    for part, tensors in models[0].items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, models[1][part][key]), (part, key)
 
 
 def test_quick_tuning_starts_from_the_other_runs_backbone(tiny: Tiny, find: Find) -> None:
