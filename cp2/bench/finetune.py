@@ -1,11 +1,14 @@
 """Finetuning from files to weights: a plain loop, our first and later epochs, our step alone."""
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from cp2.augment.finetune import FinetuneDataset, LabelledPair
 from cp2.bench.arithmetic import finetuning_flops, matmul_peaks
 from cp2.bench.figures import Figures, Say, assemble
 from cp2.bench.harness import Stopwatch, Way, alternate
@@ -20,6 +23,7 @@ from cp2.bench.record import throughput_row
 from cp2.bench.scratch import CLASSES, DATASET, Scratch, scratch
 from cp2.bench.sizes import Sizes
 from cp2.bench.table import print_table
+from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
@@ -30,6 +34,8 @@ from cp2.training import finetune as finetuning
 
 PLAIN, OURS, LIMIT = "plain", "ours, first epoch", "step alone"
 MEMORY = "ours, later epochs"
+PUBLISHED_CROP = (512, 512)  # on VOC2012
+CUTS, ROOM = 200, 10**9  # samples whose cutting is timed, and bytes for their decoded images
 MANY = 10**6  # iterations of a schedule that the bench never ends
 
 
@@ -41,6 +47,9 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
 
     Args:
         paths: photographs; None: synthetic ones.
+
+    Returns:
+        Also `cut_ms_per_sample`: what a worker does for a decoded image at the published crop.
 
     Raises:
         UserError: unknown names; sizes that do not fit together or into memory.
@@ -57,13 +66,17 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
             _step_alone(ours, recipe, room, sizes),
         ]
         turns = alternate(ways, sizes.rounds, device, say)
+        cut = _cut_ms(room)
     figures = assemble(sizes, room, ways, turns, device, flops, peaks)
     rate = figures["ways"][MEMORY]["samples_per_second"]["median"]
     crop = (sizes.crop, sizes.crop)
     figures["throughput"] = [
         throughput_row("finetune", sizes, rate, figures["machine"], crop_size=crop)
     ]
+    figures["cut_ms_per_sample"] = cut
     print_table(figures, say)
+    side = PUBLISHED_CROP[0]
+    say(f"workers: {cut:.2f} ms a decoded image to resize, cut, flip and pad to {side} x {side}")
     return figures
 
 
@@ -88,6 +101,25 @@ def finetune_recipe(sizes: Sizes) -> FinetuneRecipe:
         ),
         amp=sizes.amp,
     )
+
+
+def _cut_ms(room: Scratch) -> float:
+    """Milliseconds of one core for a sample of a decoded image, median over some."""
+    pairs = [LabelledPair(*files) for files in room.pairs(len(room.paths))]
+    crop = PUBLISHED_CROP
+    settings = FinetuneAugmentation(crop=crop, resize=(crop[0], 4 * crop[0]))
+    dataset = FinetuneDataset(pairs, settings, 0, DecodedPairs(len(pairs), ROOM))
+    times = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker
+    try:
+        for position in range(len(pairs) + CUTS):  # in the first epoch images are decoded
+            start = time.perf_counter()
+            _ = dataset[position]
+            times.append((time.perf_counter() - start) * 1000)
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(times[len(pairs) :])
 
 
 def _build(recipe: FinetuneRecipe) -> Segmentor:

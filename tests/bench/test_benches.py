@@ -70,6 +70,7 @@ def test_finetune(photographs):
     later = figures["ways"]["ours, later epochs"]["samples_per_second"]["median"]
     assert figures["throughput"][0]["samples_per_second"] == later
     assert figures["throughput"][0]["crop_size"] == (32, 32)
+    assert figures["cut_ms_per_sample"] > 0
 
 
 def test_evaluate(photographs):
