@@ -20,6 +20,7 @@ from cp2.models.devices import choose_device, place
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
+from cp2.record.files import read_json
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols import InferenceSettings
 
@@ -92,6 +93,8 @@ def _ours(room: Scratch, file: Path, sizes: Sizes, resize: tuple[int, int]) -> W
         execution = Execution(workers=sizes.workers, results=str(results))
         with silent(), watch.whole():
             evaluate(job, results, execution)
+        done = read_json(job.folder(results).done)
+        watch.set_waited(done["data_wait"] * done["seconds"])
 
     return Way(OURS, run, sizes.steps, "ours", precision="off")
 

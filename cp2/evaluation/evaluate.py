@@ -1,9 +1,10 @@
 """The evaluate stage: scores and pictures of a finetuned model on a labelled split."""
 
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +32,30 @@ from cp2.record.folder import RunFolder
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols import Normalization
+
+Item = TypeVar("Item")
+
+
+class Waited(Generic[Item]):
+    """Hands on what an iterable gives.
+
+    Attributes:
+        seconds: spent waiting for it, so far.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        begin = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self.seconds += time.perf_counter() - begin
 
 
 class ValImage(NamedTuple):
@@ -81,7 +106,7 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
         model.to(memory_format=torch.channels_last)
     names = _checked_classes(index, model, path)
     images = ValImages(index, recipe.split, recipe.resize)
-    matrix = _predict_all(model, images, recipe, execution.workers, folder, index)
+    matrix, waited = _predict_all(model, images, recipe, execution.workers, folder, index)
 
     scores = score(matrix)
     write_json(
@@ -102,6 +127,7 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
         {
             "seconds": seconds,
             "samples_per_second": len(images) / seconds,
+            "data_wait": waited / seconds,
             "miou": scores.miou,
             "images": len(images),
         }
@@ -126,8 +152,8 @@ def _predict_all(
     workers: int,
     folder: RunFolder,
     index: DatasetIndex,
-) -> np.ndarray:
-    """Confusion matrix of the split; writes the pictures on the way.
+) -> tuple[np.ndarray, float]:
+    """Confusion matrix of the split, and seconds of waiting for data; writes the pictures.
 
     On a GPU nothing here waits for it: the next images are decoded by the workers and copied on a
     stream of their own, counts stay on the device, pictures are fetched by a thread.
@@ -140,7 +166,7 @@ def _predict_all(
     shown = set(picture_indices(len(images), recipe.pictures))
     bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
     ready = partial(prepare_image, device=device, normalization=recipe.normalization)
-    ahead = prepared_ahead(bar, ready, device)
+    ahead = Waited(prepared_ahead(bar, ready, device))
     with PictureWriter(folder.pictures, index.palette or ()) as pictures:
         for i, (one, content) in enumerate(ahead):
             pixels, label = content()
@@ -150,7 +176,7 @@ def _predict_all(
             confusion.add(prediction, label)
             if i in shown:
                 pictures.add(i, one.image, one.label, prediction)
-    return confusion.matrix()
+    return confusion.matrix(), ahead.seconds
 
 
 def prepare_image(

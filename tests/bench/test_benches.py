@@ -76,6 +76,7 @@ def test_finetune(photographs):
 def test_evaluate(photographs):
     figures = bench_evaluate(TOY, photographs, say=lambda line: None)
     check(figures, ["plain", "ours", "model alone"])
+    assert figures["ways"]["ours"]["data_wait"] is not None
     assert figures["throughput"][0]["stage"] == "evaluate"
 
 

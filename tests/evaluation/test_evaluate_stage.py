@@ -1,6 +1,8 @@
 """The evaluate stage from files to files."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from PIL import Image
 from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
 from cp2.errors import UserError, WrongFile
-from cp2.evaluation.evaluate import evaluate
+from cp2.evaluation.evaluate import Waited, evaluate
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
@@ -117,6 +119,27 @@ def test_sliding_windows_and_workers(results: Path) -> None:
     scores = run(results, RECIPE.model_copy(update={"inference": settings}), workers=1)
     assert scores["mode"] == "slide"
     assert scores["miou"] == pytest.approx(run(results)["miou"])  # a constant stays one
+
+
+def test_waiting_is_counted_and_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow() -> Iterator[int]:
+        for item in range(3):
+            now[0] += 2
+            yield item
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    stream = Waited(slow())
+    for _ in stream:
+        now[0] += 100
+    assert stream.seconds == 6
+
+
+def test_the_record_holds_the_share_of_waiting(results: Path) -> None:
+    run(results)
+    done = json.loads(make().folder(results).done.read_text())
+    assert 0 < done["data_wait"] < 1
 
 
 def test_model_of_another_data_set(results: Path) -> None:
