@@ -7,7 +7,7 @@
 import sys
 from pathlib import Path
 
-from cp2.cluster.driver import hold_folder
+from cp2.cluster.driver import hold_folder, rest_between_jobs
 from cp2.cluster.submission import before_submission
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
@@ -43,6 +43,7 @@ localrules:
 
 
 onstart:
+    rest_between_jobs(workflow.scheduler)
     try:
         before_submission(PLAN, workflow)
     except UserError as error:

@@ -59,6 +59,20 @@ def _remove(locks: Sequence[Path]) -> None:
         print("a killed Snakemake left its locks here; they are removed", file=sys.stderr)
 
 
+def rest_between_jobs(scheduler: Any) -> None:
+    """Let Snakemake look for jobs to start only when one has ended.
+
+    Its limit of 100 job starts a second, which nothing here comes near, has it look again one
+    second after each look, once more for every job that has ended: after some hundred jobs the
+    driver takes a core, and asks the file system for every open input each time (Snakemake 9.27,
+    `JobScheduler.schedule`; there is no option without a limit).
+
+    Args:
+        scheduler: Snakemake's, before it starts.
+    """
+    scheduler.job_rate_limiter = None
+
+
 def left_jobs(run_ids: Collection[str]) -> dict[str, str]:
     """Jobs of this user and this folder that a killed driver left in the queue.
 
