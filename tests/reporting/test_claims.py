@@ -334,6 +334,7 @@ def test_the_papers_against_themselves():
     views = view_claims(claims, {}, [table(a=[1.0])], "paper")
     texts = inconsistencies(views)
     assert [text.partition(":")[0] for text in texts] == ["cp2-05", "cp2-34"]
+    assert texts[0].endswith("papers say +1.6 for the same pair")
 
 
 def test_damaged_files(tmp_path):

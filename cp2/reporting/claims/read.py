@@ -10,6 +10,8 @@ from cp2.errors import WrongFile
 
 _STATED = re.compile(r"(>=|<=|>|<|~)?([+-]?\d+(?:\.\d+)?)(%)?(?: \((?:none|approx)\))?")
 
+# "000 L168 / 001 L149": lines of the text files that the claims were collected from.
+_LINES = re.compile(r" in \d{3} L\d+(?: / \d{3} L\d+)*")
 _PLACE = re.compile(r"\(([^()]*)\)\s*$")
 
 
@@ -89,7 +91,7 @@ def read_claims(folder: Path) -> list[Claim]:
                     line["left_ref"],
                     line["right_ref"],
                     line["status"],
-                    line["note"],
+                    _LINES.sub("", line["note"]),
                 )
                 for line in csv.DictReader(file)
             ]

@@ -49,7 +49,7 @@ def losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
     caption = (
         "Training loss of every pretraining, as logged; losses of two methods do not compare. The "
         "instance loss rises at first: the queue starts with random vectors, and fills with keys "
-        "that are harder to tell apart. The dense loss stays near the logarithm of the number of "
+        "that are harder to tell apart. CP²'s dense loss stays near the logarithm of the number of "
         "cells and moves by a few tenths only."
     )
     return save(figure, folder, "losses", "Pretraining losses", caption)
