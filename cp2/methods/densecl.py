@@ -119,14 +119,8 @@ def encoder(settings: DenseSettings, backbone: Backbone, head: Head | None) -> T
     Raises:
         UserError: a grid with more cells than the backbone's map.
     """
-    size, stride = settings.views.crop_size, backbone.stride
-    cells = -(-size // stride)
-    if settings.grid and settings.grid > cells:
-        raise UserError(
-            f"method {settings.name!r}: grid {settings.grid} is larger than the backbone's map, "
-            f"which has {cells} x {cells} cells (views.crop_size {size}, output stride {stride}), "
-            f"so that cells would be repeated; write {cells} or less"
-        )
+    if reason := settings.grid_misfit(backbone.stride):
+        raise UserError(reason)
     return TwoHeadEncoder(backbone, settings.dim, settings.projector_norm, settings.grid)
 
 

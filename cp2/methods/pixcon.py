@@ -57,12 +57,8 @@ def method(settings: PixConSettings, encoder: nn.Module, micro_batches: int) -> 
     Raises:
         UserError: weights that sum over the whole batch, in micro-batches.
     """
-    if settings.variant != "sim" and micro_batches > 1:
-        raise UserError(
-            f"method {settings.name!r} (variant {settings.variant}) divides by a sum of weights "
-            f"over the whole batch, which {micro_batches} micro-batches do not know; leave "
-            "--accumulate out, or use more processes"
-        )
+    if reason := settings.micro_batch_misfit(micro_batches):
+        raise UserError(reason)
     if settings.variant == "coord":
         objective = DenseContrast(settings, nearest, WithinRadius(settings.coord_radius))
     elif settings.variant == "sr":

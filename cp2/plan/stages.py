@@ -14,6 +14,7 @@ from cp2.plan.origins import (
     head_is_pretrained,
     source_name,
 )
+from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import (
     AuxiliaryRecipe,
     CacheRecipe,
@@ -125,13 +126,8 @@ class Stages:
             )
         start = self._start(pretraining, backbone_name, seed)
         backbone = as_pretrained(backbone_of(start, backbone), backbone, method)
-        stride = backbone.output_stride if backbone.family == "resnet" else 16
-        if method.kind == "cp2" and method.views.crop_size % stride:
-            raise UserError(
-                f"method {method.name!r}: views.crop_size {method.views.crop_size} is no multiple "
-                f"of {stride}, the output stride of backbone {backbone.name!r}; masks are sampled "
-                "once a cell"
-            )
+        accumulate = configuration.campaign.execution.accumulate
+        check_pretraining(method, backbone, accumulate.get("pretrain", 1))
         head = None
         if method.kind == "cp2" and head_name:
             head = configuration.head(configuration.used(head_name))

@@ -15,6 +15,18 @@ class DenseSettings(PlusSettings):
     lambda_warmup_steps: Annotated[int, Field(ge=0)] = 0  # lambda is 0 until then
     grid: PositiveInt | None = None  # cells a side, pooled from the backbone's map; None: its own
 
+    def grid_misfit(self, stride: int) -> str | None:
+        """Why a backbone of this output stride cannot have the grid; None where it can."""
+        size = self.views.crop_size
+        cells = -(-size // stride)
+        if self.grid is None or self.grid <= cells:
+            return None
+        return (
+            f"method {self.name!r}: grid {self.grid} is larger than the backbone's map, which has "
+            f"{cells} x {cells} cells (views.crop_size {size}, output stride {stride}), so that "
+            f"cells would be repeated; write {cells} or less, or grid: null for the map as it is"
+        )
+
 
 class DenseClSettings(DenseSettings):
     """DenseCL: each cell is pulled to one cell of the other view."""
@@ -36,6 +48,16 @@ class PixConSettings(DenseSettings):
     sr_power: PositiveFloat = 2.0
     overlap_rule: bool = True
     coord_radius: PositiveFloat = 0.7  # in diagonals of the larger view's cell (PixPro's)
+
+    def micro_batch_misfit(self, count: int) -> str | None:
+        """Why a step cannot be made in so many micro-batches; None where it can."""
+        if count == 1 or self.variant == "sim":
+            return None
+        return (
+            f"method {self.name!r} (variant {self.variant}) divides by a sum of weights over the "
+            f"whole batch, which {count} micro-batches do not know; leave --accumulate and "
+            "execution.accumulate.pretrain out, or use more processes"
+        )
 
     @model_validator(mode="after")
     def _options_of_the_variant(self) -> "PixConSettings":

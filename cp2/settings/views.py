@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cp2.settings.base import PositiveInt, Range, Settings, Share, added
+from cp2.settings.overlaps import TOLERATED, TRIES, central_share
 
 
 class SecondView(Settings):
@@ -37,6 +38,20 @@ class ViewSettings(Settings):
     solarize_probability: Share = added(0.0)
     min_overlap: Share = added(0.0)
     second: SecondView | None = added(None)
+
+    @model_validator(mode="after")
+    def _crops_that_overlap(self) -> "ViewSettings":
+        if not self.min_overlap or min(self.crop_scale[0], self.crop_ratio[0]) <= 0:
+            return self
+        share = central_share(self.crop_scale, self.crop_ratio, self.min_overlap)
+        if share > TOLERATED:
+            raise ValueError(
+                f"min_overlap {self.min_overlap:g} with crop_scale {list(self.crop_scale)} and "
+                f"crop_ratio {list(self.crop_ratio)}: of {share:.0%} of the pairs no second crop "
+                f"of {TRIES} overlaps the first so much, and both views would be the same central "
+                "crop; choose a smaller min_overlap, or larger crops (crop_scale)"
+            )
+        return self
 
     def of(self, view: int) -> "ViewSettings":
         """Those of the first (even) or second (odd) view."""

@@ -103,7 +103,7 @@ def test_second_crops_overlap_the_first(share):
 
 
 def test_after_ten_misses_both_views_are_the_centre():
-    settings = ViewSettings(crop_scale=(0.1, 0.1), crop_ratio=(1.0, 1.0), min_overlap=1.0)
+    settings = ViewSettings(crop_scale=(0.5, 0.5), crop_ratio=(1.0, 1.0), min_overlap=0.5)
     boxes = views.draw_second_crop(generator(0, 3, 0, 0), 90, 120, settings, (0, 0, 3, 3))
     assert boxes == ((0, 15, 90, 90), (0, 15, 90, 90))
 

@@ -182,3 +182,39 @@ def test_legacy_normalisation_needs_imagenets_input(plan_of):
     change = "protocols.cp2.datasets.voc2012.augmentation.normalization=legacy"
     with pytest.raises(UserError, match="normalization: legacy; write imagenet"):
         plan_of(text, change)
+
+
+@pytest.mark.parametrize(
+    ("campaign", "changes", "message"),
+    [
+        (
+            "paper_densecl",
+            ["methods.densecl.grid=9"],
+            r"method 'densecl': grid 9 is larger .* 7 x 7 cells .*write 7 or less",
+        ),
+        (
+            "paper_pixcon",
+            ["methods.pixcon-sim.grid=4", "methods.pixcon-sim.views.crop_size=96"],
+            r"grid 4 .* 3 x 3 cells \(views.crop_size 96, output stride 32\)",
+        ),
+        (
+            "paper_pixcon",
+            ["campaign.execution.accumulate={pretrain: 2}"],
+            r"variant coord\) .* 2 micro-batches .*execution.accumulate.pretrain out",
+        ),
+        (
+            "paper_pixcon",
+            ["methods.pixcon-sim.views.min_overlap=1.0"],
+            r"min_overlap 1 .* the same central crop; choose a smaller min_overlap",
+        ),
+    ],
+)
+def test_what_the_job_would_refuse_is_refused_by_the_plan(plan_of, campaign, changes, message):
+    with pytest.raises(UserError, match=message):
+        plan_of(campaign, *changes)
+
+
+def test_micro_batches_and_grids_that_fit_are_planned(plan_of):
+    plan_of(
+        "paper_densecl", "campaign.execution.accumulate={pretrain: 2}", "methods.densecl.grid=7"
+    )
