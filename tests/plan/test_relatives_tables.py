@@ -164,6 +164,13 @@ def test_a_row_without_a_pretraining_has_no_time(plan_of):
         plan_of(text)
 
 
+@pytest.mark.parametrize("paper", ["densecl", "pixcon"])
+def test_one_campaign_has_every_number_of_a_paper(paper, plan_of):
+    plan = plan_of(f"paper_{paper}_ablations")
+    assert {stem for stem in STEMS if stem.startswith(paper)} <= plan.tables.keys()
+    assert plan_of(f"paper_{paper}").runs.keys() < plan.runs.keys()
+
+
 @pytest.mark.parametrize("campaign", ["paper_densecl", "paper_pixcon"])
 def test_the_campaigns_can_be_planned(campaign, plan_of):
     plan = plan_of(campaign)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from cp2.methods.matching import most_similar
 from cp2.reporting.figures.drawing import COLOURS, ReportFigure, save
 from cp2.reporting.figures.encoded import SIDE, Moment, features, to_show, two_views, view_size
 
-SHOWN = 24  # matches that are drawn, the most similar ones
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 GAP = 0.06  # between two views, in widths of a view
 
@@ -22,10 +22,11 @@ GAP = 0.06  # between two views, in widths of a view
 def correspondence(
     images: Sequence[Tensor], columns: Sequence[Moment], folder: Path, name: str, seed: int = 0
 ) -> ReportFigure:
-    """Two views of each image side by side, and the most similar pairs of cells.
+    """Two views of each image side by side, and all pairs of cells that find each other.
 
-    A pair is right where the two cells' centres lie within one diagonal of the larger cell in the
-    photograph; cells outside of the other view have no right partner and are not counted.
+    As DenseCL sec. 3.4 keeps matches: the cell of the second view that is most similar to one of
+    the first has that one as its own most similar cell. A pair is right where the two centres lie
+    within one diagonal of the larger cell in the photograph.
 
     Args:
         images: uint8 (3, H, W) each; a row of the figure.
@@ -39,47 +40,55 @@ def correspondence(
     for r, image in enumerate(images):
         for c, moment in enumerate(columns):
             views = two_views(image, view_size(moment.backbone), seed + r)
-            index, score = matches(moment, views.pixels)
-            right, possible = judged(views.places, index)
-            _draw(panels[r, c], [to_show(p) for p in views.pixels], index, score, right)
-            share = right[possible].float().mean().item() if possible.any() else float("nan")
-            text = f"right: {100 * share:.0f} % of {int(possible.sum())} cells"
+            found = matches(moment, views.pixels)
+            right = judged(views.places, found.index)
+            _draw(panels[r, c], [to_show(p) for p in views.pixels], found, right)
+            count = int(found.mutual.sum())
+            text = f"{count} matches, {int(right[found.mutual].sum())} of them right"
             panels[r, c].set_title(f"{moment.title}\n{text}" if r == 0 else text, fontsize=8)
     caption = (
-        f"Two views of one photograph, {SIDE} x {SIDE} cells each. Lines: the {SHOWN} most similar "
-        "pairs of a cell of the left view and its nearest cell of the right view, by the cosine of "
-        "the backbone's features; green where both show the same place of the photograph (within a "
-        "cell's diagonal), orange elsewhere. Percent: of all cells of the left view whose place "
-        "the right view shows. Views are shown and compared without changes of colour."
+        f"Two views of one photograph, {SIDE} x {SIDE} cells each. Lines: all pairs of cells of "
+        "which each is the other's most similar cell, by the cosine of the backbone's features "
+        "(DenseCL sec. 3.4), without a threshold; green where both show the same place of the "
+        "photograph (within a cell's diagonal), orange elsewhere. Views are shown and compared "
+        "without changes of colour, and continue beyond their edges as in a mirror."
     )
     return save(figure, folder, name, "Correspondence of two views", caption, photographs=True)
 
 
-def matches(moment: Moment, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """For each cell of the first view, (P,): the most similar one of the second, and the cosine."""
+class Matches(NamedTuple):
+    """Of each cell of the first view, all (P,)."""
+
+    index: Tensor  # the most similar cell of the second view
+    score: Tensor  # the cosine of the two
+    mutual: Tensor  # bool: that cell's own most similar one is this one
+
+
+def matches(moment: Moment, pixels: Tensor) -> Matches:
+    """What the cells of two views, uint8 (2, 3, size, size), find in each other."""
     maps = features(moment.backbone, pixels).flatten(2)
     index, score = most_similar(maps[:1], maps[1:])
-    return index[0], score[0]
+    back, _ = most_similar(maps[1:], maps[:1])
+    cells = torch.arange(index.shape[1])
+    return Matches(index[0], score[0], back[0, index[0]] == cells)
 
 
-def judged(places: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Which cells of the first view have the right match, and which could have one, bool (P,)."""
+def judged(places: Tensor, index: Tensor) -> Tensor:
+    """Which cells of the first view have the right match, bool (P,)."""
     first, second = (cell_centres(places[i : i + 1], SIDE)[0] for i in range(2))
     reach = cell_diagonals(places, SIDE).amax()
     distances = torch.cdist(first, second)
-    return distances.gather(1, index[:, None])[:, 0] <= reach, distances.amin(1) <= reach / 2
+    return distances.gather(1, index[:, None])[:, 0] <= reach
 
 
-def _draw(
-    panel: Axes, pixels: list[np.ndarray], index: Tensor, score: Tensor, right: Tensor
-) -> None:
-    """Both views side by side, and lines between the centres of the most similar cells."""
+def _draw(panel: Axes, pixels: list[np.ndarray], found: Matches, right: Tensor) -> None:
+    """Both views side by side, and lines between the centres of cells that find each other."""
     side_by_side(panel, pixels)
-    for cell in score.argsort(descending=True, stable=True)[:SHOWN].tolist():
-        ends = centre(cell, 0), centre(int(index[cell]), 1)
+    for cell in found.mutual.nonzero()[:, 0].tolist():
+        ends = centre(cell, 0), centre(int(found.index[cell]), 1)
         xs, ys = zip(*ends, strict=True)
         colour = RIGHT if right[cell] else WRONG
-        panel.plot(xs, ys, "-o", color=colour, lw=0.8, ms=2, alpha=0.8)
+        panel.plot(xs, ys, "-o", color=colour, lw=0.6, ms=1.5, alpha=0.8)
 
 
 def side_by_side(panel: Axes, pixels: list[np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """Backbones as runs left them, and what they make of views of one image."""
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from cp2.augment import counters
 from cp2.augment.distortion import normalize
 from cp2.augment.views import Box, crop, draw_crop, overlap
 from cp2.errors import UserError
-from cp2.models.backbones import Backbone, build_backbone
+from cp2.models.backbones import Backbone, ViTBackbone, build_backbone
 from cp2.models.checkpoints import load_backbone
 from cp2.models.weights import State, load_weights
 from cp2.plan.graph import Run
@@ -24,6 +25,7 @@ SIDE = 14  # cells a side of a view; views are enlarged until they have as many
 SHARED = 0.15  # of the smaller view that two views must have in common at least
 TRIES = 100  # pairs of views that are drawn for it
 _QUERY = "query.backbone."  # within the names of a pretraining's state
+MARGIN = 8  # cells that a view is continued by on all sides, as in a mirror, before it is encoded
 _STRIDE = 16  # of ResNets here, whatever they were trained with: a finer map
 
 
@@ -141,9 +143,9 @@ def newest_weights(folder: Path) -> tuple[int, State] | None:
     for path in (folder / name for name in ("new.pt", "last.pt", "previous.pt")):
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # it is not there, or damaged: torch raises many kinds
-            continue
-        return int(saved["step"]), saved["module"]
+            return int(saved["step"]), saved["module"]
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
+            continue  # it is not there, or damaged
     return None
 
 
@@ -180,8 +182,20 @@ def two_views(image: Tensor, size: int, seed: int) -> Views:
 
 @torch.inference_mode()
 def features(backbone: Backbone, pixels: Tensor) -> Tensor:
-    """Unit vectors of all cells: uint8 (N, 3, H, W) -> float32 (N, channels, h, w)."""
-    return F.normalize(backbone(normalize(pixels.float() / 255)).float(), dim=1)
+    """Unit vectors of all cells: uint8 (N, 3, H, W) -> float32 (N, channels, h, w).
+
+    A ResNet sees zeros beyond an image's edge, and cells that see them match each other whatever
+    they show. So it gets the image with mirrored margins, whose cells are cut off; a vision
+    transformer pads nothing.
+    """
+    images = normalize(pixels.float() / 255)
+    margin = 0 if isinstance(backbone, ViTBackbone) else MARGIN
+    if margin:
+        beyond = margin * backbone.stride
+        images = F.pad(images, (beyond,) * 4, mode="reflect")
+    maps = F.normalize(backbone(images).float(), dim=1)
+    inner = (slice(margin, size - margin) for size in maps.shape[2:])
+    return maps[(..., *inner)]
 
 
 def to_show(pixels: Tensor) -> np.ndarray:
