@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from cp2.errors import UserError
 from cp2.record.files import append_line, read_json
@@ -51,7 +51,7 @@ def read_attempts(folder: Path) -> list[AttemptRecord]:
     for line in _lines(folder / FILE):
         try:
             _read(line, found)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             continue
     return list(found.values())
 
@@ -76,18 +76,26 @@ def _read(line: dict[str, Any], found: dict[int, AttemptRecord]) -> None:
             float(line["time"]),
             str(line["host"]),
             int(line["pid"]),
-            line["job"],
+            None if line["job"] is None else str(line["job"]),
             str(line["device"]),
             int(line["processes"]),
         )
     elif line["event"] == "ended":
+        step, error = line["step"], line["error"]
         found[number] = replace(
             found[number],
             ended=float(line["time"]),
-            outcome=line["outcome"],
-            step=line["step"],
-            error=line["error"],
+            outcome=_outcome(line["outcome"]),
+            step=None if step is None else int(step),
+            error=None if error is None else str(error),
         )
+
+
+def _outcome(word: Any) -> Outcome:
+    for known in get_args(Outcome):
+        if word == known:
+            return cast(Outcome, known)
+    raise ValueError(f"no outcome: {word!r}")
 
 
 @contextmanager

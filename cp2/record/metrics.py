@@ -60,15 +60,42 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+    """All whole lines; damaged ones and a last one cut off by a kill are left out."""
+    return read_metrics_and_damage(path)[0]
+
+
+def read_metrics_and_damage(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """All whole lines, and what is wrong with the others; a last line cut off is no damage."""
+    try:
+        texts = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], None
+    except OSError as error:
+        return [], f"{path}: cannot be read ({error.strerror})"
+    found = [parse_line(text) for text in texts[:-1]]
+    last = parse_line(texts[-1])
+    lines = [line for line in (*found, last) if line is not None]
+    return lines, damage(path, sum(map(is_damaged, found, texts)))
+
+
+def damage(path: Path, lines: int) -> str | None:
+    """The sentence about so many damaged lines."""
+    return f"{path}: {lines} damaged line{'s' * (lines > 1)} passed over" if lines else None
+
+
+def parse_line(text: bytes) -> dict[str, Any] | None:
+    """A line of metrics with its step, or None. Its values may be of any kind."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):  # also no UTF-8
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return None
+    return line if 0 <= line["step"] < 1 << 53 else None
+
+
+def is_damaged(line: dict[str, Any] | None, text: bytes) -> bool:
+    """Whether a text that is not empty gave no line, or one with other than numbers and nulls."""
+    if line is None:
+        return bool(text.strip())
+    return any(value is not None and type(value) not in (int, float) for value in line.values())

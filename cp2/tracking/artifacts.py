@@ -3,17 +3,20 @@
 import tempfile
 from pathlib import Path
 
-from cp2.record.files import read_json
 from cp2.record.folder import RunFolder
-from cp2.tracking.content import class_table
 from cp2.tracking.store import Store
 
 
-def send_files(store: Store, run_id: str, folder: RunFolder, status: str, upload: bool) -> None:
+def send_files(
+    store: Store, run_id: str, folder: RunFolder, status: str, classes: str | None, upload: bool
+) -> None:
     """Recipe and environment; log and attempts once the run ended; of a finished run its pictures,
     IoU a class and, where `upload` says so, its model.
 
     One request takes them all: looking a run's artifacts up is what costs.
+
+    Args:
+        classes: IoU of every class as CSV.
     """
     files = [folder.recipe, folder.environment]
     if status not in ("RUNNING", "SCHEDULED"):
@@ -27,7 +30,6 @@ def send_files(store: Store, run_id: str, folder: RunFolder, status: str, upload
             link = staged / file.relative_to(folder.path)
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(file.resolve())
-        if status == "FINISHED" and folder.scores.is_file():
-            table = class_table(read_json(folder.scores))
-            (staged / "per_class_iou.csv").write_text(table, encoding="utf-8")
+        if classes is not None:
+            (staged / "per_class_iou.csv").write_text(classes, encoding="utf-8")
         store.upload(run_id, staged)

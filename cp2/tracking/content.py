@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 
 from cp2.plan.graph import Plan, Run
 from cp2.record.attempts import AttemptRecord
-from cp2.record.files import read_json
-from cp2.record.folder import RunFolder
+from cp2.record.readers import Scores
 from cp2.settings.base import hashed_fields
 from cp2.tracking.places import Row
 
 STAGES = ("pretrain", "finetune", "evaluate")
 LONGEST_PARAM = 499  # characters; MLflow servers before 2.8 take no more
 LONGEST_TAG, LONGEST_NAME = 5000, 250  # MLflow's limits, the first of its older servers
-SCORES = ("miou", "accuracy", "mean_accuracy")
 _ENVIRONMENT = ("git_commit", "git_dirty", "host", "device", "slurm_job", "torch")
 _SYSTEM = ("samples_per_second", "data_wait", "host_memory_gb", "gpu_memory_gb", "gpu_use")
+_LARGEST = 1.7e308  # JSON's integers may be too large for a float
 _UNUSUAL = re.compile(r"[^\w.\- :/]", re.ASCII)
 
 
@@ -30,14 +29,14 @@ class Point(NamedTuple):
     time: float
 
 
-def params(run: Run, folder: RunFolder, plan: Plan) -> dict[str, str]:
-    """The recipe as flat keys and texts, cut at `LONGEST_PARAM`; recipe.json has it in full.
+def params(run: Run, settings: dict[str, Any], plan: Plan) -> dict[str, str]:
+    """A recipe's settings as flat keys and texts, cut at `LONGEST_PARAM`; recipe.json has all.
 
     What was finetuned or scored also has its pretraining's, as `pretrain.method.temperature`, so
     that scores can be compared by them.
     """
     flat: dict[str, str] = {}
-    _flatten("", read_json(folder.recipe)["recipe"], flat)
+    _flatten("", settings, flat)
     return _allowed(flat) | origin_params(run, plan)
 
 
@@ -73,7 +72,11 @@ def origin_tags(run: Run, plan: Plan) -> dict[str, str]:
 
 
 def tags(
-    run: Run, folder: RunFolder, plan: Plan, rows: Sequence[Row], attempts: list[AttemptRecord]
+    run: Run,
+    environment: dict[str, Any],
+    plan: Plan,
+    rows: Sequence[Row],
+    attempts: list[AttemptRecord],
 ) -> dict[str, str]:
     """How the run is found in MLflow, and where and with what code it was made."""
     found = {"stage": run.stage, "run_id": run.id, **origin_tags(run, plan)}
@@ -83,11 +86,9 @@ def tags(
         found |= {"table": rows[0].table, "row": rows[0].name}
         found["tables"] = ", ".join(dict.fromkeys(row.table for row in rows))
         found["rows"] = ", ".join(dict.fromkeys(row.name for row in rows))
-    if folder.environment.is_file():
-        environment = read_json(folder.environment)
-        for name in _ENVIRONMENT:
-            if environment.get(name) is not None:
-                found[name] = str(environment[name])
+    for name in _ENVIRONMENT:
+        if environment.get(name) is not None:
+            found[name] = str(environment[name])
     found["attempts"] = str(len(attempts))
     found["error"] = (attempts[-1].error or "") if attempts else ""
     return {safe_name(key): value[:LONGEST_TAG] for key, value in found.items()}
@@ -104,18 +105,17 @@ def step_points(lines: Sequence[dict[str, Any]]) -> list[Point]:
                 continue
             if key not in names:
                 names[key] = f"system/{key}" if key in _SYSTEM else safe_name(key)
-            if value - value == 0:  # finite
+            if value - value == 0 and abs(value) < _LARGEST:  # finite
                 points.append(Point(names[key], float(value), step, time))
     return points
 
 
-def score_points(scores: dict[str, Any], labels: str, finished: float) -> list[Point]:
+def score_points(scores: Scores, labels: str, finished: float) -> list[Point]:
     """Final scores as shares of one: val/<data set>/miou; val/<data set>-l0.1/miou of a tenth."""
-    dataset = scores["dataset"] + ("" if labels == "1" else f"-l{labels}")
+    dataset = scores.dataset + ("" if labels == "1" else f"-l{labels}")
     return [
-        Point(safe_name(f"{scores['split']}/{dataset}/{name}"), float(scores[name]), 0, finished)
-        for name in SCORES
-        if scores.get(name) is not None
+        Point(safe_name(f"{scores.split}/{dataset}/{name}"), value, 0, finished)
+        for name, value in scores.shares.items()
     ]
 
 
@@ -135,9 +135,9 @@ def cost_points(attempts: Sequence[AttemptRecord], finished: float) -> list[Poin
     ]
 
 
-def class_table(scores: dict[str, Any]) -> str:
+def class_table(scores: Scores) -> str:
     """IoU of every class as CSV, in per cent; empty for classes that no image has."""
-    rows = [("class", "iou"), *((name, _percent(v)) for name, v in scores["per_class"].items())]
+    rows = [("class", "iou"), *((name, _percent(v)) for name, v in scores.per_class.items())]
     return "".join(f'"{name.replace(chr(34), chr(34) * 2)}",{value}\n' for name, value in rows)
 
 

@@ -24,6 +24,8 @@ class Entry:
         status: MLflow's word.
         state: digest of all that was sent beside the steps; "": not all was sent.
         place: the folder that it was read from.
+        doubtful: more than this may be there: it was told by the store after an import that may
+            have broken off.
     """
 
     mlflow_id: str
@@ -31,6 +33,7 @@ class Entry:
     state: str = ""
     place: str = ""
     bookmark: Bookmark = field(default_factory=Bookmark)
+    doubtful: bool = False
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from cp2.errors import UserError
+from cp2.errors import UserError, WrongFile
 from cp2.plan.graph import Plan, Run
 from cp2.record.digest import digest
 from cp2.record.lock import hold, holder
@@ -30,10 +30,10 @@ from cp2.tracking.run_import import (
     TAG_STEP,
     Context,
     import_run,
-    look,
 )
+from cp2.tracking.sight import look
 from cp2.tracking.steps import Bookmark
-from cp2.tracking.store import LostRunError, Store, StoreError
+from cp2.tracking.store import LostRunError, Store
 
 PATIENCE = 600.0  # seconds for another import to end
 
@@ -145,7 +145,8 @@ class Tracker:
             first = tags.get(TAG_FIRST)
             mark = Bookmark(float(first) if first else None, int(tags.get(TAG_STEP, -1)))
             place = tags.get(TAG_PLACE, "")
-            ledger.entries[key] = Entry(mlflow_id, status, tags.get(TAG_STATE, ""), place, mark)
+            state = tags.get(TAG_STATE, "")
+            ledger.entries[key] = Entry(mlflow_id, status, state, place, mark, doubtful=True)
         ledger.trusted = True
 
     def _send(self, ledger: Ledger) -> TrackSummary:
@@ -156,22 +157,14 @@ class Tracker:
         for run in expected:
             if not run.folder(self._results).recipe.is_file():
                 continue
-            try:
+            with _left_out(summary):
                 self._send_run(run, ledger, summary, now)
-            except StoreError:
-                raise
-            except UserError as error:
-                summary.problems.append(str(error))
-                continue
-            summary.runs += 1
-            done += ledger.entries[run.key].status == "FINISHED"
+                summary.runs += 1
+                done += ledger.entries[run.key].status == "FINISHED"
         for row in self._places.runs:
             if row.key in ledger.entries:
-                sent = import_row(
-                    self._store, row, self._places, self._results, ledger.entries, ledger.begin
-                )
-                if sent:
-                    ledger.put(row.key, sent.entry)
+                with _left_out(summary):
+                    self._send_row(row, ledger)
         summary.finished = done == len(expected)
         return summary
 
@@ -190,6 +183,15 @@ class Tracker:
             ledger.put(run.key, sent.entry)
             summary.created += sent.created
             summary.points += sent.points
+            if sent.problem:
+                summary.problems.append(sent.problem)
+
+    def _send_row(self, row: Row, ledger: Ledger) -> None:
+        sent = import_row(
+            self._store, row, self._places, self._results, ledger.entries, ledger.begin
+        )
+        if sent:
+            ledger.put(row.key, sent.entry)
 
     def _parent(self, rows: list[Row], ledger: Ledger) -> str | None:
         """MLflow's id of a run's first row, which is made if need be."""
@@ -202,6 +204,16 @@ class Tracker:
                 key, create_row(self._store, rows[0], self._places, self._results, self._common)
             )
         return ledger.entries[key].mlflow_id
+
+
+@contextmanager
+def _left_out(summary: TrackSummary) -> Iterator[None]:
+    """Name what is wrong with records, once each, and go on."""
+    try:
+        yield
+    except WrongFile as error:
+        if str(error) not in summary.problems:
+            summary.problems.append(str(error))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from cp2.plan.graph import Run
 from cp2.record.attempts import read_attempts
 from cp2.record.digest import digest
-from cp2.record.files import read_json
+from cp2.record.readers import read_object, read_scores, time_of
 from cp2.tracking.content import (
     STAGES,
     Point,
@@ -18,8 +18,9 @@ from cp2.tracking.content import (
     score_points,
 )
 from cp2.tracking.ledger import Entry
+from cp2.tracking.parcel import ENDED
 from cp2.tracking.places import Places, Row
-from cp2.tracking.run_import import ENDED, TAG_KEY, TAG_STATE, Sent
+from cp2.tracking.run_import import TAG_KEY, TAG_STATE, Sent
 from cp2.tracking.store import Store
 
 _TAGS = ("method", "variant", "backbone", "head")
@@ -60,6 +61,9 @@ def import_row(
 
     `<split>/<data set>/miou` is the mean over the seeds that are done, `.../std` their standard
     deviation (n - 1), `.../n` their number.
+
+    Raises:
+        WrongFile: a score is damaged; nothing was sent.
     """
     known = entries[row.key]
     runs = [run for run in places.runs[row] if run.stage in STAGES]
@@ -68,8 +72,8 @@ def import_row(
     state = digest([status, told])[:16]
     if (state, status) == (known.state, known.status):
         return None
-    begin()
     points = _scores(row, places, results, entries) + _costs(runs, results, entries)
+    begin()
     params = {} if known.state else _params(row, places)
     store.log(known.mlflow_id, points, params, tags={TAG_STATE: state})
     if status != known.status:
@@ -98,9 +102,9 @@ def _scores(row: Row, places: Places, results: Path, entries: dict[str, Entry]) 
             if key in entries and entries[key].status == "FINISHED":
                 run = places.plan.runs[key]
                 folder = run.folder(results)
-                finished = float(read_json(folder.done)["finished"])
+                finished = time_of(folder.done, read_object(folder.done), "finished")
                 labels = run.tags.get("labels", "1")
-                for point in score_points(read_json(folder.scores), labels, finished):
+                for point in score_points(read_scores(folder.scores), labels, finished):
                     found[point.name].append(point)
         for name, seeds in found.items():
             points += _summary(name, seeds)

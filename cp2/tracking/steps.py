@@ -1,10 +1,12 @@
 """New lines of a metrics.jsonl, without reading again what was read before."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cp2.record.metrics import is_damaged, parse_line
+
+_END_OF_TIME = 1e11  # seconds since 1970; beyond it, milliseconds fit no database
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class Bookmark:
 class News:
     """Lines after a bookmark, in the order of their steps, and the next bookmark.
 
-    `restarted`: the file now tells of another training from the first step on, so that all of its
-    lines are new.
+    Attributes:
+        restarted: the file now tells of another training from the first step on, so that all of its
+            lines are new.
+        damaged: how many of the lines that were read are none, or have values that are no numbers.
     """
 
     lines: list[dict[str, Any]]
     bookmark: Bookmark
     restarted: bool = False
+    damaged: int = 0
 
 
 def read_news(path: Path, mark: Bookmark) -> News:
@@ -57,10 +62,11 @@ def read_news(path: Path, mark: Bookmark) -> News:
         lines = [line for line in whole.lines if line["step"] > mark.step]
         step = max(mark.step, whole.bookmark.step)
         end = whole.bookmark
-        return News(lines, Bookmark(end.first or mark.first, step, end.offset, end.line))
+        mark = Bookmark(end.first or mark.first, step, end.offset, end.line)
+        return News(lines, mark, damaged=whole.damaged)
     if first is None:  # emptied: the lines of the next attempt will tell
-        return News([], mark)
-    return News(whole.lines, whole.bookmark, restarted=True)
+        return News([], mark, damaged=whole.damaged)
+    return News(whole.lines, whole.bookmark, True, whole.damaged)
 
 
 def _stands(file: Any, mark: Bookmark) -> bool:
@@ -73,9 +79,11 @@ def _stands(file: Any, mark: Bookmark) -> bool:
 def _news(content: bytes, begin: int, mark: Bookmark) -> News:
     first, step, offset, last = mark.first, mark.step, mark.offset, mark.line
     lines: dict[int, dict[str, Any]] = {}
+    damaged = 0
     for text in content.split(b"\n")[:-1]:
         begin += len(text) + 1
         line = _parsed(text)
+        damaged += is_damaged(line, text)
         if line is None:
             continue
         offset, last = begin, text.decode()
@@ -83,15 +91,14 @@ def _news(content: bytes, begin: int, mark: Bookmark) -> News:
         if line["step"] > mark.step:
             lines[line["step"]] = line
             step = max(step, line["step"])
-    return News([lines[key] for key in sorted(lines)], Bookmark(first, step, offset, last))
+    mark = Bookmark(first, step, offset, last)
+    return News([lines[key] for key in sorted(lines)], mark, damaged=damaged)
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except ValueError:  # also no UTF-8
+    """A line with a step and a time that is one."""
+    line = parse_line(text)
+    time = line.get("time") if line else None
+    if isinstance(time, bool) or not isinstance(time, int | float):
         return None
-    if not isinstance(line, dict) or type(line.get("step")) is not int or line["step"] < 0:
-        return None
-    time = line.get("time")
-    return line if isinstance(time, int | float) and math.isfinite(time) else None
+    return line if 0 <= time < _END_OF_TIME else None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PAGE = 1000
+# What MLflow answers for a run in the bin or gone for good, and for much else.
+_MAYBE_LOST = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 _ENTITIES, _PARAMS_OR_TAGS = 1000, 100  # MLflow's limits a request
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -58,6 +60,25 @@ def _explained(method: "Method[Arguments, Result]") -> "Method[Arguments, Result
             raise
 
     return explaining
+
+
+def _of_a_run(method: "Method[Arguments, Result]") -> "Method[Arguments, Result]":
+    """For methods whose first argument is a run: `LostRunError` where it is no longer there."""
+
+    @_explained
+    @wraps(method)
+    def watching(store: "Store", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return method(store, *args, **kwargs)
+        except MlflowException as error:
+            run_id = str(args[0])
+            if error.error_code in _MAYBE_LOST and not store.has(run_id):
+                raise LostRunError(run_id) from error
+            raise
+
+    return watching
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
@@ -165,7 +186,34 @@ class Store:
         )
         return str(made.info.run_id)
 
-    @_explained
+    def has(self, run_id: str) -> bool:
+        """Whether a run is there and not in the bin."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    @_of_a_run
+    def unsent(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, str]
+    ) -> tuple[list[Point], dict[str, str]]:
+        """Those points whose step a metric does not have yet, and those params that are not there.
+
+        An import that broke off may have sent more than its tags say; what MLflow has first stays.
+        """
+        there = {
+            name: {point.step for point in self._client.get_metric_history(run_id, name)}
+            for name in dict.fromkeys(point.name for point in points)
+        }
+        known = self._client.get_run(run_id).data.params
+        left = [point for point in points if point.step not in there[point.name]]
+        return left, {key: value for key, value in params.items() if key not in known}
+
+    @_of_a_run
     def log(
         self,
         run_id: str,
@@ -189,17 +237,9 @@ class Store:
         self._send(run_id, metrics, values, marks)
 
     def _send(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
-        from mlflow.exceptions import MlflowException
+        self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
 
-        try:
-            self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
-        except MlflowException as error:
-            gone = "must be in the 'active' state" in str(error) or "not found" in str(error)
-            if gone:
-                raise LostRunError(run_id) from error
-            raise
-
-    @_explained
+    @_of_a_run
     def end(self, run_id: str, status: str, time: float | None) -> None:
         """Set the status; a time is the run's end, in seconds since 1970."""
         if time is None:
@@ -207,14 +247,17 @@ class Store:
         else:
             self._client.set_terminated(run_id, status, _milliseconds(time))
 
-    @_explained
+    @_of_a_run
     def delete(self, run_id: str) -> None:
         """Move a run to the store's bin."""
         self._client.delete_run(run_id)
 
-    @_explained
+    @_of_a_run
     def upload(self, run_id: str, folder: Path) -> None:
-        """Store a folder's content as the run's artifacts."""
+        """Store a folder's content as the run's artifacts.
+
+        MLflow stores files of runs in the bin, too.
+        """
         self._client.log_artifacts(run_id, str(folder))
 
 

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
+from cp2.errors import UserError
 from cp2.tracking.mlflow_import import Tracker
-from cp2.tracking.store import StoreError
 
 LONGEST_PAUSE = 300.0  # seconds between two questions to a store that does not answer
 
@@ -12,15 +12,16 @@ LONGEST_PAUSE = 300.0  # seconds between two questions to a store that does not 
 def watch(tracker: Tracker, seconds: float, verify: bool = False) -> Iterator[str]:
     """Import every so many seconds until all runs of the plan are done; yields what to print.
 
-    A store that does not answer is asked again, after twice the time each try up to
-    `LONGEST_PAUSE`; jobs never notice, for they only write files.
+    What cannot be done now, for the store does not answer or another import works, is tried again
+    after twice the time each try up to `LONGEST_PAUSE`; jobs never notice, for they only write
+    files.
     """
     pause = seconds
     last = None
     while True:
         try:
             summary = tracker.track(verify)
-        except StoreError as error:
+        except UserError as error:  # the store is away, or another import takes long
             pause = min(2 * pause, max(LONGEST_PAUSE, seconds))
             yield f"{error}\nnext try in {pause:.0f} s"
         else:

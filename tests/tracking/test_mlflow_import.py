@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from imported import START, Campaign
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from cp2.errors import UserError
@@ -180,6 +181,41 @@ def test_a_run_deleted_in_mlflow(campaign: Campaign, pretrain: Run) -> None:
     campaign.write(pretrain, range(4, 6))
     assert campaign.track().created == 1
     assert [step for step, _ in campaign.history(pretrain.key, "loss")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("gone", ["in the bin", "for good"])
+@pytest.mark.parametrize("what", ["run", "row"])
+@pytest.mark.parametrize("news", ["finished", "again from the first step", "a step"])
+def test_what_was_deleted_in_mlflow_comes_back_with_its_news(
+    campaign: Campaign, pretrain: Run, gone: str, what: str, news: str
+) -> None:
+    """Whichever call meets it first: the status, files, points, or the deletion of an old run."""
+    campaign.write(pretrain, range(1, 4))
+    campaign.track()
+    runs = campaign.mlflow_runs()
+    (row,) = (key for key in runs if key.startswith("row/"))
+    deleted = runs[row if what == "row" else pretrain.key].info.run_id
+    client = MlflowClient(campaign.uri)
+    if gone == "for good":
+        SqlAlchemyStore(campaign.uri, "")._hard_delete_run(deleted)  # what `mlflow gc` calls
+    else:
+        client.delete_run(deleted)
+    steps = 3
+    if news == "finished":
+        campaign.finish(pretrain)
+    elif news == "a step":
+        steps = 4
+        campaign.write(pretrain, range(4, 5))
+    else:
+        pretrain.folder(campaign.results).metrics.unlink()
+        campaign.write(pretrain, range(1, 4), begin=9000.0)
+    assert campaign.track().problems == []
+    found = campaign.mlflow_runs()
+    assert set(found) == {row, pretrain.key}
+    assert found[pretrain.key].data.tags["mlflow.parentRunId"] == found[row].info.run_id
+    assert [step for step, _ in campaign.history(pretrain.key, "loss")] == list(range(1, steps + 1))
+    assert found[pretrain.key].data.params["epochs"]
+    assert campaign.track(verify=True).points == 0
 
 
 def test_a_deleted_database_is_made_again(campaign: Campaign, pretrain: Run) -> None:
