@@ -4,10 +4,12 @@
 #   snakemake --cores all table_cp2_deeplabv3            one table
 #   snakemake --cores all results/evaluate/<run id>/done.json     one run (ids: cp2 plan)
 #   snakemake --cores all --forcerun evaluate            one stage again
+import os
 import sys
 from pathlib import Path
 
 from cp2.cluster.driver import hold_folder, rest_between_jobs
+from cp2.cluster.ready import get_ready, start_command
 from cp2.cluster.submission import before_submission
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
@@ -22,8 +24,13 @@ if workflow.is_main_process:
     LIVING = hold_folder(Path(".snakemake"))
 
 # Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
-# path to Python or another number of workers is no reason to run anything again.
-shell.prefix(PLAN.shell_prefix(requeue=workflow.remote_exec))
+# path to Python or another number of workers is no reason to run anything again. On this machine
+# jobs are forked from a process that has imported what they need (cp2/cli/starter.py).
+STARTER = Path(f".snakemake/starter-{os.getpid()}")
+if workflow.remote_exec:
+    shell.prefix(PLAN.shell_prefix(requeue=True))
+else:
+    shell.prefix(PLAN.shell_prefix(start_command(Path(workflow.basedir), STARTER)))
 
 
 wildcard_constraints:
@@ -48,6 +55,7 @@ onstart:
         before_submission(PLAN, workflow)
     except UserError as error:
         sys.exit(f"error: {error}")
+    get_ready(workflow, STARTER)
 
 
 # The scores are named beside the report, so that missing ones are made even where Snakemake's own

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +52,24 @@ class Workflow:
         self.reports = self.configuration.reports.as_posix()
         self.tables = list(self.plan.tables)
 
-    def shell_prefix(self, requeue: bool = False) -> str:
+    def shell_prefix(
+        self, command: Sequence[str] = (sys.executable, "-m", "cp2"), requeue: bool = False
+    ) -> str:
         """Defines `cp2` for the rules' shell: this Python and no other environment's.
 
         Braces are doubled, because Snakemake formats the prefix.
 
         Args:
+            command: what runs `cp2`.
             requeue: in a scheduler's job; one that has saved its state is to queue itself again.
         """
         words = ["--campaign", self.campaign]
         for text in self.assignments:
             words += ["--set", text]
-        python = shlex.quote(sys.executable)
         again = "export CP2_REQUEUE=1; " if requeue else ""
         prefix = (
-            f'set -euo pipefail; {again}cp2() {{ {python} -m cp2 "$@" {shlex.join(words)}; }}; '
+            f"set -euo pipefail; {again}"
+            f'cp2() {{ {shlex.join(command)} "$@" {shlex.join(words)}; }}; '
         )
         return prefix.replace("{", "{{").replace("}", "}}")
 
