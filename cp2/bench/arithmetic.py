@@ -3,44 +3,63 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from cp2.methods.contrastive import Contrastive
+
+SAMPLES = 2  # that arithmetic is counted on; batch norm wants more than one
 GPU_SIZE, CPU_SIZE = 8192, 1024
 DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pretraining_flops(build: Callable[[], nn.Module], crop: int) -> float:
-    """Of a sample's step: query forward and backward, key forward."""
-    return _flops(build, crop, backward=True) + _flops(build, crop, backward=False)
+def pretraining_flops(build: Callable[[], Contrastive], crop: int) -> float:
+    """Of a sample's step: query forward and backward, key forward; symmetric methods twice.
+
+    The predictor belongs to the query; losses and augmentation are left out.
+    """
+
+    def work() -> None:
+        method = build().eval()
+        images = torch.empty(SAMPLES, 3, crop, crop)
+        for _ in method.views:
+            with torch.no_grad():
+                method.encoders.key(images)
+            features = method.encoders.query(images)
+            _backward(features if method.predictor is None else method.predictor(features))
+
+    return _flops(work)
 
 
 def finetuning_flops(build: Callable[[], nn.Module], crop: int) -> float:
     """Of a sample's step: forward and backward."""
-    return _flops(build, crop, backward=True)
+    return _flops(lambda: _backward(build()(torch.empty(SAMPLES, 3, crop, crop))))
 
 
 def inference_flops(build: Callable[[], nn.Module], height: int, width: int) -> float:
     """Of an image's forward pass."""
-    return _flops(build, height, backward=False, width=width)
+    return _flops(lambda: build()(torch.empty(SAMPLES, 3, height, width)))
 
 
-def _flops(
-    build: Callable[[], nn.Module], height: int, backward: bool, width: int | None = None
-) -> float:
+def _backward(features: Any) -> None:
+    torch.stack([leaf.sum() for leaf in tree_leaves(features)]).sum().backward()
+
+
+def _flops(work: Callable[[], object]) -> float:
     """Floating point operations of convolutions and matrix products of one image.
 
-    A multiply-add is two. Counted on tensors without content, so it takes no time; losses and
-    augmentation are left out.
+    A multiply-add is two. Counted on tensors without content, so it takes no time.
+
+    Args:
+        work: on SAMPLES images.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = build()
-        output = model(torch.empty(2, 3, height, width or height))
-        if backward:
-            output.sum().backward()
-    return counter.get_total_flops() / 2
+        work()
+    return counter.get_total_flops() / SAMPLES
 
 
 def matmul_peak(device: torch.device, precision: str, size: int | None = None) -> float:

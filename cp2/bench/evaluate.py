@@ -1,6 +1,7 @@
 """Evaluation from files to scores: a plain loop, our stage, and the model alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 from cp2.bench.arithmetic import inference_flops, matmul_peaks
 from cp2.bench.figures import Figures, Say, assemble
 from cp2.bench.harness import Stopwatch, Way, alternate
-from cp2.bench.project import configuration, run_step
+from cp2.bench.methods import configuration
+from cp2.bench.project import run_step
 from cp2.bench.published.evaluate import PublishedVal, published_evaluate
 from cp2.bench.record import throughput_row
 from cp2.bench.scratch import CLASSES, DATASET, Scratch, scratch, silent
@@ -57,8 +59,9 @@ def bench_evaluate(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
             _ours(room, file, sizes, resize),
             _model_alone(file, image),
         ]
+        ways = [replace(way, flops=flops) for way in ways]
         turns = alternate(ways, sizes.rounds, device, say)
-    figures = assemble(sizes, room, ways, turns, device, flops, peaks)
+    figures = assemble(sizes, room, ways, turns, device, peaks)
     rate = figures["ways"][OURS]["samples_per_second"]["median"]
     figures["throughput"] = [
         throughput_row("evaluate", sizes, rate, figures["machine"], crop_size=resize)

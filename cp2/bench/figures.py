@@ -22,16 +22,19 @@ def assemble(
     ways: Sequence[Way],
     turns: dict[str, list[Turn]],
     device: torch.device,
-    flops_per_sample: float,
     peaks: dict[str, float],
+    memory: dict[str, float] | None = None,
 ) -> Figures:
-    """What a bench hands out: what was measured, on what, and by whom."""
+    """What a bench hands out: what was measured, on what, and by whom.
+
+    Args:
+        peaks, memory: see `summarize`.
+    """
     return {
         "images": room.description,
         "sizes": asdict(sizes),
-        "gflop_per_sample": flops_per_sample / 1e9,
         "peak_tflops": {name: peak / 1e12 for name, peak in peaks.items()},
-        "ways": summarize(ways, turns, flops_per_sample, peaks),
+        "ways": summarize(ways, turns, peaks, memory),
         "machine": describe_machine(device),
     }
 
@@ -39,19 +42,19 @@ def assemble(
 def summarize(
     ways: Sequence[Way],
     turns: dict[str, list[Turn]],
-    flops_per_sample: float | None = None,
     peaks: dict[str, float] | None = None,
+    memory: dict[str, float] | None = None,
 ) -> Figures:
     """Figures of each way: medians over its turns, with the spread.
 
     Args:
-        flops_per_sample: arithmetic of the model, the same for all ways.
         peaks: measured floating point operations a second by precision.
+        memory: most MiB that tensors held in each way, where the turns do not say (on a CPU).
 
     Returns:
         By way: `samples_per_second` {median, min, max, rounds}, `step_ms` {p50, p95} over all
-        steps, `data_wait`, `device_mib`, `host_mib`, `ratio` to the published recipe,
-        `share_of_limit` and `mfu`; None where there is nothing to say.
+        steps, `data_wait`, `tensor_mib`, `host_mib`, `ratio` to the published recipe,
+        `share_of_limit`, `gflop_per_sample` and `mfu`; None where there is nothing to say.
     """
     medians = {
         way.name: statistics.median(t.samples_per_second for t in turns[way.name]) for way in ways
@@ -63,13 +66,17 @@ def summarize(
         rate = medians[way.name]
         above = way.limit or limit
         peak = (peaks or {}).get(way.precision or "")
+        found = _of_turns(turns[way.name])
+        if found["tensor_mib"] is None:
+            found["tensor_mib"] = (memory or {}).get(way.name)
         figures[way.name] = {
             "role": way.role,
             "precision": way.precision,
-            **_of_turns(turns[way.name]),
+            **found,
             "ratio": rate / published if published and way.role == "ours" else None,
             "share_of_limit": rate / medians[above] if above and way.role != "limit" else None,
-            "mfu": rate * flops_per_sample / peak if flops_per_sample and peak else None,
+            "gflop_per_sample": way.flops / 1e9 if way.flops else None,
+            "mfu": rate * way.flops / peak if way.flops and peak else None,
         }
     return figures
 
@@ -87,7 +94,7 @@ def _of_turns(turns: Sequence[Turn]) -> Figures:
         },
         "step_ms": {"p50": percentile(steps, 0.5), "p95": percentile(steps, 0.95)},
         "data_wait": statistics.median(waits) if waits else None,
-        "device_mib": _largest(turn.device_mib for turn in turns),
+        "tensor_mib": _largest(turn.device_mib for turn in turns),
         "host_mib": _largest(turn.host_mib for turn in turns),
     }
 

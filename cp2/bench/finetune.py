@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from cp2.augment.finetune import FinetuneDataset, LabelledPair
 from cp2.bench.arithmetic import finetuning_flops, matmul_peaks
 from cp2.bench.figures import Figures, Say, assemble
 from cp2.bench.harness import Stopwatch, Way, alternate
-from cp2.bench.project import configuration, loop_way, resident, run_loop
+from cp2.bench.methods import configuration
+from cp2.bench.project import first_again, loop_way, run_loop
 from cp2.bench.published.finetune import (
     PublishedLabelled,
     published_labelled_batches,
@@ -30,7 +32,7 @@ from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
-from cp2.training import finetune as finetuning
+from cp2.training.finetune import finetune
 
 PLAIN, OURS, LIMIT = "plain", "ours, first epoch", "step alone"
 MEMORY = "ours, later epochs"
@@ -58,16 +60,17 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     flops = finetuning_flops(lambda: _build(recipe), sizes.crop)
     peaks = matmul_peaks(device, sizes.amp)
     with scratch(paths) as room:
-        ours = loop_way(OURS, finetuning.finetune, "finetune", recipe, room, sizes)
+        ours = loop_way(OURS, finetune, "finetune", recipe, room, sizes)
         ways = [
             _plain(recipe, room, sizes, device),
             ours,
             _later_epochs(ours, recipe, room, sizes),
             _step_alone(ours, recipe, room, sizes),
         ]
+        ways = [replace(way, flops=flops) for way in ways]
         turns = alternate(ways, sizes.rounds, device, say)
         cut = _cut_ms(room)
-    figures = assemble(sizes, room, ways, turns, device, flops, peaks)
+    figures = assemble(sizes, room, ways, turns, device, peaks)
     rate = figures["ways"][MEMORY]["samples_per_second"]["median"]
     crop = (sizes.crop, sizes.crop)
     figures["throughput"] = [
@@ -130,8 +133,7 @@ def _later_epochs(ours: Way, recipe: FinetuneRecipe, room: Scratch, sizes: Sizes
     """Our loop on so few images that all are decoded before the clock starts."""
 
     def run(watch: Stopwatch) -> None:
-        loop = finetuning.finetune
-        run_loop(watch, loop, "finetune", recipe, room, sizes, images=sizes.batch)
+        run_loop(watch, finetune, "finetune", recipe, room, sizes, images=sizes.batch)
 
     return replace(ours, name=MEMORY, run=run)
 
@@ -141,8 +143,8 @@ def _step_alone(ours: Way, recipe: FinetuneRecipe, room: Scratch, sizes: Sizes) 
     alone = replace(sizes, workers=0)
 
     def run(watch: Stopwatch) -> None:
-        with resident(finetuning, "finetune_batches", watch.device):
-            run_loop(watch, finetuning.finetune, "finetune", recipe, room, alone)
+        loop = partial(finetune, feed=first_again(watch.device))
+        run_loop(watch, loop, "finetune", recipe, room, alone)
 
     return replace(ours, name=LIMIT, run=run, role="limit")
 

@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import torch
 
-from cp2.bench.memory import device_peak_mib, host_mib, reset_device_peak
+from cp2.bench.memory import device_peak_mib, host_mib, reset_device_peak, traced_peak_mib
 from cp2.errors import UserError
 from cp2.training.clock import Deadline
 
 OVER = "the turn is over"
-Role = Literal["published", "ours", "limit"]
+# "relative": ours, too, but work of its own that nothing published or limiting here stands for
+Role = Literal["published", "ours", "relative", "limit"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Turn:
         seconds: from the end of the warm-up to the end of the last step, on the device, too.
         steps: seconds of each timed step; on a GPU between events on its stream.
         waited: seconds of them spent waiting for data; None where there is nothing to wait for.
-        device_mib: most memory that tensors held on the GPU; None on a CPU.
+        device_mib: most memory that tensors held on the GPU; None on a CPU (see `tensor_peaks`).
         host_mib: memory of this process and its workers at the end; None where unknown.
     """
 
@@ -166,6 +168,7 @@ class Way:
         role: what it stands for in the table.
         precision: what it computes in: "off" (float32), "bf16", "fp16"; None: nothing to say.
         limit: name of the way that is the limit of this one; None: the bench's.
+        flops: arithmetic of a sample; None: nothing to say.
     """
 
     name: str
@@ -177,11 +180,15 @@ class Way:
     seconds: float = 0.0
     precision: str | None = None
     limit: str | None = None
+    flops: float | None = None
+
+
+Turns = dict[str, list[Turn]]
 
 
 def alternate(
     ways: Sequence[Way], rounds: int, device: torch.device, say: Callable[[str], None]
-) -> dict[str, list[Turn]]:
+) -> Turns:
     """Each round gives every way one turn.
 
     Raises:
@@ -189,7 +196,7 @@ def alternate(
     """
     if rounds < 1:
         raise UserError(f"bench: {rounds} rounds; one is the least, three give a spread")
-    turns: dict[str, list[Turn]] = {way.name: [] for way in ways}
+    turns: Turns = {way.name: [] for way in ways}
     torch.backends.cudnn.benchmark = True  # as `place` sets it, which only ours calls
     for number in range(1, rounds + 1):
         for way in ways:
@@ -199,6 +206,21 @@ def alternate(
                 f"round {number}/{rounds}  {way.name:<28}{turn.samples_per_second:>10.1f} samples/s"
             )
     return turns
+
+
+def tensor_peaks(ways: Sequence[Way], device: torch.device) -> dict[str, float]:
+    """Most memory in MiB that tensors held in each way on a CPU, by one more turn of two steps.
+
+    That turn is traced, so it is not timed. Nothing on a GPU, whose allocator keeps count itself.
+    """
+    if device.type != "cpu":
+        return {}
+    peaks = {}
+    for way in ways:
+        gc.collect()
+        watch = Stopwatch(1, 1, way.samples, device)
+        peaks[way.name] = traced_peak_mib(partial(way.run, watch))
+    return peaks
 
 
 def _turn(way: Way, device: torch.device) -> Turn:

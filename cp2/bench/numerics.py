@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cp2.bench.figures import Figures, Say
-from cp2.bench.project import configuration, pretrain_recipe
+from cp2.bench.methods import configuration, pretrain_recipe
 from cp2.bench.record import describe_machine
 from cp2.bench.scratch import DATASET, Scratch, scratch, silent
 from cp2.bench.sizes import Sizes

@@ -1,23 +1,18 @@
 """Pretraining from files to weights: the published recipe, our loop, and our step alone."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from cp2.bench.arithmetic import matmul_peaks, pretraining_flops
+from cp2.bench.arithmetic import matmul_peaks
 from cp2.bench.figures import Figures, Say, assemble
 from cp2.bench.harness import Stopwatch, Way, alternate
 from cp2.bench.inputs import check_backgrounds
-from cp2.bench.project import (
-    configuration,
-    dense_encoder,
-    loop_way,
-    pretrain_recipe,
-    resident_way,
-)
+from cp2.bench.methods import CP2, Measured, configuration, pretrain_recipe, query_encoder
+from cp2.bench.project import loop_way, resident_way
 from cp2.bench.published.method import PublishedCp2, published_optimizer, published_update
 from cp2.bench.published.views import published_batches
 from cp2.bench.record import throughput_row
@@ -25,7 +20,6 @@ from cp2.bench.scratch import Scratch, scratch
 from cp2.bench.sizes import Sizes
 from cp2.bench.table import print_table
 from cp2.models.devices import choose_device
-from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.methods import Cp2Settings
 from cp2.training.pretrain import pretrain
 
@@ -55,28 +49,27 @@ def bench_pretrain(
     check_backgrounds(sizes, backgrounds, all_backgrounds())
     device, config = choose_device(), configuration()
     recipes = {
-        f"ours, background {kind}": pretrain_recipe(config, "cp2", sizes, background=kind)
+        f"ours, background {kind}": pretrain_recipe(config, CP2, sizes, background=kind)
         for kind in backgrounds
     }
     if device.type == "cuda":
         recipes[f"ours, background {backgrounds[0]}, decoded on the GPU"] = pretrain_recipe(
-            config, "cp2", sizes, background=backgrounds[0], reading={"decoder": "device"}
+            config, CP2, sizes, background=backgrounds[0], reading={"decoder": "device"}
         )
-    first = next(iter(recipes.values()))
-    flops = pretraining_flops(partial(dense_encoder, first), sizes.crop)
+    first = Measured(LIMIT, next(iter(recipes.values())))
     peaks = matmul_peaks(device, sizes.amp)
     with scratch(paths) as room:
         ours = [
-            loop_way(name, pretrain, "pretrain", recipe, room, sizes)
+            replace(loop_way(name, pretrain, "pretrain", recipe, room, sizes), flops=first.flops)
             for name, recipe in recipes.items()
         ]
-        limit = resident_way(LIMIT, first, room, sizes, role="limit")
+        limit = resident_way(first, room, sizes, role="limit")
         ways = [_published(first, room, sizes, device), *ours, limit]
         turns = alternate(ways, sizes.rounds, device, say)
-    figures = assemble(sizes, room, ways, turns, device, flops, peaks)
+    figures = assemble(sizes, room, ways, turns, device, peaks)
     rate = figures["ways"][ours[0].name]["samples_per_second"]["median"]
     figures["throughput"] = [
-        throughput_row("pretrain", sizes, rate, figures["machine"], method="cp2")
+        throughput_row("pretrain", sizes, rate, figures["machine"], method=CP2)
     ]
     print_table(figures, say)
     return figures
@@ -87,13 +80,14 @@ def all_backgrounds() -> tuple[str, ...]:
     return get_args(Cp2Settings.model_fields["background"].annotation)
 
 
-def _published(recipe: PretrainRecipe, room: Scratch, sizes: Sizes, device: torch.device) -> Way:
+def _published(one: Measured, room: Scratch, sizes: Sizes, device: torch.device) -> Way:
+    recipe = one.recipe
     settings = recipe.method
     assert isinstance(settings, Cp2Settings)
 
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
-        method = PublishedCp2(settings, dense_encoder(recipe)).to(device).train()
+        method = PublishedCp2(settings, query_encoder(recipe)).to(device).train()
         optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
         paths = room.repeated((watch.warmup + watch.steps + 1) * sizes.batch)
         pin = device.type == "cuda"
@@ -106,5 +100,12 @@ def _published(recipe: PretrainRecipe, room: Scratch, sizes: Sizes, device: torc
             watch.lap()
 
     return Way(
-        "published", run, sizes.batch, "published", sizes.warmup, sizes.steps, precision="off"
+        "published",
+        run,
+        sizes.batch,
+        "published",
+        sizes.warmup,
+        sizes.steps,
+        precision="off",
+        flops=one.flops,
     )

@@ -2,108 +2,39 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from cp2.augment.pipeline import ViewBatch
 from cp2.bench.harness import Role, Stopwatch, Way
+from cp2.bench.methods import Measured
 from cp2.bench.scratch import DATASET, Scratch, silent
 from cp2.bench.sizes import Sizes
-from cp2.models.backbones import Backbone, build_backbone
-from cp2.models.encoders import DenseEncoder, DenseProjection
-from cp2.models.heads import Head, build_head
 from cp2.plan.graph import Run
-from cp2.plan.recipes import PretrainRecipe, Recipe
+from cp2.plan.recipes import Recipe
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
-from cp2.settings.contrastive import ContrastiveSettings
-from cp2.settings.load import Configuration, load_campaign
-from cp2.settings.methods import Cp2Settings
-from cp2.training import pretrain as pretraining
 from cp2.training.clock import StoppedForResumeError
+from cp2.training.pretrain import pretrain
 
 Loop = Callable[[Run, Path, Execution, Stopwatch], None]
 
 
-def configuration() -> Configuration:
-    """The paper campaign's settings, by name."""
-    return load_campaign("paper")
+def first_again(device: torch.device) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """For the loops' `feed`: an epoch's first batch again and again, on the device."""
 
-
-def pretrain_recipe(
-    config: Configuration, method: str, sizes: Sizes, **changes: Any
-) -> PretrainRecipe:
-    """A pretraining from random weights at these sizes; `changes` are keys of the method."""
-    settings = config.method(
-        method,
-        {
-            "views": {"crop_size": sizes.crop},
-            "batch_size": sizes.batch,
-            "amp": sizes.amp,
-            "compile": sizes.compile,
-            **changes,
-        },
-    )
-    return PretrainRecipe(
-        method=settings,
-        backbone=config.backbone(sizes.backbone),
-        head=config.head(sizes.head),
-        dataset=DATASET,
-        epochs=1,
-        start=None,
-    )
-
-
-class SameArchitecture(nn.Module):
-    """The dense encoder's cells averaged: one vector an image, for methods without cells.
-
-    Images (N, 3, S, S) -> (N, dim). So MoCo v2 is timed on the very network that CP² trains.
-    """
-
-    def __init__(self, encoder: DenseEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.backbone = encoder.backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder(images).mean((2, 3))
-
-
-def dense_encoder(recipe: PretrainRecipe) -> DenseEncoder:
-    """Backbone, head and projection with random weights."""
-    assert recipe.head is not None
-    settings = recipe.method
-    backbone = build_backbone(recipe.backbone, zero_init_residual=settings.zero_init_residual)
-    head = build_head(recipe.head, backbone.channels)
-    hidden = settings.projection_hidden_layers if isinstance(settings, Cp2Settings) else 1
-    return DenseEncoder(backbone, head, DenseProjection(head.channels, settings.dim, hidden))
-
-
-@contextmanager
-def resident(loop_module: ModuleType, loader: str, device: torch.device) -> Iterator[None]:
-    """Within, the loop of this module gets its first batch again and again, on the device.
-
-    Args:
-        loader: name in the module of the function that makes the batches.
-    """
-    real = getattr(loop_module, loader)
-
-    def first_again(*arguments: Any, **options: Any) -> Iterator[Any]:
-        stream = iter(real(*arguments, **options))
+    def feed(batches: Iterable[Any]) -> Iterator[Any]:
+        stream = iter(batches)
         batch = next(stream)
         del stream  # and its workers
         return itertools.repeat(to_device(batch, device))
 
-    with replaced(loop_module, loader, first_again):
-        yield
+    return feed
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -111,33 +42,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, ViewBatch):
         return batch.to(device)
     return batch._replace(images=batch.images.to(device), labels=batch.labels.to(device))
-
-
-@contextmanager
-def same_architecture() -> Iterator[None]:
-    """Within, MoCo v2 is built around the dense encoder of the recipe."""
-    own = pretraining.build_encoder
-
-    def build(settings: ContrastiveSettings, backbone: Backbone, head: Head | None) -> nn.Module:
-        if settings.kind != "moco-v2":
-            return own(settings, backbone, head)
-        assert head is not None
-        projection = DenseProjection(head.channels, settings.dim)
-        return SameArchitecture(DenseEncoder(backbone, head, projection))
-
-    with replaced(pretraining, "build_encoder", build):
-        yield
-
-
-@contextmanager
-def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Within, a name of a module stands for something else."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 def run_step(watch: Stopwatch, step: Callable[[], object]) -> None:
@@ -214,16 +118,13 @@ def loop_way(
     )
 
 
-def resident_way(
-    name: str, recipe: PretrainRecipe, scratch: Scratch, sizes: Sizes, role: Role = "ours"
-) -> Way:
-    """The pretraining loop on one batch that lies on the device, on the dense architecture."""
+def resident_way(one: Measured, scratch: Scratch, sizes: Sizes, role: Role = "ours") -> Way:
+    """The pretraining loop on one batch that lies on the device."""
     sizes = replace(sizes, workers=0)
 
     def run(watch: Stopwatch) -> None:
-        with resident(pretraining, "batches", watch.device), same_architecture():
-            run_loop(watch, pretraining.pretrain, "pretrain", recipe, scratch, sizes)
+        loop = partial(pretrain, make_encoder=one.make_encoder, feed=first_again(watch.device))
+        run_loop(watch, loop, "pretrain", one.recipe, scratch, sizes)
 
-    return replace(
-        loop_way(name, pretraining.pretrain, "pretrain", recipe, scratch, sizes), run=run, role=role
-    )
+    way = loop_way(one.name, pretrain, "pretrain", one.recipe, scratch, sizes)
+    return replace(way, run=run, role=role, flops=one.flops)

@@ -26,6 +26,7 @@ class Sizes:
         rounds: turns of each way.
         amp: precision of ours: "off", "bf16", "fp16".
         compile: whether our pretraining compiles its encoders.
+        queue: keys that each queue of a pretraining holds.
     """
 
     backbone: str
@@ -37,6 +38,7 @@ class Sizes:
     rounds: int
     amp: str
     compile: bool = False
+    queue: int = 65536
 
     @property
     def warmup(self) -> int:
@@ -46,7 +48,8 @@ class Sizes:
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _GPU = Sizes("resnet50", "deeplabv3", 224, 256, CORES, 20, 3, "bf16")
-_CPU = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 1, 4, 3, "off")
+# The queue is smaller, too: beside a network this small, 65,536 keys would be most of the work.
+_CPU = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 1, 4, 3, "off", queue=4096)
 _BY_STAGE: dict[tuple[str, str], Sizes] = {
     ("step", "cuda"): _GPU,
     ("step", "cpu"): _CPU,

@@ -12,12 +12,12 @@ def print_table(figures: Figures, say: Say) -> None:
         say(f"load {machine['load']}: others used this machine; trust ratios, not rates")
     if sizes:
         say("  ".join(f"{name} {value}" for name, value in sizes.items()))
-    if "gflop_per_sample" in figures:
+    if "peak_tflops" in figures:
         peaks = ", ".join(
             f"{peak:.3g} ({'float32' if name == 'off' else name})"
             for name, peak in figures["peak_tflops"].items()
         )
-        say(f"{figures['gflop_per_sample']:.3g} GFLOP a sample; matrix products, TFLOP/s: {peaks}")
+        say(f"matrix products, TFLOP/s: {peaks}")
     say(_HEADER)
     for name, way in figures["ways"].items():
         say(_line(name, way))
@@ -25,7 +25,7 @@ def print_table(figures: Figures, say: Say) -> None:
 
 _HEADER = (
     f"{'way':<30}{'samples/s':>10}{'(min - max)':>20}{'x publ.':>9}{'% limit':>9}{'wait %':>8}"
-    f"{'step ms p50 / p95':>20}{'GPU MiB':>9}{'host MiB':>10}{'MFU %':>8}"
+    f"{'step ms p50 / p95':>20}{'tensors MiB':>13}{'host MiB':>10}{'GFLOP':>9}{'MFU %':>8}"
 )
 
 
@@ -35,8 +35,8 @@ def _line(name: str, way: Figures) -> str:
         f"{name:<30}{rate['median']:>10.1f}{_pair(rate['min'], '-', rate['max']):>20}"
         f"{_number(way['ratio'], 1, 2):>9}{_number(way['share_of_limit'], 100, 1):>9}"
         f"{_number(way['data_wait'], 100, 1):>8}{_pair(step['p50'], '/', step['p95']):>20}"
-        f"{_number(way['device_mib'], 1, 0):>9}{_number(way['host_mib'], 1, 0):>10}"
-        f"{_number(way['mfu'], 100, 1):>8}"
+        f"{_number(way['tensor_mib'], 1, 0):>13}{_number(way['host_mib'], 1, 0):>10}"
+        f"{_number(way['gflop_per_sample'], 1, 2):>9}{_number(way['mfu'], 100, 1):>8}"
     )
 
 

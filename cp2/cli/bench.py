@@ -55,7 +55,8 @@ def bench_data_command(
 def bench_step_command(
     images: Images = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="name in configs/methods/; may be repeated")
+        list[str] | None,
+        typer.Option(help="name in configs/methods/; may be repeated; none: all"),
     ] = None,
     profile: Annotated[bool, typer.Option(help="print the operators that take longest")] = False,
     backbone: Backbone = None,
@@ -68,8 +69,8 @@ def bench_step_command(
     compile_encoders: Compile = False,
     json_file: Json = None,
 ) -> None:
-    """Pretraining step on the device: the published one, and methods on one architecture."""
-    from cp2.bench.step import METHODS, bench_step
+    """Pretraining step on the device: methods as they are planned, beside MoCo v2."""
+    from cp2.bench.step import bench_step
 
     sizes = _sizes(
         "step",
@@ -83,7 +84,7 @@ def bench_step_command(
         compile=compile_encoders,
     )
     paths = _inputs(images, json_file)
-    _write(json_file, "step", bench_step(sizes, paths, method or METHODS, profile))
+    _write(json_file, "step", bench_step(sizes, paths, method, profile))
 
 
 @bench.command("pretrain")

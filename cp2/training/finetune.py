@@ -1,6 +1,6 @@
 """The finetuning loop: a segmentation model trained with labels (CP² sec. 4.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cp2.augment import counters
 from cp2.augment.ahead import prepared_ahead
 from cp2.augment.finetune import (
     FinetuneDataset,
+    LabelledBatch,
     LabelledPair,
     finetune_batches,
     prepare_labelled,
@@ -37,12 +38,18 @@ from cp2.training.optimizers import build_optimizer, finetune_lr, set_lr
 from cp2.training.origin import Origin
 from cp2.training.window import Term
 
+Feed = Callable[[Iterable[LabelledBatch]], Iterable[LabelledBatch]]
 Loss = Callable[[Any, Tensor], dict[str, Term]]  # model's output and labels -> terms
 TERMS = ("loss", "accuracy")
 
 
-def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
+def finetune(
+    run: Run, results: Path, execution: Execution, deadline: Deadline, *, feed: Feed = iter
+) -> None:
     """Run or resume one finetuning; writes model.safetensors, then done.json.
+
+    Args:
+        feed: what of the batches the steps get; for measurements.
 
     Raises:
         UserError: bad input, or a loss that is not finite.
@@ -83,7 +90,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     ready = partial(
         prepare_labelled, device=device, normalization=recipe.augmentation.normalization
     )
-    stream = prepared_ahead(loader, ready, device)
+    stream = prepared_ahead(feed(loader), ready, device)
     loss = loss_of(recipe)
     trained.train()
     while attempt.step < total:

@@ -11,10 +11,23 @@ from cp2.bench.arithmetic import (
 )
 from cp2.bench.figures import percentile, summarize
 from cp2.bench.harness import Turn, Way
-from cp2.bench.project import configuration
-from cp2.bench.sizes import PREFETCH, STAGES, sizes
+from cp2.bench.memory import peak_of_events, traced_peak_mib
+from cp2.bench.methods import (
+    ON_THAT_NETWORK,
+    all_methods,
+    configuration,
+    measured,
+    pretrain_recipe,
+    query_encoder,
+)
+from cp2.bench.sizes import PREFETCH, STAGES, Sizes, sizes
+from cp2.bench.step import describe
 from cp2.bench.table import print_table
 from cp2.errors import UserError
+from cp2.methods.contrastive import Contrastive
+from cp2.methods.moco_v2 import InstanceContrast
+
+SMALL = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 0, 1, 1, "off", queue=64)
 
 
 def turn(rate, waited=None, steps=(1.0,)):
@@ -26,10 +39,11 @@ def ways():
         raise AssertionError
 
     return [
-        Way("theirs", nothing, 1, "published", precision="off"),
-        Way("ours", nothing, 1, "ours", precision="bf16"),
+        Way("theirs", nothing, 1, "published", precision="off", flops=2.0),
+        Way("ours", nothing, 1, "ours", precision="bf16", flops=3.0),
         Way("other", nothing, 1, "ours", limit="second limit"),
         Way("limit", nothing, 1, "limit"),
+        Way("work of its own", nothing, 1, "relative"),
         Way("second limit", nothing, 1, "limit"),
     ]
 
@@ -39,12 +53,13 @@ TURNS = {
     "ours": [turn(60, 0.1), turn(40, 0.3), turn(50, 0.2)],
     "other": [turn(20)],
     "limit": [turn(100)],
+    "work of its own": [turn(5)],
     "second limit": [turn(25)],
 }
 
 
 def test_medians_ratios_and_shares():
-    figures = summarize(ways(), TURNS, flops_per_sample=2.0, peaks={"off": 80.0, "bf16": 200.0})
+    figures = summarize(ways(), TURNS, {"off": 80.0, "bf16": 200.0}, {"ours": 7.0})
     ours = figures["ours"]
     assert ours["samples_per_second"] == {
         "median": 50,
@@ -55,15 +70,17 @@ def test_medians_ratios_and_shares():
     assert ours["ratio"] == 50 / 20
     assert ours["share_of_limit"] == 0.5
     assert ours["data_wait"] == 0.2
-    assert ours["mfu"] == 50 * 2 / 200
+    assert ours["mfu"] == 50 * 3 / 200
     assert ours["host_mib"] == 160
-    assert ours["device_mib"] is None
+    assert ours["tensor_mib"] == 7
+    assert figures["theirs"]["tensor_mib"] is None
     assert figures["theirs"]["mfu"] == 20 * 2 / 80
     assert figures["theirs"]["ratio"] is None
     assert figures["theirs"]["data_wait"] is None
     assert figures["other"]["share_of_limit"] == 20 / 25
     assert figures["other"]["mfu"] is None
     assert figures["limit"]["share_of_limit"] is None
+    assert figures["work of its own"]["ratio"] is None
 
 
 @pytest.mark.parametrize(
@@ -82,8 +99,8 @@ def test_every_way_is_printed():
     )
     assert "abacus" in lines[1]
     assert "load 2.5" in lines[2]
-    assert [line.split("  ")[0] for line in lines[-5:]] == list(TURNS)
-    assert len({len(line) for line in lines[-6:]}) == 1  # columns stand below each other
+    assert [line.split("  ")[0] for line in lines[-6:]] == list(TURNS)
+    assert len({len(line) for line in lines[-7:]}) == 1  # columns stand below each other
 
 
 def test_arithmetic_is_counted_on_a_known_convolution():
@@ -94,8 +111,83 @@ def test_arithmetic_is_counted_on_a_known_convolution():
     assert inference_flops(build, 8, 8) == forward
     assert inference_flops(build, 8, 16) == 2 * forward
     assert finetuning_flops(build, 8) == 2 * forward  # no gradient of the images
-    assert pretraining_flops(build, 8) == 3 * forward
     assert matmul_peak(torch.device("cpu"), "off", size=16) > 0
+
+
+def test_arithmetic_of_a_pretraining_by_hand():
+    """A step of a 1x1 convolution: query forward, gradient of its weights, key forward."""
+    settings = pretrain_recipe(configuration(), "moco-v2-plus", SMALL).method
+    once, predictor = 2 * 3 * 5 * 16, 2 * 80 * 80
+
+    def flops(predicts=False, **options):
+        def build():
+            encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.Flatten())
+            options["predictor"] = torch.nn.Linear(80, 80) if predicts else None
+            return Contrastive(settings, encoder, InstanceContrast(settings), **options)
+
+        return pretraining_flops(build, 4)
+
+    assert flops() == 3 * once
+    assert flops(symmetric=True) == 6 * once
+    assert flops(predicts=True) == 3 * once + 3 * predictor
+
+
+def test_arithmetic_is_that_of_each_methods_own_network():
+    names = ["cp2", "moco-v2", "moco-v2-coco", "densecl", "moco-v2-plus", "pixcon-sr"]
+    flops = {one.name: one.flops for one in measured(configuration(), names, SMALL)}
+    assert flops["moco-v2-coco"] < flops["moco-v2"] < flops[ON_THAT_NETWORK]
+    assert flops[ON_THAT_NETWORK] == flops["cp2"]
+    assert flops["moco-v2-coco"] < flops["densecl"] < 1.2 * flops["moco-v2-coco"]
+    assert 2 * flops["moco-v2-coco"] < flops["moco-v2-plus"] < flops["pixcon-sr"]
+
+
+def test_methods_have_the_network_that_the_plan_gives_them():
+    found = {
+        one.name: one for one in measured(configuration(), ["cp2", "moco-v2", "densecl"], SMALL)
+    }
+    strides = {name: one.recipe.backbone.output_stride for name, one in found.items()}
+    assert strides == {"cp2": 16, ON_THAT_NETWORK: 16, "moco-v2": 16, "densecl": 32}
+    assert {name for name, one in found.items() if one.recipe.head} == {"cp2", ON_THAT_NETWORK}
+    assert found["densecl"].baseline is None  # MoCo v2 at another stride is no baseline
+    assert (
+        "densecl (resnet-tiny at output stride 32): no MoCo v2"
+        in describe([found["densecl"]], {})[0]
+    )
+    assert all(one.recipe.method.queue_size == SMALL.queue for one in found.values())
+
+
+def test_every_method_can_be_measured_at_the_defaults():
+    config = configuration()
+    names = all_methods(config, "resnet-tiny")
+    assert names[:2] == ["cp2", "moco-v2"]
+    assert set(names) == set(config.names("methods"))
+    assert set(all_methods(config, "vit-s16")) == {"cp2", "moco-v2"}
+    for device in ("cpu", "cuda"):
+        chosen = sizes("step", torch.device(device))
+        found = measured(config, names, chosen)
+        assert [one.name for one in found] == ["cp2", ON_THAT_NETWORK, *names[1:]]
+        assert {one.baseline for one in found} == {ON_THAT_NETWORK, "moco-v2-coco", None}
+        with torch.device("meta"):
+            assert all(query_encoder(one.recipe) for one in found)
+
+
+def test_peak_of_traced_memory():
+    def event(at, size, place):
+        return {"name": "[memory]", "ts": at, "args": {"Bytes": size, "Addr": place}}
+
+    blocks = [event(3, -8, 1), event(1, 8, 1), event(2, -99, 7), event(4, 10, 1), event(5, 2, 2)]
+    assert peak_of_events([*blocks, {"name": "aten::add", "ts": 9}]) == 12
+    assert peak_of_events([]) == 0
+
+
+def test_traced_memory_of_known_tensors():
+    def work():
+        first = torch.zeros(2**18)
+        second = first + 1
+        del first
+        return second * 2
+
+    assert traced_peak_mib(work) == pytest.approx(2, abs=0.01)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -1,6 +1,7 @@
 """Every bench once at toy size: the figures are there, and they are those of the real loops."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from cp2.bench.data import bench_data
 from cp2.bench.evaluate import bench_evaluate
 from cp2.bench.finetune import bench_finetune
+from cp2.bench.methods import ON_THAT_NETWORK
 from cp2.bench.photographs import write_photographs
 from cp2.bench.pretrain import all_backgrounds, bench_pretrain
 from cp2.bench.sizes import Sizes
@@ -24,6 +26,7 @@ TOY = Sizes(
     steps=2,
     rounds=1,
     amp="off",
+    queue=4096,
 )
 
 
@@ -43,16 +46,42 @@ def check(figures, names):
     assert json.loads(json.dumps(figures)) is not None
 
 
-def test_step_of_both_methods_with_operators(photographs):
+RELATIVES = ["densecl", "moco-v2-coco", "moco-v2-plus", "pixcon-sr"]  # one of each kind
+
+
+def test_step_of_cp2_with_operators(photographs):
     lines = []
-    figures = bench_step(TOY, photographs, profile=True, say=lines.append)
-    check(figures, ["published", "cp2", "moco-v2"])
+    figures = bench_step(TOY, photographs, ["cp2"], profile=True, say=lines.append)
+    check(figures, ["published", "cp2", ON_THAT_NETWORK])
     assert figures["ways"]["cp2"]["data_wait"] < 0.5
-    assert any("cp2 beside moco-v2" in line for line in lines)
+    assert figures["ways"]["cp2"]["ratio"] > 0
+    assert figures["beside"]["cp2"]["baseline"] == ON_THAT_NETWORK
+    assert any("beside moco-v2 on cp2's network" in line for line in lines)
+    assert set(figures["operators"]) == set(figures["ways"])
     for rows in figures["operators"].values():
         assert rows[0]["ms"] >= rows[-1]["ms"] > 0
         assert sum(row["share"] for row in rows) <= 1 + 1e-6
         assert any("conv" in row["operator"] for row in rows)
+
+
+def test_step_of_the_relatives(photographs):
+    """Two cells a side at output stride 32."""
+    lines = []
+    figures = bench_step(replace(TOY, crop=64), photographs, RELATIVES, say=lines.append)
+    check(figures, RELATIVES)
+    ways = figures["ways"]
+    assert {way["role"] for way in ways.values()} == {"relative"}
+    assert all(way["ratio"] is way["share_of_limit"] is None for way in ways.values())
+    expected = dict.fromkeys([name for name in RELATIVES if name != "moco-v2-coco"], "moco-v2-coco")
+    assert {name: found["baseline"] for name, found in figures["beside"].items()} == expected
+    for name, found in figures["beside"].items():
+        rates = [ways[way]["samples_per_second"]["median"] for way in ("moco-v2-coco", name)]
+        assert found["time"] == pytest.approx(rates[0] / rates[1])
+        memory = [ways[way]["tensor_mib"] for way in (name, "moco-v2-coco")]
+        assert found["memory"] == pytest.approx(memory[0] / memory[1])
+        assert found["memory"] > 1
+    # A second queue of 4,096 x 128 float32
+    assert ways["densecl"]["tensor_mib"] - ways["moco-v2-coco"]["tensor_mib"] > 2
 
 
 def test_pretrain(photographs):

@@ -28,17 +28,18 @@ def table(record: Path) -> list[str]:
 
 def rows(name, bench):
     machine, ways = bench["machine"], bench["ways"]
-    (published,) = (way for way in ways.values() if way["role"] == "published")
+    published = next((way for way in ways.values() if way["role"] == "published"), None)
     for way_name, way in ways.items():
-        if way["role"] != "ours":
+        if way["role"] not in ("ours", "relative"):
             continue
+        compared = way["role"] == "ours"
         share, left = way["share_of_limit"], bench.get("device_ms_per_sample", {}).get(way_name)
         cells = [
             f"`{name}`",
             way_name.removeprefix("ours, "),
             spread(way["samples_per_second"]),
-            spread(published["samples_per_second"]),
-            f"{way['ratio']:.2f}x",
+            spread(published["samples_per_second"]) if compared else "-",
+            f"{way['ratio']:.2f}x" if compared else "-",
             "-" if share is None else f"{share:.0%}",
             "-" if left is None else f"{left:.0f}",
             str(len(way["samples_per_second"]["rounds"])),
