@@ -19,15 +19,16 @@ def place(box: Box, parameters: np.ndarray) -> list[int]:
     return [*box, int(parameters[FLIP])]
 
 
-def overlap_mask(places: Tensor, others: Tensor, side: int) -> Tensor:
+def overlap_mask(places: Tensor, others: Tensor, side: int, rounded: bool = False) -> Tensor:
     """Which cells of the views count as lying in the other views: bool (N, side * side).
 
     The overlap's edges are taken to whole cells downwards (PixCon release), so that a cell which
-    is partly covered counts at the upper and left edge and does not at the lower and right one.
+    is partly covered counts at the upper and left edge and does not at the lower and right one; or,
+    `rounded`, to the nearest, so that cells count of which at least half a side is covered.
     """
-    rows = _covered(places[:, 0], places[:, 2], others[:, 0], others[:, 2], side)
+    rows = _covered(places[:, 0], places[:, 2], others[:, 0], others[:, 2], side, rounded)
     columns = _covered(
-        places[:, 1], places[:, 3], others[:, 1], others[:, 3], side, mirrored=places[:, 4] > 0
+        places[:, 1], places[:, 3], others[:, 1], others[:, 3], side, rounded, places[:, 4] > 0
     )
     return (rows[:, :, None] & columns[:, None, :]).flatten(1)
 
@@ -38,6 +39,7 @@ def _covered(
     other_start: Tensor,
     other_size: Tensor,
     side: int,
+    rounded: bool,
     mirrored: Tensor | None = None,
 ) -> Tensor:
     """Along one axis: bool (N, side). In whole numbers, for divisions without rounding."""
@@ -49,7 +51,8 @@ def _covered(
             torch.where(mirrored, size - first, last),
         )
     cells = torch.arange(side, device=start.device)
-    begin, end = first * side // size, last * side // size
+    half = size if rounded else torch.zeros_like(size)
+    begin, end = ((2 * edge * side + half) // (2 * size) for edge in (first, last))
     return (cells >= begin[:, None]) & (cells < end[:, None])
 
 

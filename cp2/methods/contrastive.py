@@ -1,6 +1,6 @@
 """What MoCo v2 and its descendants share: two encoders, shuffled keys, queues."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cp2.augment.counters import KEY_SHUFFLE, QUEUE_VIEW
 from cp2.augment.photometric import send
 from cp2.augment.pipeline import PreparedBatch
+from cp2.methods.footing import PLAIN, Footing
 from cp2.methods.keys import encode_shuffled, joined, prepare_batch_norm, shuffles
 from cp2.methods.momentum import MomentumPair
 from cp2.methods.objective import LossTerms, Objective, Vectors
@@ -31,9 +32,7 @@ class Contrastive(nn.Module):
         objective: what one view asks of the other.
         micro_batches: parts that a process encodes its share in, to save memory.
         predictor: on top of the query encoder; None: none.
-        momentum_end: what the momentum rises to by a cosine; None: it stays.
-        symmetric: each view also asks the other; the losses are added up.
-        queue_view: whose keys join the queues, if symmetric.
+        footing: momentum, direction and queues.
     """
 
     def __init__(
@@ -44,15 +43,12 @@ class Contrastive(nn.Module):
         micro_batches: int = 1,
         *,
         predictor: nn.Module | None = None,
-        momentum_end: float | None = None,
-        symmetric: bool = False,
-        queue_view: Literal["random", "both", "key"] = "key",
+        footing: Footing = PLAIN,
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.momentum_end = momentum_end
-        self.views = (0, 1) if symmetric else (0,)  # of keys: the key view, the query view
-        self.queue_view = queue_view
+        self.footing = footing
+        self.views = (0, 1) if footing.symmetric else (0,)  # of keys: the key view, the query view
         self.shuffled = shuffles(settings)
         self.micro_batches = micro_batches
         self.encoders = MomentumPair(encoder)
@@ -74,9 +70,8 @@ class Contrastive(nn.Module):
 
         In the images' order, float32.
         """
-        self.objective.begin(step)
-        momentum = self.settings.momentum
-        self.encoders.update(rising_momentum(momentum, self.momentum_end, step))
+        first, last = self.settings.momentum, self.footing.momentum_end
+        self.encoders.update(rising_momentum(first, last, step))
         images = (batch.images_k, batch.images_q)
         return tuple(self._keys(images[view], step, view) for view in self.views)
 
@@ -96,19 +91,23 @@ class Contrastive(nn.Module):
         parts = images.chunk(self.micro_batches)
         return joined([self.objective.keys(self.encoders.key(part)) for part in parts])
 
-    def forward(self, batch: PreparedBatch, keys: Keys) -> LossTerms:
+    def forward(self, batch: PreparedBatch, keys: Keys, step: Step) -> LossTerms:
         """A micro-batch's scalars, of which only `loss` has a gradient.
 
-        Of a symmetric method `loss` is the sum over both directions, the others are means.
+        Of a symmetric method `loss` is the sum over both directions, if its footing does not say
+        otherwise; the others are means.
         """
         directions = []
         for view, vectors in zip(self.views, keys, strict=True):
             pair = batch.swapped() if view else batch
-            directions.append(self.objective(self._query(pair.images_q), vectors, pair))
+            directions.append(self.objective(self._query(pair.images_q), vectors, pair, step))
         if len(directions) == 1:
             return directions[0]
         terms = {name: torch.stack([d[name] for d in directions]).mean() for name in self.terms}
-        return terms | {"loss": torch.stack([d["loss"] for d in directions]).sum()}
+        losses = torch.stack([d["loss"] for d in directions])
+        return terms | {
+            "loss": losses.sum() if self.footing.view_losses == "sum" else losses.mean()
+        }
 
     def _query(self, images: Tensor) -> Any:
         features = self.encoders.query(images)
@@ -126,8 +125,8 @@ class Contrastive(nn.Module):
         settle(self, self.micro_batches)
 
     def _joining(self, step: Step) -> tuple[int, ...]:
-        if len(self.views) == 1 or self.queue_view == "key":
+        if len(self.views) == 1 or self.footing.queue_view == "key":
             return (0,)
-        if self.queue_view == "both":
+        if self.footing.queue_view == "both":
             return self.views
         return (int(step.generator(QUEUE_VIEW).integers(2)),)

@@ -9,6 +9,7 @@ from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.losses import dense_loss, info_nce, masked_average
 from cp2.methods.objective import LossTerms, Objective, Vectors
+from cp2.methods.step import Step
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import DenseEncoder, DenseProjection
 from cp2.models.heads import Head
@@ -28,7 +29,9 @@ class CopyPasteContrast(Objective):
         """Unit vectors of the cells, (N, dim, h, w)."""
         return {"cells": F.normalize(features.float(), dim=1)}
 
-    def forward(self, features: Tensor, keys: Vectors, batch: PreparedBatch) -> LossTerms:
+    def forward(
+        self, features: Tensor, keys: Vectors, batch: PreparedBatch, step: Step
+    ) -> LossTerms:
         """Both losses, the dense one before its weight.
 
         Raises:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.augment.counters import MATCHES
+from cp2.augment.counters import MATCHES, QUEUED_CELLS
 from cp2.augment.pipeline import PreparedBatch
 from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
+from cp2.methods.footing import Footing
 from cp2.methods.losses import info_nce
-from cp2.methods.matching import Matching, at_random, by_backbone, by_projection
-from cp2.methods.moco_v2_plus import footing
+from cp2.methods.matching import READ_MAPS, Matching, at_random, by_backbone, by_projection
 from cp2.methods.negatives import paired_info_nce
 from cp2.methods.objective import LossTerms, Objective, Vectors
 from cp2.methods.step import Step
@@ -49,30 +49,40 @@ class DenseContrast(Objective):
     ) -> None:
         super().__init__(settings.dim, settings.queue_size, ("queue", "queue2"))
         self.settings, self.match, self.weigh = settings, match, weigh
-        self.share = settings.loss_lambda
 
-    def begin(self, step: Step) -> None:
-        """Lambda is 0 until its warm-up is over (release, `DenseCLWarmupHook`)."""
+    def share(self, step: Step) -> float:
+        """Lambda, which is 0 until its warm-up is over (release, `DenseCLWarmupHook`)."""
         warm = step.number >= self.settings.lambda_warmup_steps
-        self.share = self.settings.loss_lambda if warm else 0.0
+        return self.settings.loss_lambda if warm else 0.0
 
     def keys(self, features: DenseFeatures) -> Vectors:
         """Unit vectors; the dense queue gets the mean of the cells before they are normalised."""
-        cells = features.cells.float().flatten(2)
-        return {
+        mean = features.cells.float().flatten(2).mean(2)
+        return self._cells(features) | {
             "image": F.normalize(features.image.float(), dim=1),
-            "cells": F.normalize(cells, dim=1),
-            "map": F.normalize(features.map.float().flatten(2), dim=1),
-            "mean": F.normalize(cells.mean(2), dim=1),
+            "mean": F.normalize(mean, dim=1),
         }
 
-    def forward(self, features: DenseFeatures, keys: Vectors, batch: PreparedBatch) -> LossTerms:
+    def _cells(self, features: DenseFeatures) -> Vectors:
+        """What is matched, (N, ..., P); the backbone's map only where the matching reads it."""
+        cells = {"cells": F.normalize(features.cells.float().flatten(2), dim=1)}
+        if self.match in READ_MAPS:
+            cells["map"] = F.normalize(features.map.detach().float().flatten(2), dim=1)
+        return cells
+
+    def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
+        """The cell of each image that joins the dense queue, if one is drawn."""
+        if self.settings.dense_queue == "mean":
+            return {}
+        cells = keys["cells"].shape[2]
+        return {"queued": step.generator(QUEUED_CELLS, view).integers(cells, size=batch_size)}
+
+    def forward(
+        self, features: DenseFeatures, keys: Vectors, batch: PreparedBatch, step: Step
+    ) -> LossTerms:
         """Both losses before lambda, and their weighted sum."""
-        temperature = self.settings.temperature
-        query = {
-            "cells": F.normalize(features.cells.float().flatten(2), dim=1),
-            "map": F.normalize(features.map.detach().float().flatten(2), dim=1),
-        }
+        temperature, share = self.settings.temperature, self.share(step)
+        query = self._cells(features)
         image = F.normalize(features.image.float(), dim=1)
         instance, accuracy_instance = info_nce(image, keys["image"], self.queue(), temperature)
         index, score = self.match(query, keys, batch.places)
@@ -83,7 +93,7 @@ class DenseContrast(Objective):
         else:
             dense = batch_mean(losses, self.weigh(score, batch.places))
         return {
-            "loss": (1 - self.share) * instance + self.share * dense,
+            "loss": (1 - share) * instance + share * dense,
             "loss_instance": instance.detach(),
             "loss_dense": dense.detach(),
             "accuracy_instance": accuracy_instance,
@@ -91,8 +101,12 @@ class DenseContrast(Objective):
         }
 
     def entries(self, keys: Vectors, mask_k: Tensor | None) -> Vectors:
-        """The whole view's key, and one vector for all its cells."""
-        return {"queue": keys["image"], "queue2": keys["mean"]}
+        """The whole view's key, and one vector for all its cells: their mean, or one of them."""
+        cells = keys["mean"]
+        if self.settings.dense_queue == "cell":
+            index = keys["queued"].view(-1, 1, 1).expand(-1, keys["cells"].shape[1], 1)
+            cells = keys["cells"].gather(2, index)[:, :, 0]
+        return {"queue": keys["image"], "queue2": cells}
 
 
 class RandomContrast(DenseContrast):
@@ -101,7 +115,8 @@ class RandomContrast(DenseContrast):
     def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
         """A key cell for each cell of each image."""
         cells = keys["cells"].shape[2]
-        return {"drawn": step.generator(MATCHES, view).integers(cells, size=(batch_size, cells))}
+        drawn = step.generator(MATCHES, view).integers(cells, size=(batch_size, cells))
+        return super().draw(step, view, keys, batch_size) | {"drawn": drawn}
 
 
 def batch_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -131,8 +146,14 @@ def around(
     predictor = (
         DensePredictor(settings.dim, settings.predictor_width) if settings.predictor else None
     )
-    options = footing(settings)
-    return Contrastive(settings, encoder, objective, micro_batches, predictor=predictor, **options)
+    return Contrastive(
+        settings,
+        encoder,
+        objective,
+        micro_batches,
+        predictor=predictor,
+        footing=Footing.of(settings),
+    )
 
 
 def method(settings: DenseClSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:

@@ -19,7 +19,7 @@ class Matching(Protocol):
     def __call__(self, query: Vectors, keys: Vectors, places: Tensor) -> Match:
         """
         Args:
-            query, keys: `cells` (N, D, P) and `map` (N, C, P) of either view.
+            query, keys: `cells` (N, D, P) of either view, and for READ_MAPS `map` (N, C, P).
             places: of query and key view, (N, 2, 5); see `cp2.augment.places`.
         """
 
@@ -60,3 +60,6 @@ def nearest(query: Vectors, keys: Vectors, places: Tensor) -> Match:
     unit = cell_diagonals(places, side).amax(1)  # (N,)
     distance, index = torch.cdist(q, k).min(2)
     return index, -distance / unit[:, None]
+
+
+READ_MAPS = frozenset({by_backbone})  # which matchings ask for `map`

@@ -7,6 +7,7 @@ from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.losses import info_nce
 from cp2.methods.objective import LossTerms, Objective, Vectors
+from cp2.methods.step import Step
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import GlobalEncoder
 from cp2.models.heads import Head
@@ -25,7 +26,9 @@ class InstanceContrast(Objective):
         """Unit vectors (N, dim)."""
         return {"image": F.normalize(features.float(), dim=1)}
 
-    def forward(self, features: Tensor, keys: Vectors, batch: PreparedBatch) -> LossTerms:
+    def forward(
+        self, features: Tensor, keys: Vectors, batch: PreparedBatch, step: Step
+    ) -> LossTerms:
         """InfoNCE of the query's own key against the queue."""
         q = F.normalize(features.float(), dim=1)
         loss, accuracy = info_nce(q, keys["image"], self.queue(), self.temperature)

@@ -1,26 +1,15 @@
 """MoCo v2+ (PixCon, supplement; release, `MoCoV2plus`): MoCo v2 on the footing of newer methods."""
 
-from typing import Any
-
 from torch import nn
 
 from cp2.methods.contrastive import Contrastive
+from cp2.methods.footing import Footing
 from cp2.methods.moco_v2 import InstanceContrast
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import GlobalEncoder
 from cp2.models.heads import Head
 from cp2.models.projectors import mlp
-from cp2.settings.contrastive import PlusSettings
 from cp2.settings.methods import PlainSettings
-
-
-def footing(settings: PlusSettings) -> dict[str, Any]:
-    """`Contrastive`'s options, as the settings have them."""
-    return {
-        "momentum_end": settings.momentum_end,
-        "symmetric": settings.symmetric,
-        "queue_view": settings.queue_view,
-    }
 
 
 def encoder(settings: PlainSettings, backbone: Backbone, head: Head | None) -> GlobalEncoder:
@@ -38,5 +27,5 @@ def method(settings: PlainSettings, encoder: nn.Module, micro_batches: int) -> C
         InstanceContrast(settings),
         micro_batches,
         predictor=predictor,
-        **footing(settings),
+        footing=Footing.of(settings),
     )

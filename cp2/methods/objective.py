@@ -35,9 +35,6 @@ class Objective(nn.Module):
         assert isinstance(queue, KeyQueue)
         return queue.queue
 
-    def begin(self, step: Step) -> None:
-        """A step begins: time to follow a schedule."""
-
     def keys(self, features: Any) -> Vectors:
         """Of the key encoder's output, what is compared and what joins the queues."""
         raise NotImplementedError
@@ -46,13 +43,14 @@ class Objective(nn.Module):
         """Random numbers that belong to the keys: (batch_size, ...) arrays for the whole batch."""
         return {}
 
-    def forward(self, features: Any, keys: Vectors, batch: PreparedBatch) -> LossTerms:
+    def forward(self, features: Any, keys: Vectors, batch: PreparedBatch, step: Step) -> LossTerms:
         """Scalars named in `terms`, of which only `loss` has a gradient.
 
         Args:
             features: the query encoder's output.
             keys: what `keys` returned for the other view.
             batch: query view and key view.
+            step: for what follows a schedule.
         """
         raise NotImplementedError
 

@@ -19,14 +19,15 @@ class SemanticWeights:
     outside the overlap 1. Without the overlap rule, weights are the plain power of the cosine.
     """
 
-    def __init__(self, power: float, overlap_rule: bool) -> None:
-        self.power, self.overlap_rule = power, overlap_rule
+    def __init__(self, power: float, overlap_rule: bool, rounded: bool = False) -> None:
+        self.power, self.overlap_rule, self.rounded = power, overlap_rule, rounded
 
     def __call__(self, score: Tensor, places: Tensor) -> Tensor:
         if not self.overlap_rule:
             return score.pow(self.power)
         side = round(score.shape[1] ** 0.5)
-        return scaled_weights(score, overlap_mask(places[:, 0], places[:, 1], side), self.power)
+        inside = overlap_mask(places[:, 0], places[:, 1], side, self.rounded)
+        return scaled_weights(score, inside, self.power)
 
 
 def scaled_weights(score: Tensor, inside: Tensor, power: float) -> Tensor:
@@ -62,7 +63,8 @@ def method(settings: PixConSettings, encoder: nn.Module, micro_batches: int) -> 
     if settings.variant == "coord":
         objective = DenseContrast(settings, nearest, WithinRadius(settings.coord_radius))
     elif settings.variant == "sr":
-        weights = SemanticWeights(settings.sr_power, settings.overlap_rule)
+        rounded = settings.overlap_edges == "round"
+        weights = SemanticWeights(settings.sr_power, settings.overlap_rule, rounded)
         objective = DenseContrast(settings, by_backbone, weights)
     else:
         objective = DenseContrast(settings, by_backbone)

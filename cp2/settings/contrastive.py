@@ -52,7 +52,8 @@ class ContrastiveSettings(Settings):
 class PlusSettings(ContrastiveSettings):
     """What PixCon's MoCo v2+ adds to MoCo v2, each part by itself (supplement, Table 4)."""
 
-    symmetric: bool = False  # each view also asks the other; the losses are added
+    symmetric: bool = False  # each view also asks the other
+    view_losses: Literal["sum", "mean"] = added("sum")  # of both views, if symmetric
     queue_view: Literal["random", "both", "key"] = "random"  # whose keys join, if symmetric
     predictor: bool = False  # an MLP behind the query encoder's projections
     predictor_width: PositiveInt = 2048

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import PositiveFloat, PositiveInt, Share
+from cp2.settings.base import PositiveFloat, PositiveInt, Share, added
 from cp2.settings.contrastive import PlusSettings
 
 
@@ -13,6 +13,8 @@ class DenseSettings(PlusSettings):
 
     loss_lambda: Share = 0.5
     lambda_warmup_steps: Annotated[int, Field(ge=0)] = 0  # lambda is 0 until then
+    # What of an image joins the dense queue: the mean of its cells, or one that is drawn.
+    dense_queue: Literal["mean", "cell"] = added("mean")
     grid: PositiveInt | None = None  # cells a side, pooled from the backbone's map; None: its own
 
     def grid_misfit(self, stride: int) -> str | None:
@@ -47,6 +49,8 @@ class PixConSettings(DenseSettings):
     variant: Literal["sim", "coord", "sr"] = "sr"
     sr_power: PositiveFloat = 2.0
     overlap_rule: bool = True
+    # Edges of the overlap, in cells: cut off (release), or taken to the nearest whole one.
+    overlap_edges: Literal["floor", "round"] = added("floor")
     coord_radius: PositiveFloat = 0.7  # in diagonals of the larger view's cell (PixPro's)
 
     def micro_batch_misfit(self, count: int) -> str | None:
@@ -61,7 +65,11 @@ class PixConSettings(DenseSettings):
 
     @model_validator(mode="after")
     def _options_of_the_variant(self) -> "PixConSettings":
-        own = {"sr": {"sr_power", "overlap_rule"}, "coord": {"coord_radius"}, "sim": set[str]()}
+        own = {
+            "sr": {"sr_power", "overlap_rule", "overlap_edges"},
+            "coord": {"coord_radius"},
+            "sim": set[str](),
+        }
         foreign = set.union(*own.values()) - own[self.variant]
         changed = sorted(
             name for name in foreign if getattr(self, name) != type(self).model_fields[name].default

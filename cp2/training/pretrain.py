@@ -36,6 +36,7 @@ from cp2.settings.campaign import Execution
 from cp2.settings.contrastive import ContrastiveSettings
 from cp2.training.attempt import Attempt
 from cp2.training.cache import image_source
+from cp2.training.central_pairs import CentralPairs
 from cp2.training.clock import Deadline
 from cp2.training.compiling import compile_encoders
 from cp2.training.masks import stored_maps
@@ -107,6 +108,7 @@ def pretrain(
     )
     base_lr = settings.optimizer[recipe.backbone.family].lr
     unreadable = UnreadableImages(dataset.source, attempt.folder.unreadable, attempt.say)
+    central = CentralPairs(settings.views, attempt.say)
     while attempt.step < total:
         epoch, first = divmod(attempt.step, steps_an_epoch)
         if first == 0 and epoch in execution.snapshot_epochs:  # the last epoch's are the model
@@ -131,13 +133,17 @@ def pretrain(
             with attempt.waiting():
                 batch, content = next(stream)
             unreadable.check(batch)
+            central.check(batch.places)
             images = content()
             if attempt.step == 0 and rank() == 0:
                 picture_views(batch, settings, attempt.folder.pictures / "composed.png")
             train_step(attempt, method, images, Step(attempt.step, total, seed))
             done = epoch + (position + 1) / steps_an_epoch
             attempt.advance(settings.batch_size, {"lr": lr, "epoch": done})
-    attempt.finish(lambda path: export(method, recipe, path, run.id), unreadable.notes)
+    attempt.finish(
+        lambda path: export(method, recipe, path, run.id),
+        lambda: [*unreadable.notes(), *central.notes()],
+    )
 
 
 def snapshot(
@@ -159,7 +165,7 @@ def train_step(attempt: Attempt, method: Contrastive, batch: PreparedBatch, step
     with attempt.precision.autocast():
         keys = method.encode_keys(batch, step)
     parts = split(method.micro_batches, (batch, keys))
-    attempt.learn([partial(attempt.parallel.call, *part) for part in parts])
+    attempt.learn([partial(attempt.parallel.call, *part, step) for part in parts])
     method.enqueue(batch, keys, step)
 
 

@@ -51,6 +51,34 @@ def test_overlap_mask_against_fractions(side):
     assert 0.05 < expected.float().mean() < 0.9
 
 
+def painted_overlap(own, other, side, rounded):
+    """By pixels: the other view is painted, and the own one cut out of the picture and mirrored.
+
+    Each pixel is made 2 * side wide, so that cells end between pixels. Cut off, a cell counts when
+    its last pixel is painted; rounded, when the last one before its middle is.
+    """
+    picture = np.zeros((110, 110), dtype=bool)
+    top, left, height, width, _ = other.tolist()
+    picture[top : top + height, left : left + width] = True
+    top, left, height, width, mirrored = own.tolist()
+    view = picture[top : top + height, left : left + width]
+    view = view[:, ::-1] if mirrored else view
+    view = view.repeat(2 * side, axis=0).repeat(2 * side, axis=1)  # cells of 2h x 2w pixels
+    rows, columns = (
+        np.arange(side) * 2 * size + (size if rounded else 2 * size) - 1 for size in (height, width)
+    )
+    return torch.from_numpy(view[np.ix_(rows, columns)].copy()).flatten()
+
+
+@pytest.mark.parametrize("side", [1, 3, 7])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_overlap_mask_against_painted_pixels(side, rounded):
+    own, other = drawn_places(200, seed=2), drawn_places(200, seed=3)
+    found = overlap_mask(own, other, side, rounded)
+    for mask, one, two in zip(found, own, other, strict=True):
+        assert torch.equal(mask, painted_overlap(one, two, side, rounded)), (one, two)
+
+
 def test_a_view_lies_in_itself_and_not_in_one_elsewhere():
     here = torch.tensor([[0, 0, 14, 21, 1]])
     assert overlap_mask(here, here, 7).all()

@@ -87,7 +87,7 @@ def test_three_steps_give_our_losses_keys_and_weights(axis, optimizer, tolerance
         pair = PreparedBatch(*images, *masks, torch.zeros(N, 2, 5).long())
         now = Step(step, 3, seed=0)
         keys = ours.encode_keys(pair, now)
-        terms = ours(pair, keys)
+        terms = ours(pair, keys, now)
         update.zero_grad()
         terms["loss"].backward()
         update.step()

@@ -37,7 +37,7 @@ def step(method, images_q, images_k, mask_q=None, mask_k=None):
     """All of a step but the optimiser."""
     batch = PreparedBatch(images_q, images_k, mask_q, mask_k, torch.zeros(BATCH, 2, 5).long())
     keys = method.encode_keys(batch, FIRST)
-    terms = method(batch, keys)
+    terms = method(batch, keys, FIRST)
     terms["loss"].backward()
     method.enqueue(batch, keys, FIRST)
     return terms

@@ -67,7 +67,7 @@ def batch(seed=1):
 def forward(method, pair=None, step=FIRST):
     pair = pair or batch()
     keys = method.encode_keys(pair, step)
-    return method(pair, keys), keys
+    return method(pair, keys, step), keys
 
 
 def queues(method):
@@ -92,7 +92,7 @@ def test_a_step(chosen):
     before = queues(method)
     pair, step = batch(), Step(4, 10, 0)
     keys = method.encode_keys(pair, step)
-    terms = method(pair, keys)
+    terms = method(pair, keys, step)
     terms["loss"].backward()
     method.enqueue(pair, keys, step)
     assert sorted(terms) == sorted(method.terms)
@@ -118,6 +118,18 @@ def test_a_symmetric_loss_is_the_sum_of_both_directions():
     torch.testing.assert_close(terms["loss"], one["loss"] + other["loss"])
     mean = (one["accuracy_dense"] + other["accuracy_dense"]) / 2
     torch.testing.assert_close(terms["accuracy_dense"], mean)
+
+
+def test_a_symmetric_loss_can_be_the_mean_instead():
+    total, mean = (
+        build(settings("densecl", key_bn="none", symmetric=True, view_losses=how))
+        for how in ("sum", "mean")
+    )
+    mean.load_state_dict(total.state_dict())
+    terms, _ = forward(total)
+    halved, _ = forward(mean)
+    torch.testing.assert_close(halved["loss"], terms["loss"] / 2)
+    torch.testing.assert_close(halved["loss_dense"], terms["loss_dense"])
 
 
 @pytest.mark.parametrize("queue_view", ["key", "both", "random"])
@@ -199,6 +211,41 @@ def test_the_dense_queue_gets_the_mean_of_raw_cells():
     raw = method.encoders.key(batch().images_k).cells.flatten(2)
     expected = F.normalize(raw.mean(2), dim=1)
     torch.testing.assert_close(method.objective.entries(keys, None)["queue2"], expected)
+
+
+def test_the_dense_queue_can_get_one_cell_of_each_image():
+    method = build(settings("densecl", dense_queue="cell", matching="random"))
+    joined = set()
+    for number in range(6):
+        _, (keys,) = forward(method, step=Step(number, 9, 1))
+        found = method.objective.entries(keys, None)["queue2"]
+        for n, cell in enumerate(keys["queued"].tolist()):
+            assert torch.equal(found[n], keys["cells"][n, :, cell])
+            joined.add(cell)
+        assert "drawn" in keys
+    assert len(joined) > 4
+    again = method.encode_keys(batch(), Step(5, 9, 1))[0]["queued"]
+    assert torch.equal(again, keys["queued"])
+
+
+def test_the_backbones_map_is_kept_where_it_is_matched_only():
+    for name, method in EVERY.items():
+        if name != "moco-v2-plus":
+            keys = build(method).encode_keys(batch(), FIRST)[0]
+            reads = name not in ("densecl, random", "densecl, projection", "pixcon-coord")
+            assert ("map" in keys) == reads, name
+
+
+def test_rounded_edges_reach_the_weights():
+    score = torch.full((1, 9), 0.5)
+    score[0, 8] = 0.1
+    # The second view ends at 2.7 of the first one's 3 rows of cells.
+    views = torch.tensor([[[0, 0, 30, 30, 0], [0, 0, 27, 30, 0]]])
+    inside = {
+        edges: build(settings("pixcon", overlap_edges=edges)).objective.weigh(score, views)[0, 8]
+        for edges in ("floor", "round")
+    }
+    assert inside == {"floor": 0, "round": 1}
 
 
 def test_random_matches_are_a_function_of_the_step():
@@ -290,7 +337,7 @@ def test_a_batch_in_micro_batches_has_the_same_gradient():
             mine = slice(part * BATCH // count, (part + 1) * BATCH // count)
             views = PreparedBatch(*(None if t is None else t[mine] for t in pair))
             own = tuple({name: t[mine] for name, t in k.items()} for k in keys)
-            (method(views, own)["loss"] / count).backward()
+            (method(views, own, FIRST)["loss"] / count).backward()
         gradients.append([p.grad for p in method.parameters() if p.grad is not None])
         method.enqueue(pair, keys, FIRST)
         gradients[-1] += [b for n, b in method.named_buffers() if "running" in n]

@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from cp2.augment.pipeline import PreparedBatch
+from cp2.augment.places import overlap_mask
 from cp2.methods.densecl import DenseContrast
 from cp2.methods.matching import by_backbone
-from cp2.methods.pixcon import SemanticWeights, scaled_weights
+from cp2.methods.pixcon import SemanticWeights
 from cp2.methods.queue import KeyQueue
+from cp2.methods.step import Step
 from cp2.models.projectors import DenseFeatures
 from cp2.settings.dense import DenseClSettings
 
+FIRST = Step(0, 10, 0)
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = DenseClSettings(
     kind="densecl", name="t", title="", optimizer={}, dim=16, queue_size=64, loss_lambda=0.5
@@ -42,6 +45,26 @@ def views(n=4):
     return PreparedBatch(empty, empty, None, None, torch.zeros(n, 2, 5).long())
 
 
+def places_of(masks):
+    """Two views each, of which the second covers of the first what the golden mask does."""
+    places = []
+    for mask in masks:
+        rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        top, left = int(rows[0]), int(columns[0])
+        height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
+        # 3 of 10 pixels more at the ends: a part of a cell, which does not count there.
+        other = [10 * top, 10 * left, 10 * height + 3, 10 * width + 3, 1]
+        places.append([[0, 0, 70, 70, 0], other])
+    return torch.tensor(places)
+
+
+@pytest.mark.parametrize("view", [1, 2])
+def test_the_overlap_rule_gives_the_golden_masks(view):
+    masks = golden("pixcon")[f"mask_v{view}"]
+    places = places_of(masks)
+    assert torch.equal(overlap_mask(places[:, 0], places[:, 1], 7), masks.flatten(1).bool())
+
+
 @pytest.fixture
 def densecl():
     return golden("densecl")
@@ -54,7 +77,7 @@ def step(densecl):
     inputs = [densecl[name].requires_grad_() for name in ("q", "q_grid")]
     of_view = features(densecl["k"], densecl["k_grid"], densecl["k_backbone"])
     keys = made.keys(of_view)
-    terms = made(features(*inputs, densecl["q_backbone"]), keys, views())
+    terms = made(features(*inputs, densecl["q_backbone"]), keys, views(), FIRST)
     terms["loss"].backward()
     return made, keys, terms
 
@@ -90,16 +113,17 @@ def test_densecl_queues(densecl, step):
 @pytest.mark.parametrize(("asks", "asked"), [(1, 2), (2, 1)])
 def test_pixcon_dense_losses(variant, asks, asked):
     data = golden("pixcon")
-    inside = data[f"mask_v{asks}"].flatten(1).bool()
     weigh = {
         "sim": None,
-        "sr_p2": lambda score, places: scaled_weights(score, inside, 2.0),
+        "sr_p2": SemanticWeights(2.0, overlap_rule=True),
         "sr_nomask_p2": SemanticWeights(2.0, overlap_rule=False),
     }[variant]
     made = objective(data, weigh)
     image = torch.randn(4, 16)
     keys = made.keys(features(image, data[f"k_grid_v{asked}"], data[f"backbone_v{asked}"]))
-    terms = made(features(image, data[f"q_grid_v{asks}"], data[f"backbone_v{asks}"]), keys, views())
+    asking = features(image, data[f"q_grid_v{asks}"], data[f"backbone_v{asks}"])
+    pair = views()._replace(places=places_of(data[f"mask_v{asks}"]))
+    terms = made(asking, keys, pair, FIRST)
     expected = data[f"loss_dense_weighted_v{asks}_{variant}"]
     found = 0.5 * terms["loss_dense"]
     torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-5, atol=0)

@@ -44,7 +44,7 @@ def test_loss_gradient_and_queue(
         step = Step(0, 10, 0)
         with precision.autocast():
             keys = method.encode_keys(batch, step)
-            loss = method(batch, keys)["loss"]
+            loss = method(batch, keys, step)["loss"]
         loss.backward()
         method.enqueue(batch, keys, step)
         gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}

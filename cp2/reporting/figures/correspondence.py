@@ -41,7 +41,7 @@ def correspondence(
         for c, moment in enumerate(columns):
             views = two_views(image, view_size(moment.backbone), seed + r)
             found = matches(moment, views.pixels)
-            right = judged(views.places, found.index)
+            right = judged(views.places, found.partner)
             _draw(panels[r, c], [to_show(p) for p in views.pixels], found, right)
             count = int(found.mutual.sum())
             text = f"{count} matches, {int(right[found.mutual].sum())} of them right"
@@ -59,7 +59,7 @@ def correspondence(
 class Matches(NamedTuple):
     """Of each cell of the first view, all (P,)."""
 
-    index: Tensor  # the most similar cell of the second view
+    partner: Tensor  # the most similar cell of the second view
     score: Tensor  # the cosine of the two
     mutual: Tensor  # bool: that cell's own most similar one is this one
 
@@ -85,7 +85,7 @@ def _draw(panel: Axes, pixels: list[np.ndarray], found: Matches, right: Tensor) 
     """Both views side by side, and lines between the centres of cells that find each other."""
     side_by_side(panel, pixels)
     for cell in found.mutual.nonzero()[:, 0].tolist():
-        ends = centre(cell, 0), centre(int(found.index[cell]), 1)
+        ends = centre(cell, 0), centre(int(found.partner[cell]), 1)
         xs, ys = zip(*ends, strict=True)
         colour = RIGHT if right[cell] else WRONG
         panel.plot(xs, ys, "-o", color=colour, lw=0.6, ms=1.5, alpha=0.8)

@@ -194,8 +194,8 @@ def features(backbone: Backbone, pixels: Tensor) -> Tensor:
         beyond = margin * backbone.stride
         images = F.pad(images, (beyond,) * 4, mode="reflect")
     maps = F.normalize(backbone(images).float(), dim=1)
-    inner = (slice(margin, size - margin) for size in maps.shape[2:])
-    return maps[(..., *inner)]
+    height, width = maps.shape[2:]
+    return maps[:, :, margin : height - margin, margin : width - margin]
 
 
 def to_show(pixels: Tensor) -> np.ndarray:
