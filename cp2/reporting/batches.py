@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cp2.plan.graph import Plan, PlannedTable
 from cp2.plan.recipes import PretrainRecipe
+from cp2.settings.method_files import read_method
 from cp2.settings.methods import MethodSettings
-from cp2.settings.yaml_files import read_mapping
 
 
 def batch_notes(plan: Plan, planned: PlannedTable, configs: Path) -> tuple[str, ...]:
@@ -29,5 +29,6 @@ def batch_notes(plan: Plan, planned: PlannedTable, configs: Path) -> tuple[str, 
 
 def _published(method: MethodSettings, configs: Path) -> int:
     """The method's batch size without a campaign's changes."""
-    given = read_mapping(configs / "methods" / f"{method.name}.yaml").get("batch_size")
+    tree, _ = read_method(configs / "methods" / f"{method.name}.yaml")
+    given = tree.get("batch_size")
     return int(given or type(method).model_fields["batch_size"].default)

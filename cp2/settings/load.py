@@ -20,6 +20,7 @@ from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.grids import write_out_grids
 from cp2.settings.messages import explain, nearest
+from cp2.settings.method_files import read_method
 from cp2.settings.methods import MethodSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
 from cp2.settings.protocols import ProtocolSettings
@@ -135,9 +136,8 @@ class Configuration:
         origins = dict(self.origins)
         tree = merge(tree, overrides, {}, "", (section, name))
         if changes:
-            tree = merge(
-                tree, changes, origins, f"{file} as changed by a table row", (section, name)
-            )
+            changed = f"{file} as changed by a table row"
+            tree = merge(tree, changes, origins, changed, (section, name))
         tree = _replace_world(tree, self.world_folder)
         tree["name"] = name
         if section == "tables":
@@ -150,7 +150,8 @@ class Configuration:
 
     def _tree(
         self, section: str, name: str, overrides: dict[str, Any]
-    ) -> tuple[dict[str, Any], Path]:
+    ) -> tuple[dict[str, Any], Path | str]:
+        """What the files say, and where."""
         if section == "checkpoints":  # many small entries: one file
             file = self.configs / "checkpoints.yaml"
             every = read_mapping(file)
@@ -171,7 +172,7 @@ class Configuration:
                 f"{folder}: no {kind} {name!r} ({self._asker(section, name)}); "
                 f"{nearest(name, known)}"
             )
-        return read_mapping(file), file
+        return read_method(file) if section == "methods" else (read_mapping(file), file)
 
     def _asker(self, section: str, name: str) -> str:
         overrides = _below((section, name), self.origins)
@@ -247,7 +248,7 @@ def _items(section: str, names: Any) -> list[tuple[str, Any]]:
     return [(f"{section}.{k}", v) for k, v in names.items()] if isinstance(names, dict) else []
 
 
-def _origin(top: Key, key: Key, origins: dict[Key, str], file: Path) -> str:
+def _origin(top: Key, key: Key, origins: dict[Key, str], file: Path | str) -> str:
     """Where a key got its value, as the beginning of a line of an error text."""
     full = (*top, *key)
     for end in range(len(full), len(top), -1):  # the key itself, or the list that holds it
