@@ -12,8 +12,9 @@ WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
-        help="tag=value; stage, id, seed, table, method, backbone, dataset, variant, ...; several "
-        "values with commas, each with * and ?; may be repeated: all must hold",
+        help="tag=value, with the tags that MLflow shows: stage, seed, table, row, method, "
+        "variant, dataset, ...; several values with commas, each with * and ?; may be repeated: "
+        "all must hold",
     ),
 ]
 MetricOption = Annotated[
@@ -38,10 +39,12 @@ def curves(
     name: Annotated[str, typer.Option(help="of the files, without ending")] = "curves",
 ) -> None:
     """Curves of the runs chosen by their tags, over steps."""
+    from cp2.plan.places import Places
     from cp2.reporting.figures.curves import curves as draw
     from cp2.reporting.selection import choose_runs
 
     configuration, whole = load(campaign, assignments)
-    runs = choose_runs(whole, where or ())
+    places = Places(whole)
+    runs = choose_runs(places, where or ())
     folder = out or configuration.reports / "figures"
-    print(draw(runs, configuration.results, metric or (), folder, name).png)
+    print(draw(runs, places, configuration.results, metric or (), folder, name).png)

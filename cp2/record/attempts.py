@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from cp2.errors import UserError
-from cp2.record.files import append_line, read_json
+from cp2.record.files import append_line
+from cp2.record.readers import read_object
 from cp2.record.tail import last_metrics
 
 FILE = "attempts.jsonl"
@@ -163,7 +164,7 @@ def last_step(folder: Path) -> int | None:
     """Steps done, by done.json or the last line of metrics.jsonl; None where there are no steps."""
     done = folder / "done.json"
     if done.is_file():
-        steps = read_json(done).get("steps")
-        return int(steps) if steps is not None else None
+        steps = read_object(done).get("steps")
+        return steps if isinstance(steps, int) else None
     last = last_metrics(folder / "metrics.jsonl")
     return int(last["step"]) if last else None

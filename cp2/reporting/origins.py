@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from cp2.errors import WrongFile
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.recipes import CheckpointRecipe
-from cp2.record.files import read_json
+from cp2.record.readers import read_object
 
 Imported = Literal["imported scores", "imported weights"]
 _SHOWN = 12  # hex digits of a hash
@@ -62,5 +63,10 @@ def _checkpoint_notes(run: Run, recipe: CheckpointRecipe, results: Path) -> list
 
 def _digest(run: Run, results: Path) -> str:
     done = run.folder(results).done
-    digest = read_json(done).get("sha256") if done.is_file() else None
+    if not done.is_file():
+        return "not read yet"
+    try:
+        digest = read_object(done).get("sha256")
+    except WrongFile as error:
+        return f"of unknown hash: {error}"
     return f"sha256 {digest[:_SHOWN]}" if isinstance(digest, str) else "not read yet"

@@ -9,8 +9,8 @@ from typing import Any
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
-from cp2.record.files import read_json
 from cp2.record.folder import RunFolder
+from cp2.record.readers import read_object
 from cp2.settings.load import Configuration
 
 TRAINED = ("pretrain", "finetune", "evaluate")
@@ -88,13 +88,16 @@ def remake_command(configuration: Configuration, runs: list[Run]) -> str:
 def _read_record(run: Run, results: Path) -> RunRecord:
     folder = run.folder(results)
     done = run.is_done(results)
+    problems = [_read(folder.recipe)[1]]
     environment, problem = _read(folder.environment)
-    summary, damage = _read(folder.done) if done else ({}, None)
+    problems.append(problem)
+    summary, problem = _read(folder.done) if done else ({}, None)
+    problems.append(problem)
     commit = environment.get("git_commit")
     if commit:
         commit = str(commit)[:10] + ("+" if environment.get("git_dirty") else "")
     machine = " · ".join(str(environment[k]) for k in ("host", "device") if environment.get(k))
-    seconds = summary.get("seconds")
+    seconds, attempt = summary.get("seconds"), environment.get("attempt")
     return RunRecord(
         key=run.key,
         seed=run.seed,
@@ -102,9 +105,9 @@ def _read_record(run: Run, results: Path) -> RunRecord:
         commit=commit,
         machine=machine or None,
         seconds=seconds if isinstance(seconds, (int, float)) else None,
-        attempts=environment.get("attempt"),
+        attempts=attempt if isinstance(attempt, int) else None,
         log=_log(folder),
-        problem=problem or damage,
+        problem="\n".join(filter(None, problems)) or None,
     )
 
 
@@ -113,12 +116,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     if not path.is_file():
         return {}, None
     try:
-        content = read_json(path)
+        return read_object(path), None
     except WrongFile as error:
         return {}, str(error)
-    if not isinstance(content, dict):
-        return {}, f"{path}: is no JSON object"
-    return content, None
 
 
 def _log(folder: RunFolder) -> str:

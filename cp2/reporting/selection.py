@@ -4,28 +4,24 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from cp2.errors import UserError
-from cp2.plan.graph import Plan, Run
+from cp2.plan.graph import Run
+from cp2.plan.places import Places
 from cp2.settings.messages import nearest
 
 LOGGED = ("pretrain", "finetune")  # stages that write metrics.jsonl
 
 
-def choose_runs(plan: Plan, conditions: Sequence[str]) -> list[Run]:
+def choose_runs(places: Places, conditions: Sequence[str]) -> list[Run]:
     """Training runs that meet all conditions.
 
     Args:
-        conditions: "key=value" with stage, id, seed, table or any tag of a run (method, backbone,
-            dataset, variant, ...); the value may be several with commas between, each with * and ?.
+        conditions: "key=value" with any tag of a run as MLflow has it (stage, seed, method, row,
+            dataset, variant, ...), or id; `table` and `row` are any that need the run. The value
+            may be several with commas between, each with * and ?.
     Raises:
         UserError: a condition is none, its key is unknown, or no run meets it.
     """
-    tables: dict[str, set[str]] = {key: set() for key in plan.runs}
-    for table in plan.tables.values():
-        for run in plan.ancestors(table.runs):
-            tables[run.key].add(table.name)
-    left = [
-        (run, _described(run, tables[run.key])) for run in plan.runs.values() if run.stage in LOGGED
-    ]
+    left = [(run, _described(run, places)) for run in places.plan.runs.values() if _logs(run)]
     keys = dict.fromkeys(key for _, tags in left for key in tags)
     for condition in conditions:
         key, equals, wanted = condition.partition("=")
@@ -49,10 +45,15 @@ def choose_runs(plan: Plan, conditions: Sequence[str]) -> list[Run]:
     return [run for run, _ in left]
 
 
-def _described(run: Run, tables: set[str]) -> dict[str, set[str]]:
-    tags = {key: {value} for key, value in run.tags.items()}
-    seed = set() if run.seed is None else {str(run.seed)}
-    return {"stage": {run.stage}, "id": {run.id}, "seed": seed, "table": tables} | tags
+def _logs(run: Run) -> bool:
+    return run.stage in LOGGED
+
+
+def _described(run: Run, places: Places) -> dict[str, set[str]]:
+    rows = places.rows[run.key]
+    tags = {key: {value} for key, value in places.tags(run).items()}
+    several = {"table": {row.table for row in rows}, "row": {row.name for row in rows}}
+    return {"stage": {run.stage}, "id": {run.id}} | tags | (several if rows else {})
 
 
 def _meets(values: set[str], wanted: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 from cp2.errors import WrongFile
 from cp2.plan.graph import Cell, Plan, PlannedTable, Run
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.files import read_json
+from cp2.record.readers import read_object, read_share, time_of
 from cp2.reporting.batches import batch_notes
 from cp2.reporting.obstacles import failed_file
 from cp2.reporting.origins import Imported, imported_from, made_elsewhere
@@ -31,7 +31,8 @@ class CellView:
         reason: why the cell was planned without runs; None where it has some.
         elsewhere: what of the number was made elsewhere; None where nothing was.
         imported: whose the number is where no pretraining of our own is behind it.
-        failed: which file that the missing runs need could not be had, and why.
+        failed: what is wrong with the missing runs' records, or which file that they need could
+            not be had, and why.
     """
 
     row: str
@@ -47,7 +48,9 @@ class CellView:
 
     @property
     def footnote(self) -> str | None:
-        return self.reason or self.elsewhere
+        """Why there is no number, or on fewer runs for something damaged; what is not our own."""
+        damaged = self.missing if self.failed and self.n else None
+        return self.reason or "; ".join(filter(None, (damaged, self.elsewhere))) or None
 
     @property
     def planned(self) -> int:
@@ -127,27 +130,12 @@ def view_tables(
     """All tables of a plan, filled with what is done so far.
 
     Raises:
-        WrongFile: a scores.json or a published CSV is damaged.
+        WrongFile: a published CSV is damaged.
     """
     return [
         view_table(configuration, plan, planned, published_folder)
         for planned in plan.tables.values()
     ]
-
-
-def read_score(path: Path, metric: str) -> float:
-    """One metric of a scores.json, in percent.
-
-    Raises:
-        WrongFile: the file or the number is not there, or the number is no share of one.
-    """
-    value = read_json(path).get(metric)
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise WrongFile(
-            f"{path}: {metric}: found {value!r}, must be a share between 0 and 1; delete the "
-            "folder and evaluate again"
-        )
-    return 100 * value
 
 
 def read_seconds_per_epoch(run: Run, results: Path) -> float:
@@ -158,10 +146,10 @@ def read_seconds_per_epoch(run: Run, results: Path) -> float:
     """
     assert isinstance(run.recipe, PretrainRecipe)
     path = run.folder(results).done
-    seconds = read_json(path).get("seconds")
-    if not isinstance(seconds, (int, float)) or seconds <= 0:
-        raise WrongFile(f"{path}: seconds: found {seconds!r}; delete the folder and pretrain again")
-    return float(seconds) / run.recipe.epochs
+    seconds = time_of(path, read_object(path), "seconds")
+    if not seconds:
+        raise WrongFile(f"{path}: seconds: is 0; delete the folder and pretrain again")
+    return seconds / run.recipe.epochs
 
 
 def view_table(
@@ -170,7 +158,7 @@ def view_table(
     """One planned table, filled with what is done so far.
 
     Raises:
-        WrongFile: a scores.json or the published CSV is damaged.
+        WrongFile: the published CSV is damaged.
     """
     settings = configuration.table(planned.name)
     published: dict[tuple[str, str], Published] = {}
@@ -222,13 +210,14 @@ def _view_cell(
     if cell.imported:
         names = (f"seed {seed}" for seed in cell.imported.seeds)
         scores = dict(zip(names, cell.imported.values, strict=True))
+    damaged: dict[str, None] = {}
     for key in cell.runs:
         run = plan.runs[key]
         if run.is_done(results):
-            if column.metric == "seconds_per_epoch":
-                scores[key] = read_seconds_per_epoch(run, results)
-            else:
-                scores[key] = read_score(run.folder(results).scores, column.metric)
+            try:
+                scores[key] = _read_number(run, column.metric, results)
+            except WrongFile as error:
+                damaged[str(error)] = None
     ours = mean(list(scores.values()))
     timed = column.metric == "seconds_per_epoch"  # on another device: not to be compared
     comparable = scale == "paper" and not timed and published is not None and ours is not None
@@ -243,8 +232,20 @@ def _view_cell(
         cell.missing,
         made_elsewhere(plan, cell, results),
         imported_from(plan, cell, configuration.table(table).released),
-        failed_file(plan, cell, results) if len(scores) < len(cell.runs) else None,
+        _why_missing(plan, cell, results, damaged) if len(scores) < len(cell.runs) else None,
     )
+
+
+def _read_number(run: Run, metric: str, results: Path) -> float:
+    if metric == "seconds_per_epoch":
+        return read_seconds_per_epoch(run, results)
+    return 100 * read_share(run.folder(results).scores, metric)
+
+
+def _why_missing(plan: Plan, cell: Cell, results: Path, damaged: dict[str, None]) -> str | None:
+    """Damaged records, and a file that could not be had."""
+    failed = failed_file(plan, cell, results)
+    return "; ".join([*damaged, *([failed] if failed else [])]) or None
 
 
 def _protocol_text(

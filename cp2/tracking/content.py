@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cp2.plan.graph import Plan, Run
+from cp2.plan.graph import Run
+from cp2.plan.places import Places
 from cp2.record.attempts import AttemptRecord
 from cp2.record.readers import Scores
 from cp2.settings.base import hashed_fields
-from cp2.tracking.places import Row
 
 STAGES = ("pretrain", "finetune", "evaluate")
 LONGEST_PARAM = 499  # characters; MLflow servers before 2.8 take no more
@@ -29,7 +29,7 @@ class Point(NamedTuple):
     time: float
 
 
-def params(run: Run, settings: dict[str, Any], plan: Plan) -> dict[str, str]:
+def params(run: Run, settings: dict[str, Any], places: Places) -> dict[str, str]:
     """A recipe's settings as flat keys and texts, cut at `LONGEST_PARAM`; recipe.json has all.
 
     What was finetuned or scored also has its pretraining's, as `pretrain.method.temperature`, so
@@ -37,13 +37,13 @@ def params(run: Run, settings: dict[str, Any], plan: Plan) -> dict[str, str]:
     """
     flat: dict[str, str] = {}
     _flatten("", settings, flat)
-    return _allowed(flat) | origin_params(run, plan)
+    return _allowed(flat) | origin_params(run, places)
 
 
-def origin_params(run: Run, plan: Plan) -> dict[str, str]:
+def origin_params(run: Run, places: Places) -> dict[str, str]:
     """The settings of a run's pretraining, as `pretrain.method.temperature`, ..."""
     flat: dict[str, str] = {}
-    origin = pretraining_of(run, plan)
+    origin = places.pretraining_of(run)
     if origin is not None:
         _flatten("pretrain", hashed_fields(origin.recipe), flat)
     return _allowed(flat)
@@ -53,39 +53,11 @@ def _allowed(flat: dict[str, str]) -> dict[str, str]:
     return {safe_name(key): value[:LONGEST_PARAM] for key, value in flat.items()}
 
 
-def pretraining_of(run: Run, plan: Plan) -> Run | None:
-    """The pretraining that a finetuning or an evaluation starts from; None: none of our own."""
-    if run.stage == "pretrain":
-        return None
-    last = None
-    for before in plan.ancestors([run.key]):
-        last = before if before.stage == "pretrain" else last
-    return last
-
-
-def origin_tags(run: Run, plan: Plan) -> dict[str, str]:
-    """The tags of a run and, where it has none of that name, of its pretraining."""
-    origin = pretraining_of(run, plan)
-    if origin is None:
-        return run.tags
-    return {**origin.tags, **run.tags, "pretrain_run_id": origin.id}
-
-
 def tags(
-    run: Run,
-    environment: dict[str, Any],
-    plan: Plan,
-    rows: Sequence[Row],
-    attempts: list[AttemptRecord],
+    run: Run, environment: dict[str, Any], places: Places, attempts: list[AttemptRecord]
 ) -> dict[str, str]:
     """How the run is found in MLflow, and where and with what code it was made."""
-    found = {"stage": run.stage, "run_id": run.id, **origin_tags(run, plan)}
-    if run.seed is not None:
-        found["seed"] = str(run.seed)
-    if rows:
-        found |= {"table": rows[0].table, "row": rows[0].name}
-        found["tables"] = ", ".join(dict.fromkeys(row.table for row in rows))
-        found["rows"] = ", ".join(dict.fromkeys(row.name for row in rows))
+    found = places.tags(run)
     for name in _ENVIRONMENT:
         if environment.get(name) is not None:
             found[name] = str(environment[name])

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from cp2.errors import UserError, WrongFile
 from cp2.plan.graph import Plan, Run
+from cp2.plan.places import Places, Row
 from cp2.record.digest import digest
 from cp2.record.lock import hold, holder
 from cp2.record.mlflow_links import write_links
 from cp2.settings.load import Configuration
 from cp2.tracking.content import STAGES
 from cp2.tracking.ledger import Entry, Ledger
-from cp2.tracking.places import Places, Row
 from cp2.tracking.row_import import create_row, import_row
 from cp2.tracking.run_import import (
     TAG_FIRST,
@@ -175,9 +175,9 @@ class Tracker:
         scored = finetune.mlflow_id if finetune else None
         parent = self._parent(rows, ledger)
         told = [parent, scored, "with model" if self._upload else None]
-        sight = look(run, folder, self._plan, rows, told, now)
+        sight = look(run, folder, self._places, told, now)
         known = ledger.entries.get(run.key)
-        context = Context(self._store, self._plan, self._common, ledger.begin, self._upload)
+        context = Context(self._store, self._places, self._common, ledger.begin, self._upload)
         sent = import_run(context, sight, known, scored)
         if sent:
             ledger.put(run.key, sent.entry)

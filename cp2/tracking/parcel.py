@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cp2.errors import WrongFile
-from cp2.plan.graph import Plan
+from cp2.plan.places import Places
 from cp2.record.metrics import damage
 from cp2.record.readers import read_environment, read_object, read_recipe, read_scores, time_of
 from cp2.tracking import content
@@ -37,7 +37,7 @@ class Parcel:
     problem: str | None
 
 
-def pack(sight: Sight, news: News, plan: Plan) -> Parcel:
+def pack(sight: Sight, news: News, places: Places) -> Parcel:
     """Read a run's files.
 
     Raises:
@@ -53,9 +53,9 @@ def pack(sight: Sight, news: News, plan: Plan) -> Parcel:
         finished = time_of(folder.done, done, "finished")
     scores, classes = _scores(sight, finished)
     steps = content.step_points(news.lines)
-    tags = content.tags(sight.run, environment, plan, sight.rows, sight.attempts)
+    tags = content.tags(sight.run, environment, places, sight.attempts)
     return Parcel(
-        content.params(sight.run, settings, plan),
+        content.params(sight.run, settings, places),
         tags | _model(sight, done),
         steps,
         _costs(sight),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cp2.plan.graph import Run
+from cp2.plan.places import Places, Row
 from cp2.record.attempts import read_attempts
 from cp2.record.digest import digest
 from cp2.record.readers import read_object, read_scores, time_of
@@ -14,12 +15,10 @@ from cp2.tracking.content import (
     Point,
     cost_points,
     origin_params,
-    origin_tags,
     score_points,
 )
 from cp2.tracking.ledger import Entry
 from cp2.tracking.parcel import ENDED
-from cp2.tracking.places import Places, Row
 from cp2.tracking.run_import import TAG_KEY, TAG_STATE, Sent
 from cp2.tracking.store import Store
 
@@ -37,7 +36,7 @@ def create_row(
     tags = {"stage": "row", "table": row.table, "row": row.name, **common, TAG_KEY: row.key}
     scored = [places.plan.runs[key] for cell in places.cells[row] for key in cell.runs]
     for name in _TAGS:
-        words = [origin_tags(run, places.plan).get(name) for run in scored]
+        words = [places.tags(run).get(name) for run in scored]
         tags[name] = ", ".join(dict.fromkeys(filter(None, words)))
     return Entry(store.create(f"{row.name} · {row.table}", tags, _start(row, places, results)))
 
@@ -85,7 +84,7 @@ def import_row(
 def _params(row: Row, places: Places) -> dict[str, str]:
     """The settings of the pretraining that a row's seeds share."""
     key = places.cells[row][0].runs[0]
-    return origin_params(places.plan.runs[key], places.plan)
+    return origin_params(places.plan.runs[key], places)
 
 
 def _status(runs: Sequence[Run], entries: dict[str, Entry]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cp2.errors import WrongFile
-from cp2.plan.graph import Plan
+from cp2.plan.places import Places
 from cp2.tracking.artifacts import send_files
 from cp2.tracking.ledger import Entry
 from cp2.tracking.parcel import ENDED, Parcel, pack
@@ -41,7 +41,7 @@ class Context:
     """
 
     store: Store
-    plan: Plan
+    places: Places
     common: dict[str, str]
     begin: Callable[[], None]
     upload: bool
@@ -64,7 +64,7 @@ def import_run(
     news = read_news(sight.folder.metrics, known.bookmark if known else Bookmark())
     if known and not news.lines and (known.state, known.status) == (sight.state, sight.status):
         return None
-    parcel = pack(sight, news, context.plan)
+    parcel = pack(sight, news, context.places)
     if known and news.restarted:
         _check_place(sight, known)
     context.begin()

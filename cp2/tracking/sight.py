@@ -1,14 +1,13 @@
 """A run as its folder shows it now."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cp2.plan.graph import Plan, Run
+from cp2.plan.graph import Run
+from cp2.plan.places import Places
 from cp2.plan.progress.status import State, run_status
 from cp2.record.attempts import AttemptRecord, read_attempts
 from cp2.record.folder import RunFolder
 from cp2.tracking.ledger import state_of
-from cp2.tracking.places import Row
 
 _FILES = ("recipe.json", "environment.json", "attempts.jsonl", "done.json", "scores.json")
 
@@ -19,7 +18,6 @@ class Sight:
 
     run: Run
     folder: RunFolder
-    rows: Sequence[Row]
     parent: str | None
     status: str
     attempts: list[AttemptRecord]
@@ -31,16 +29,14 @@ class Sight:
         return str(self.folder.path.resolve())
 
 
-def look(
-    run: Run, folder: RunFolder, plan: Plan, rows: Sequence[Row], told: list[str | None], now: float
-) -> Sight:
+def look(run: Run, folder: RunFolder, places: Places, told: list[str | None], now: float) -> Sight:
     """Look at a run's files; `told`: MLflow's ids of its parent and of what else depends on it."""
-    found = run_status(run, plan, folder.path.parents[1], now)
+    found = run_status(run, places.plan, folder.path.parents[1], now)
     attempts = read_attempts(folder.path)
     status = _word(found.state, attempts)
-    names = [[row.table, row.name] for row in rows]
+    names = [[row.table, row.name] for row in places.rows[run.key]]
     state = state_of(folder.path, _FILES, [status, names, told])
-    return Sight(run, folder, rows, told[0], status, attempts, state)
+    return Sight(run, folder, told[0], status, attempts, state)
 
 
 def _word(state: State, attempts: list[AttemptRecord]) -> str:

@@ -27,24 +27,24 @@ def test_drawn_again_only_for_other_content_code_or_files(
     tmp_path: Path, photographs: bool
 ) -> None:
     draw = Drawer(tmp_path, photographs)
-    first = kept(tmp_path, "f", "results", [1], draw)
-    assert kept(tmp_path, "f", "results", [1], draw) == first
+    first = kept(tmp_path, "f", ("results",), [1], draw)
+    assert kept(tmp_path, "f", ("results",), [1], draw) == first
     assert draw.drawn == 1
-    kept(tmp_path, "f", "results", [2], draw)
-    kept(tmp_path, "f", "training", [2], draw)
+    kept(tmp_path, "f", ("results",), [2], draw)
+    kept(tmp_path, "f", ("training",), [2], draw)
     assert draw.drawn == 3
     (tmp_path / "f.png").unlink()
-    assert kept(tmp_path, "f", "training", [2], draw) == first
+    assert kept(tmp_path, "f", ("training",), [2], draw) == first
     assert draw.drawn == 4
     (tmp_path / MARKS / "f.json").write_text("{")
-    kept(tmp_path, "f", "training", [2], draw)
+    kept(tmp_path, "f", ("training",), [2], draw)
     assert draw.drawn == 5
 
 
 def test_nothing_to_show_is_kept_too(tmp_path: Path) -> None:
     calls: list[int] = []
     for _ in range(2):
-        assert kept(tmp_path, "f", "results", [], lambda: calls.append(1)) is None
+        assert kept(tmp_path, "f", ("results",), [], lambda: calls.append(1)) is None
     assert calls == [1]
 
 
@@ -73,4 +73,6 @@ def test_broken_records_are_said_and_logs_are_cut(make: Make) -> None:
     assert shown[-1] == "\ufffd half"
     assert (records[other].problem, records[other].commit) == (None, "0123456789")
     plan.runs[other].folder(configuration.results).environment.write_text("[1]")
-    assert "is no JSON object" in (read_records(configuration, plan)[other].problem or "")
+    assert "environment.json: is a list, must be a JSON object" in (
+        read_records(configuration, plan)[other].problem or ""
+    )

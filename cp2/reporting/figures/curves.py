@@ -1,15 +1,17 @@
-"""What runs logged while they trained, one panel a metric."""
+"""What runs logged while they trained."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.record.metrics import read_metrics
+from cp2.plan.places import Places
+from cp2.record.metrics import read_metrics_and_damage
 from cp2.reporting.figures.drawing import (
     COLOURS,
     STYLE,
@@ -18,14 +20,63 @@ from cp2.reporting.figures.drawing import (
     panel_grid,
     save,
 )
+from cp2.reporting.recipes import cell_settings
 
 USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second")
 _NO_METRICS = ("step", "time", "epoch")
 _UNITS = {"samples_per_second": "samples a second", "lr": "learning rate"}
+_LONG = 45  # characters of a label, above which the legend has one column
+_TOLD = ("dataset", "labels", "stage", "table", "variant", "head", "backbone", "method")
+
+
+class Curve(NamedTuple):
+    """One line of a panel; curves of one label have one colour in all panels."""
+
+    label: str
+    steps: list[int]
+    values: list[float]
+
+
+class Panel(NamedTuple):
+    """Curves over steps."""
+
+    title: str
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class Log:
+    """What one run logged; `problem` says what of it could not be read."""
+
+    run: Run
+    lines: list[dict[str, Any]]
+    problem: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """All metrics, in the order in which they first appear."""
+        there = dict.fromkeys(key for line in self.lines for key in line)
+        return [key for key in there if key not in _NO_METRICS]
+
+    def curve(self, label: str, metric: str) -> Curve:
+        """One metric's numbers; nulls, which stand for what is not finite, are left out."""
+        points = [(x["step"], x[metric]) for x in self.lines if _is_number(x.get(metric))]
+        return Curve(label, [step for step, _ in points], [value for _, value in points])
+
+
+def read_logs(runs: Sequence[Run], results: Path) -> list[Log]:
+    """The logs of those runs that have logged something."""
+    logs = (Log(run, *read_metrics_and_damage(run.folder(results).metrics)) for run in runs)
+    return [log for log in logs if log.lines]
 
 
 def curves(
-    runs: Sequence[Run], results: Path, metrics: Sequence[str], folder: Path, name: str
+    runs: Sequence[Run],
+    places: Places,
+    results: Path,
+    metrics: Sequence[str],
+    folder: Path,
+    name: str,
 ) -> ReportFigure:
     """Draw <folder>/<name>.{png,svg}; runs that differ in the seed only have one colour.
 
@@ -35,54 +86,85 @@ def curves(
     Raises:
         UserError: no run has logged anything, or none of these metrics.
     """
-    logged = [(run, lines) for run in runs if (lines := read_metrics(run.folder(results).metrics))]
-    if not logged:
+    logs = read_logs(runs, results)
+    if not logs:
         raise UserError(f"none of the {len(runs)} chosen runs has logged anything yet")
-    there = dict.fromkeys(key for _, lines in logged for line in lines for key in line)
-    known = [key for key in there if key not in _NO_METRICS]
+    known = list(dict.fromkeys(name for log in logs for name in log.names))
     shown = [key for wanted in metrics or USUAL for key in known if fnmatchcase(key, wanted)]
     if not shown:
         raise UserError(f"--metric {', '.join(metrics)}: not logged; there is: {', '.join(known)}")
-    order = {label: i for i, label in enumerate(dict.fromkeys(_label(run) for run, _ in logged))}
-    shown = list(dict.fromkeys(shown))
+    labels = labels_of([log.run for log in logs], places)
+    panels = [
+        Panel(_UNITS.get(metric, metric), [log.curve(labels[log.run.key], metric) for log in logs])
+        for metric in dict.fromkeys(shown)
+    ]
+    caption = f"As logged, of {len(logs)} runs; losses of two methods do not compare."
+    return draw_panels(panels, folder, name, "Training curves", caption + problems(logs))
+
+
+def draw_panels(
+    panels: Sequence[Panel], folder: Path, name: str, title: str, caption: str
+) -> ReportFigure:
+    """Panels side by side under one legend."""
+    labels = dict.fromkeys(curve.label for panel in panels for curve in panel.curves)
+    order = {label: number for number, label in enumerate(labels)}
     with matplotlib.rc_context(STYLE):
-        figure, panels = panel_grid(len(shown), across=3, width=3.4, height=2.6)
-        for panel, metric in zip(panels, shown, strict=True):
-            for run, lines in logged:
-                index = order[_label(run)]
-                panel.plot(
-                    *_points(lines, metric),
+        figure, axes = panel_grid(len(panels), across=3, width=3.4, height=2.6)
+        handles = {}
+        for axis, panel in zip(axes, panels, strict=True):
+            for curve in panel.curves:
+                index = order[curve.label]
+                (handles[curve.label],) = axis.plot(
+                    curve.steps,
+                    curve.values,
                     color=COLOURS[index % len(COLOURS)],
                     linestyle=STYLES[index // len(COLOURS) % len(STYLES)],
-                    marker="." if len(lines) < 3 else None,
+                    marker="." if len(curve.steps) < 3 else None,
                     lw=1.1,
-                    label=_label(run),
                 )
-            panel.set_title(_UNITS.get(metric, metric))
-            panel.set_xlabel("step")
-            panel.grid(alpha=0.3, lw=0.5)
-        handles = {
-            label: handle
-            for panel in panels
-            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
-        columns = 1 if max(map(len, handles)) > 45 else 2
-        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns)
-        caption = f"As logged, of {len(logged)} runs; losses of two methods do not compare."
-        return save(figure, folder, name, "Training curves", caption)
+            axis.set_title(panel.title, fontsize=8)
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3, lw=0.5)
+        columns = 1 if max(map(len, labels)) > _LONG else 2 if len(labels) < 4 else 4
+        columns = min(columns, 2) if max(map(len, labels)) > _LONG // 2 else columns
+        figure.legend(
+            [handles[label] for label in labels],
+            list(labels),
+            loc="outside upper left",
+            ncols=columns,
+        )
+        return save(figure, folder, name, title, caption)
 
 
-def _points(lines: list[dict[str, Any]], metric: str) -> tuple[list[int], list[float]]:
-    """Steps and values; nulls, which stand for numbers that were not finite, are left out."""
-    points = [(line["step"], line[metric]) for line in lines if _is_number(line.get(metric))]
-    return [step for step, _ in points], [value for _, value in points]
+def problems(logs: Sequence[Log]) -> str:
+    """What of the logs could not be read, as the end of a caption."""
+    return "".join(f" {log.problem}." for log in logs if log.problem)
+
+
+def labels_of(runs: Sequence[Run], places: Places) -> dict[str, str]:
+    """Run key -> its table row, and what else tells it from the other runs; the seed does not."""
+    recipes = {run.key: tuple(cell_settings(places.plan, (run.key,)).items()) for run in runs}
+    first: dict[object, dict[str, str]] = {}
+    for run in runs:
+        first.setdefault(recipes[run.key], places.tags(run))
+    tags = list(first.values())
+    labels = [one.get("row", one["run_id"]) for one in tags]
+    for name in (*_TOLD, "run_id"):
+        labels = _told_apart(labels, [one.get(name, "") for one in tags])
+    label_of = dict(zip(first, labels, strict=True))
+    return {run.key: label_of[recipes[run.key]] for run in runs}
+
+
+def _told_apart(labels: list[str], words: list[str]) -> list[str]:
+    """Labels that are there several times get their words, where these differ."""
+    different: dict[str, set[str]] = {}
+    for label, word in zip(labels, words, strict=True):
+        different.setdefault(label, set()).add(word)
+    return [
+        f"{label} · {word}" if word and len(different[label]) > 1 else label
+        for label, word in zip(labels, words, strict=True)
+    ]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _label(run: Run) -> str:
-    """The run's id without seed and digest, and what the table row changed."""
-    name = run.id.rpartition("-")[0].removesuffix(f"-s{run.seed}")
-    return " ".join(part for part in (name, run.tags.get("variant")) if part)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cp2.errors import WrongFile
 from cp2.record.files import whole_file
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by line style in grey.
@@ -60,12 +62,19 @@ def panel_grid(
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """RGB pixels (H, W, 3) of a PNG, shrunk where it is very wide."""
-    with Image.open(path) as image:
-        rgb = image.convert("RGB")
-        if rgb.width > _PICTURE_WIDTH:
-            rgb = rgb.resize((_PICTURE_WIDTH, round(rgb.height * _PICTURE_WIDTH / rgb.width)))
-        return np.asarray(rgb)
+    """RGB pixels (H, W, 3) of a PNG, shrunk where it is very wide.
+
+    Raises:
+        WrongFile: it is cut or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:  # as Pillow has them
+        raise WrongFile(f"{path}: is no readable picture ({type(error).__name__})") from None
+    if rgb.width > _PICTURE_WIDTH:
+        rgb = rgb.resize((_PICTURE_WIDTH, round(rgb.height * _PICTURE_WIDTH / rgb.width)))
+    return np.asarray(rgb)
 
 
 def save(

@@ -28,17 +28,19 @@ def write_figures(
     with matplotlib.rc_context(STYLE):
         for view in views:
             draw = partial(results_of, view, folder)
-            figures.append(kept(folder, f"results_{view.name}", "results", repr(view), draw))
+            figures.append(kept(folder, f"results_{view.name}", ("results",), repr(view), draw))
         draw = partial(losses, plan, results, folder)
-        figures.append(kept(folder, "losses", "training", [runs, metrics], draw))
+        figures.append(kept(folder, "losses", ("training", "curves"), [runs, metrics], draw))
         for view in views:
             draw = partial(predictions, view, plan, results, folder)
             content = _pictures(view, plan, results)
-            figures.append(kept(folder, f"predictions_{view.name}", "predictions", content, draw))
+            figures.append(
+                kept(folder, f"predictions_{view.name}", ("predictions",), content, draw)
+            )
         draw = partial(composed, plan, results, folder)
-        figures.append(kept(folder, "composed", "training", [runs, first], draw))
+        figures.append(kept(folder, "composed", ("training",), [runs, first], draw))
         draw = partial(_draw_masks, plan, results, folder)
-        figures.append(kept(folder, "masks", "masks", _masks(plan, results), draw))
+        figures.append(kept(folder, "masks", ("masks",), _masks(plan, results), draw))
     return [figure for figure in figures if figure]
 
 

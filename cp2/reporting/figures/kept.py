@@ -17,12 +17,16 @@ MARKS = ".drawn"  # folder beside the figures: what each was drawn from
 
 
 def kept(
-    folder: Path, name: str, code: str, content: Any, draw: Callable[[], ReportFigure | None]
+    folder: Path,
+    name: str,
+    code: tuple[str, ...],
+    content: Any,
+    draw: Callable[[], ReportFigure | None],
 ) -> ReportFigure | None:
     """The figure as it lies there if it was drawn from this content by this code, else drawn.
 
     Args:
-        code: module of this room that draws it.
+        code: modules of this folder that draw it.
         content: plain values that change when the figure must.
     """
     mark = folder / MARKS / f"{name}.json"
@@ -50,9 +54,9 @@ def stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
 
 
 @cache
-def _code(module: str) -> list[str]:
+def _code(modules: tuple[str, ...]) -> list[str]:
     """Changes with the code that draws."""
-    files = [Path(__file__).with_name(f"{name}.py") for name in ("drawing", module)]
+    files = [Path(__file__).with_name(f"{name}.py") for name in ("drawing", *modules)]
     return [matplotlib.__version__, *(file.read_text(encoding="utf-8") for file in files)]
 
 

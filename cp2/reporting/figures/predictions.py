@@ -1,11 +1,14 @@
 """The same images of the validation split, segmented by every row of a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cp2.plan.graph import Plan
+from cp2.errors import WrongFile
+from cp2.plan.graph import Plan, Run
 from cp2.reporting.figures.drawing import ReportFigure, read_picture, save
 from cp2.reporting.tables import TableView
 
@@ -14,24 +17,32 @@ PANELS = ("image", "label", "prediction")  # of an evaluation's picture, side by
 GAP = 4  # white pixels between them
 
 
+class _Shown(NamedTuple):
+    """An evaluation's picture: three panels, pixels (H, W, 3) each, and whose they are."""
+
+    panels: list[np.ndarray]
+    run: Run
+
+
 def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
-    """Image and label once, below them each row's prediction (first seed), down a column.
+    """Image and label once, below them each row's prediction, down a column.
 
     A table drawn as a curve or a heat map compares settings, not methods, and has none; nor has one
     of times.
     """
     if view.axes or view.unit != "percent":
         return None
+    problems: dict[str, None] = {}
     columns = [
         (f"{column.dataset} {number}", pictures)
         for column in view.columns
-        for number, pictures in enumerate(_column(view, column.name, plan, results), start=1)
+        for number, pictures in enumerate(_column(view, column.name, plan, results, problems), 1)
     ]
     if not columns:
         return None
     rows = [row.name for row in view.rows if any(row.name in found for _, found in columns)]
     labels = [*PANELS[:2], *rows]
-    aspects = [_split(next(iter(found.values())))[0] for _, found in columns]
+    aspects = [next(iter(found.values())).panels[0] for _, found in columns]
     widths = [image.shape[1] / image.shape[0] for image in aspects]
     height = min(8.0 / sum(widths), 1.2)  # inches a picture
     figure = Figure(
@@ -39,8 +50,8 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
     )
     panels = figure.subplots(len(labels), len(columns), squeeze=False, width_ratios=widths)
     for c, (title, found) in enumerate(columns):
-        image, label, _ = _split(next(iter(found.values())))
-        shown = [image, label, *(_split(found[r])[2] if r in found else None for r in rows)]
+        image, label, _ = next(iter(found.values())).panels
+        shown = [image, label, *(found[r].panels[2] if r in found else None for r in rows)]
         for r, pixels in enumerate(shown):
             panel = panels[r, c]
             if pixels is None:
@@ -52,27 +63,54 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
             if c == 0:
                 panel.set_ylabel(labels[r], rotation=0, ha="right", va="center", fontsize=8)
         panels[0, c].set_title(title, fontsize=8)
-    caption = "The same images of the validation split for every row; predictions of seed 0."
+    runs = {one.run.key: one.run for _, found in columns for one in found.values()}
+    caption = (
+        "The same images of the validation split for every row; predictions of each cell's first "
+        f"run that is done, of seed {_seeds(runs.values())}."
+    )
+    caption += "".join(f" {problem}." for problem in problems)
     title = f"Predictions: {view.title}"
     name = f"predictions_{view.name}"
     return save(figure, folder, name, title, caption, view.name, photographs=True)
 
 
-def _column(view: TableView, column: str, plan: Plan, results: Path) -> list[dict[str, Path]]:
+def _seeds(runs: Iterable[Run]) -> str:
+    """ "0", or "0; 1: <run id>" where the first seed is not done everywhere."""
+    by_seed: dict[int, list[str]] = {}
+    for run in runs:
+        by_seed.setdefault(run.seed or 0, []).append(run.id)
+    first, *others = sorted(by_seed, key=lambda seed: -len(by_seed[seed]))
+    return "; ".join([str(first), *(f"{seed}: {', '.join(by_seed[seed])}" for seed in others)])
+
+
+def _column(
+    view: TableView, column: str, plan: Plan, results: Path, problems: dict[str, None]
+) -> list[dict[str, _Shown]]:
     """For each of the first images: row name -> the first done run's picture of it."""
-    found: dict[str, dict[str, Path]] = {}
+    found: dict[str, dict[str, _Shown]] = {}
     for row in view.rows:
         cell = view.cells[row.name, column]
         for key in (key for key in cell.runs if key in cell.scores):
             paths = sorted(plan.runs[key].folder(results).pictures.glob("*.png"))
             for path in paths[:IMAGES]:
-                found.setdefault(path.name, {}).setdefault(row.name, path)
-    return [found[name] for name in sorted(found)]
+                of_image = found.setdefault(path.name, {})
+                if row.name not in of_image:
+                    try:
+                        of_image[row.name] = _Shown(_split(path), plan.runs[key])
+                    except WrongFile as error:
+                        problems[str(error)] = None
+    return [found[name] for name in sorted(found) if found[name]]
 
 
 def _split(path: Path) -> list[np.ndarray]:
-    """The three panels of an evaluation's picture, pixels (H, W, 3) each."""
+    """The three panels of an evaluation's picture.
+
+    Raises:
+        WrongFile: it is damaged, or too narrow for three.
+    """
     sheet = read_picture(path)
     width = (sheet.shape[1] - (len(PANELS) - 1) * GAP) // len(PANELS)
+    if width < 1:
+        raise WrongFile(f"{path}: is too narrow for {', '.join(PANELS)}")
     starts = [i * (width + GAP) for i in range(len(PANELS))]
     return [sheet[:, start : start + width] for start in starts]

@@ -1,4 +1,4 @@
-"""Which table rows need a run, and which one row it stands below in MLflow."""
+"""Which table rows need a run, and by which tags it is found: in MLflow and by `cp2 plot`."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -51,3 +51,32 @@ class Places:
             for run in runs:
                 rows[run.key].append(row)
         return rows
+
+    def tags(self, run: Run) -> dict[str, str]:
+        """A run's tags, where it has none of that name those of its pretraining, and its rows.
+
+        `table` and `row` are those of the first row that needs it; `tables` and `rows` name all.
+        """
+        found = {"stage": run.stage, "run_id": run.id, **self._merged(run)}
+        if run.seed is not None:
+            found["seed"] = str(run.seed)
+        if rows := self.rows[run.key]:
+            found |= {"table": rows[0].table, "row": rows[0].name}
+            found["tables"] = ", ".join(dict.fromkeys(row.table for row in rows))
+            found["rows"] = ", ".join(dict.fromkeys(row.name for row in rows))
+        return found
+
+    def _merged(self, run: Run) -> dict[str, str]:
+        origin = self.pretraining_of(run)
+        if origin is None:
+            return run.tags
+        return {**origin.tags, **run.tags, "pretrain_run_id": origin.id}
+
+    def pretraining_of(self, run: Run) -> Run | None:
+        """The last pretraining that a finetuning or an evaluation starts from, if any."""
+        if run.stage == "pretrain":
+            return None
+        last = None
+        for before in self.plan.ancestors([run.key]):
+            last = before if before.stage == "pretrain" else last
+        return last
