@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cp2.settings.base import Name, PositiveInt, Settings, Share, unhashed
+from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Share, unhashed
 
 Padding = Literal["symmetric", "same-pool", "same"]
 InputScale = Literal["imagenet", "zero-one"]
@@ -20,6 +20,8 @@ class ResNetSettings(Settings):
     trained in TensorFlow or Haiku pad the lower right side more where the stride is 2 ("same": all
     layers, "same-pool": the first pooling only), and SimCLR's sees colours from 0 to 1 ("zero-one")
     instead of ImageNet's mean and deviation. The pipeline's images are converted back for it.
+
+    `gflop` is of a forward pass of a 224 x 224 image, by output stride.
     """
 
     family: Literal["resnet"]
@@ -30,12 +32,17 @@ class ResNetSettings(Settings):
     output_stride: Literal[8, 16, 32] = 16
     padding: Padding = "symmetric"
     input: InputScale = "imagenet"
-    channels: PositiveInt | None = unhashed(None)  # of the last map; both for disk space only
+    channels: PositiveInt | None = unhashed(None)  # of the last map; all three for costs only
     parameters: PositiveInt | None = unhashed(None)
+    gflop: dict[Literal["8", "16", "32"], PositiveFloat] | None = unhashed(None)
 
 
 class ViTSettings(Settings):
-    """A timm vision transformer that hands its last block's patch tokens on as a map."""
+    """A timm vision transformer that hands its last block's patch tokens on as a map.
+
+    `gflop` is of a forward pass of a 224 x 224 image: what grows with its cells, and with their
+    square.
+    """
 
     family: Literal["vit"]
     name: Name
@@ -44,8 +51,9 @@ class ViTSettings(Settings):
     args: dict[str, Any] = Field(default_factory=dict)
     heads: PositiveInt  # a wrong number loads silently (shapes agree), so it is always stated
     final_norm: bool = False  # the released ViT applies no LayerNorm after its last block
-    channels: PositiveInt | None = unhashed(None)  # of the last map; both for disk space only
+    channels: PositiveInt | None = unhashed(None)  # of the last map; all three for costs only
     parameters: PositiveInt | None = unhashed(None)
+    gflop: tuple[PositiveFloat, PositiveFloat] | None = unhashed(None)
 
 
 BackboneSettings = Annotated[ResNetSettings | ViTSettings, Field(discriminator="family")]

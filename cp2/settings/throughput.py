@@ -1,4 +1,4 @@
-"""Throughput tables: samples a second of one kind of work on one device; what costs rest on."""
+"""Throughput tables: samples a second of each kind of work on a device; what costs rest on."""
 
 from typing import Annotated, Literal
 
@@ -7,6 +7,7 @@ from pydantic import Field
 from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings
 from cp2.settings.protocols import Size
 
+Amp = Literal["off", "bf16", "fp16"]
 Certainty = Literal["measured", "published", "estimated"]
 
 
@@ -25,11 +26,24 @@ class ThroughputRow(Settings):
     head: Name | None = None
     crop_size: PositiveInt | Size
     batch_size: PositiveInt | None = None
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Amp = "off"
+    slide: bool = False  # evaluation in windows
+    output_stride: Literal[8, 16, 32] = 16
+    symmetric: bool = False  # a pretraining that asks both ways
+    auxiliary: Name | None = None  # second head of a finetuning
     device: Annotated[str, Field(min_length=1)]
     samples_per_second: PositiveFloat  # of one device
     certainty: Certainty = "measured"
     source: Annotated[str, Field(min_length=1)]  # what it was read from, or computed by
+
+
+class FlopRate(Settings):
+    """Floating point operations a second at which one device is put for work without a row."""
+
+    device: Annotated[str, Field(min_length=1)]
+    amp: tuple[Amp, ...] = ("off",)  # precisions that it holds for
+    gflops: PositiveFloat  # GFLOP a second of one device
+    source: Annotated[str, Field(min_length=1)]
 
 
 class ThroughputTable(Settings):
@@ -37,3 +51,4 @@ class ThroughputTable(Settings):
 
     note: str = ""
     throughput: Annotated[tuple[ThroughputRow, ...], Field(min_length=1)]
+    flop_rates: tuple[FlopRate, ...] = ()

@@ -170,7 +170,7 @@ def test_listing_says_how_sure_it_is(campaign, tmp_path):
     assert "published.yaml" in text
     assert "estimated" in text
     assert "Nothing here was measured on a GPU by this project" in text.replace("\n", " ")
-    assert "also in the table: A100" in text
+    assert "also in the table: CPU core, A100" in text
     assert "wall-clock on 8 of these devices" in text
 
 

@@ -7,7 +7,8 @@ from costing import CONFIGS, configuration
 from cp2.models.backbones import build_backbone
 from cp2.models.heads import build_head
 from cp2.plan.build import build_plan
-from cp2.plan.costs.disk import disk_space, head_parameters, model_bytes, state_bytes
+from cp2.plan.costs.disk import disk_space, model_bytes, state_bytes
+from cp2.plan.costs.layers import head_layers, parameters
 from cp2.plan.recipes import FinetuneRecipe, PretrainRecipe
 from cp2.settings.load import load_campaign
 
@@ -34,7 +35,7 @@ def test_parameters_of_heads(name, concat):
     if settings.kind == "fcn":
         settings = settings.model_copy(update={"concat_input": concat})
     with torch.device("meta"):
-        assert head_parameters(settings, 96) == _parameters(build_head(settings, 96))
+        assert parameters(head_layers(settings, 96)) == _parameters(build_head(settings, 96))
 
 
 def test_a_finetuned_models_file_and_its_state(tmp_path):

@@ -131,8 +131,17 @@ def _cost(run: Run, work: Work | None, throughput: Throughput, results: Path) ->
     if done < 1:
         done = part_done(run, work.steps, results)
     if row is None:
-        return RunCost(None, done, None, f"no row for {work.kind}")
+        return RunCost(None, done, None, _no_row(work, throughput))
     return RunCost(work.steps * work.batch_size / row.samples_per_second / 3600, done, row)
+
+
+def _no_row(work: Work, throughput: Throughput) -> str:
+    reason = f"no row for {work.kind}"
+    if throughput.rates and work.gflop is None:
+        return (
+            f"{reason}, and no channels and gflop in the settings of backbone {work.kind.backbone}"
+        )
+    return reason
 
 
 def part_done(run: Run, steps: int, results: Path) -> float:

@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cp2.plan.costs.layers import (
+    classifier_layer,
+    head_layers,
+    parameters,
+    predictor_layers,
+    projection_layers,
+)
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, FinetuneRecipe, PretrainRecipe
-from cp2.settings.models import AsppSettings, FcnSettings, HeadSettings
+from cp2.settings.dense import DenseSettings
+from cp2.settings.methods import MethodSettings
 from cp2.settings.optimization import OptimizerSettings
 
 _FLOAT = 4  # bytes
@@ -70,8 +78,7 @@ def model_bytes(run: Run) -> float | None:
             return None if backbone.parameters is None else _FLOAT * backbone.parameters
         case PretrainRecipe(method=method):
             trained = _trained(run.recipe)
-            queue = method.dim * method.queue_size
-            return None if trained is None else _FLOAT * (trained + queue)
+            return None if trained is None else _FLOAT * (trained + _queues(method))
         case FinetuneRecipe():
             trained = _trained(run.recipe)
             return None if trained is None else _FLOAT * trained
@@ -79,17 +86,22 @@ def model_bytes(run: Run) -> float | None:
 
 
 def state_bytes(run: Run) -> float | None:
-    """Size of one saved state: weights, the key encoder and its queue, the optimiser's slots."""
+    """Size of one saved state: weights, the key encoder and the queues, the optimiser's slots."""
     match run.recipe:
         case PretrainRecipe(method=method, backbone=backbone):
             trained = _trained(run.recipe)
             slots = _slots(method.optimizer[backbone.family])
-            queue = method.dim * method.queue_size
-            return None if trained is None else _FLOAT * (trained * (2 + slots) + queue)
+            if trained is None:
+                return None
+            predictor = parameters(predictor_layers(run.recipe))
+            learnt = (trained + predictor) * (1 + slots)
+            return _FLOAT * (learnt + trained + _queues(method))
         case FinetuneRecipe(optimization=optimization):
             trained = _trained(run.recipe)
             slots = _slots(optimization.optimizer)
-            return None if trained is None else _FLOAT * trained * (1 + slots)
+            if trained is None:
+                return None
+            return _FLOAT * (trained + _auxiliary(run.recipe)) * (1 + slots)
     return None
 
 
@@ -98,41 +110,28 @@ def _slots(optimizer: OptimizerSettings) -> int:
 
 
 def _trained(recipe: PretrainRecipe | FinetuneRecipe) -> int | None:
-    """Parameters that get a gradient."""
+    """Parameters of the model that is kept: no predictor, no auxiliary head."""
     backbone, head = recipe.backbone, recipe.head
     if backbone.parameters is None or backbone.channels is None:
         return None
     channels, count = backbone.channels, backbone.parameters
     if head is not None:
-        count += head_parameters(head, backbone.channels)
+        count += parameters(head_layers(head, channels))
         channels = head.channels
-    if isinstance(recipe, FinetuneRecipe):
-        return count + channels * recipe.classes + recipe.classes
-    hidden = getattr(recipe.method, "projection_hidden_layers", 1)
-    return count + hidden * channels * (channels + 1) + (channels + 1) * recipe.method.dim
+    if isinstance(recipe, PretrainRecipe):
+        return count + parameters(projection_layers(recipe, channels))
+    return count + classifier_layer(recipe.head, recipe.classes).parameters
 
 
-def head_parameters(head: HeadSettings, channels: int) -> int:
-    """Parameters of a head on a map of so many channels, its classifier aside."""
-    if isinstance(head, AsppSettings):
-        return _aspp(head, channels)
-    return _fcn(head, channels)
+def _auxiliary(recipe: FinetuneRecipe) -> int:
+    """Parameters of the second head, on the last stage but one."""
+    if recipe.auxiliary is None or recipe.backbone.channels is None:
+        return 0
+    head = recipe.auxiliary.head
+    layers = head_layers(head, recipe.backbone.channels // 2)
+    return parameters([*layers, classifier_layer(head, recipe.classes)])
 
 
-def _aspp(head: AsppSettings, channels: int) -> int:
-    width = head.channels
-    kernels = [1, *(1 if rate == 1 else 9 for rate in head.dilations)]
-    branches = sum(_convolution(channels, width, kernel) for kernel in kernels)
-    return branches + _convolution(width * len(kernels), width, 9)
-
-
-def _fcn(head: FcnSettings, channels: int) -> int:
-    width = head.channels
-    count = _convolution(channels, width, 9) if head.convs else 0
-    count += max(0, head.convs - 1) * _convolution(width, width, 9)
-    return count + (_convolution(channels + width, width, 9) if head.concat_input else 0)
-
-
-def _convolution(before: int, after: int, kernel: int) -> int:
-    """Without bias, with batch norm."""
-    return before * after * kernel + 2 * after
+def _queues(method: MethodSettings) -> int:
+    """Numbers in the queues; dense methods have one for cells, too."""
+    return method.dim * method.queue_size * (2 if isinstance(method, DenseSettings) else 1)

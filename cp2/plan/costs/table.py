@@ -3,15 +3,16 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from cp2.errors import UserError
 from cp2.plan.costs.work import Kind, Work
 from cp2.settings.messages import explain, nearest
-from cp2.settings.throughput import ThroughputRow, ThroughputTable
+from cp2.settings.throughput import FlopRate, ThroughputRow, ThroughputTable
 from cp2.settings.yaml_files import Key, parse_yaml
 
 SHIPPED = "throughput/published.yaml"  # below configs/
@@ -22,7 +23,8 @@ class Throughput:
     """A table's rows for one device.
 
     Attributes:
-        others: further devices that the table has rows for.
+        rates: what work without a row is estimated by.
+        others: further devices that the table knows.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class Throughput:
     device: str
     rows: tuple[ThroughputRow, ...]
     others: tuple[str, ...]
+    rates: tuple[FlopRate, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -37,39 +40,70 @@ class Throughput:
 
     def row(self, work: Work) -> ThroughputRow | None:
         """The row of this kind of work, that with the nearest batch size where there are several;
-        None where there is none. A nearby crop or another head is no substitute."""
+        else an estimate by its FLOP. A nearby crop or another head is no substitute.
+
+        None where there is no row and no rate for the precision, or the FLOP are not known.
+        """
         rows = [row for row in self.rows if _kind(row) == work.kind]
-        return min(rows, key=lambda row: _distance(row, work), default=None)
+        return min(rows, key=lambda row: _distance(row, work), default=self._estimate(work))
+
+    def _estimate(self, work: Work) -> ThroughputRow | None:
+        rate = next((rate for rate in self.rates if work.kind.amp in rate.amp), None)
+        if rate is None or work.gflop is None:
+            return None
+        kind = work.kind
+        return ThroughputRow.model_validate(
+            asdict(kind, dict_factory=_renamed)
+            | {
+                "batch_size": work.batch_size,
+                "device": rate.device,
+                "samples_per_second": rate.gflops / work.gflop,
+                "certainty": "estimated",
+                "source": f"{rate.source} / {work.gflop:.1f} GFLOP",
+            }
+        )
+
+
+def _renamed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {"crop_size" if key == "crop" else key: value for key, value in pairs}
 
 
 def read_throughput(path: Path, works: Iterable[Work], device: str | None = None) -> Throughput:
     """Rows of a YAML or JSON file: a list of rows, or that list under the key `throughput`.
 
     `cp2 bench ... --json FILE` writes such files. Without `device`, the one that has rows for
-    the most kinds of the works; the first in the file among equals.
+    the most kinds of the works, then the one that can be put to most; the first in the file among
+    equals.
 
     Raises:
         UserError: the file cannot be read, a row is wrong, or it has no such device.
     """
     table = _read(path)
-    devices = list(dict.fromkeys(row.device for row in table.throughput))
+    named = [row.device for row in table.throughput] + [rate.device for rate in table.flop_rates]
+    devices = list(dict.fromkeys(named))
     if device is not None and device not in devices:
         raise UserError(
             f"--device {device!r}: {path} has no row for it; {nearest(device, devices)}"
         )
-    kinds = {work.kind for work in works}
+    kinds = {work.kind: work for work in works}
 
-    def known(name: str) -> int:
-        return len(kinds & {_kind(row) for row in table.throughput if row.device == name})
+    def of(name: str) -> Throughput:
+        return Throughput(
+            path,
+            table.note,
+            name,
+            tuple(row for row in table.throughput if row.device == name),
+            tuple(other for other in devices if other != name),
+            tuple(rate for rate in table.flop_rates if rate.device == name),
+        )
 
-    chosen = device or max(devices, key=known)
-    return Throughput(
-        path,
-        table.note,
-        chosen,
-        tuple(row for row in table.throughput if row.device == chosen),
-        tuple(name for name in devices if name != chosen),
-    )
+    def known(name: str) -> tuple[int, int]:
+        there = of(name)
+        rows = {_kind(row) for row in there.rows}
+        estimated = [work for work in kinds.values() if there.row(work) is not None]
+        return len(rows & kinds.keys()), len(estimated)
+
+    return of(device or max(devices, key=known))
 
 
 def _read(path: Path) -> ThroughputTable:
@@ -79,7 +113,7 @@ def _read(path: Path) -> ThroughputTable:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"throughput table {path}: cannot be read: {reason}") from None
     if isinstance(tree, dict):
-        tree = {key: tree[key] for key in ("note", "throughput") if key in tree}
+        tree = {key: tree[key] for key in ThroughputTable.model_fields if key in tree}
     else:
         tree = {"throughput": tree}
 
@@ -96,8 +130,18 @@ def _read(path: Path) -> ThroughputTable:
 
 def _kind(row: ThroughputRow) -> Kind:
     crop = row.crop_size
-    size = (crop, crop) if isinstance(crop, int) else crop
-    return Kind(row.stage, row.method, row.backbone, row.head, size, row.amp)
+    return Kind(
+        row.stage,
+        row.method,
+        row.backbone,
+        row.head,
+        (crop, crop) if isinstance(crop, int) else crop,
+        row.amp,
+        row.slide,
+        row.output_stride,
+        row.symmetric,
+        row.auxiliary,
+    )
 
 
 def _distance(row: ThroughputRow, work: Work) -> float:

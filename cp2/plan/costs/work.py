@@ -1,9 +1,18 @@
 """The work in a run: how many samples of which kind. Known before anything runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cp2.errors import WrongFile
+from cp2.plan.costs.arithmetic import (
+    PATCH,
+    backbone_gflop,
+    evaluation_gflop,
+    finetuning_gflop,
+    is_symmetric,
+    pretraining_gflop,
+    stride_of,
+)
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import (
     DatasetRecipe,
@@ -30,12 +39,18 @@ class Kind:
     crop: tuple[int, int]  # height, width in pixels; evaluate: short and long side fitted into
     amp: str
     slide: bool = False  # evaluation by windows; whole images cost less
+    output_stride: int = 16  # of the network; a vision transformer's is its patch
+    symmetric: bool = False  # a pretraining that asks both ways
+    auxiliary: str | None = None  # second head of a finetuning
 
     def __str__(self) -> str:
         names = [self.stage, self.method, self.backbone, self.head]
         words = [*names, f"{self.crop[0]}x{self.crop[1]}"]
+        words += [f"stride {self.output_stride}"] if self.output_stride != PATCH else []
         words += [self.amp] if self.amp != "off" else []
         words += ["in windows"] if self.slide else []
+        words += ["both ways"] if self.symmetric else []
+        words += [f"and {self.auxiliary}"] if self.auxiliary else []
         return " ".join(word for word in words if word)
 
 
@@ -46,11 +61,13 @@ class Work:
     Attributes:
         batch_size: samples a step; 1 in evaluate.
         steps: of the whole run; None where the data set's size is not known yet.
+        gflop: of a sample; None where the backbone's settings do not say enough.
     """
 
     kind: Kind
     batch_size: int
     steps: int | None
+    gflop: float | None = None
 
     @property
     def samples(self) -> int | None:
@@ -64,35 +81,46 @@ def work_of(run: Run, plan: Plan, results: Path) -> Work | None:
             images = _images(run, plan, results, ("unlabelled", "train"))
             side = recipe.magnification * int(recipe.backbone.args.get("img_size", VIT_SIDE))
             kind = Kind("masks", None, recipe.backbone.name, None, (side, side), "off")
-            return Work(kind, 1, images)
+            return Work(kind, 1, images, backbone_gflop(recipe.backbone, (side, side)))
         case PretrainRecipe() as recipe:
             method = recipe.method
             images = _images(run, plan, results, ("unlabelled", "train"))
             steps = None if images is None else images // method.batch_size * recipe.epochs
             side = method.views.crop_size
-            head = recipe.head.name if recipe.head else None
             kind = Kind(
-                "pretrain", method.name, recipe.backbone.name, head, (side, side), method.amp
+                "pretrain",
+                method.name,
+                recipe.backbone.name,
+                recipe.head.name if recipe.head else None,
+                (side, side),
+                method.amp,
+                output_stride=stride_of(recipe.backbone),
+                symmetric=is_symmetric(recipe),
             )
-            return Work(kind, method.batch_size, steps)
+            return Work(kind, method.batch_size, steps, pretraining_gflop(recipe))
         case FinetuneRecipe() as recipe:
             schedule = recipe.optimization
-            kind = _of_model("finetune", recipe, recipe.augmentation.crop)
-            return Work(kind, schedule.batch_size, schedule.iterations)
+            second = recipe.auxiliary.head.name if recipe.auxiliary else None
+            kind = replace(
+                _of_model("finetune", recipe, recipe.augmentation.crop), auxiliary=second
+            )
+            return Work(kind, schedule.batch_size, schedule.iterations, finetuning_gflop(recipe))
         case EvaluateRecipe() as recipe:
             trained = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert isinstance(trained, FinetuneRecipe)
             images = _images(run, plan, results, (recipe.split,))
             slide = recipe.inference.mode == "slide"
-            return Work(_of_model("evaluate", trained, recipe.resize, slide), 1, images)
+            kind = replace(_of_model("evaluate", trained, recipe.resize), slide=slide)
+            return Work(kind, 1, images, evaluation_gflop(recipe, trained))
     return None
 
 
-def _of_model(
-    stage: str, recipe: FinetuneRecipe, size: tuple[int, int], slide: bool = False
-) -> Kind:
+def _of_model(stage: str, recipe: FinetuneRecipe, size: tuple[int, int]) -> Kind:
     amp = recipe.amp if stage == "finetune" else "off"
-    return Kind(stage, None, recipe.backbone.name, recipe.head.name, size, amp, slide)
+    stride = stride_of(recipe.backbone)
+    return Kind(
+        stage, None, recipe.backbone.name, recipe.head.name, size, amp, output_stride=stride
+    )
 
 
 def _images(run: Run, plan: Plan, results: Path, splits: tuple[str, ...]) -> int | None:
