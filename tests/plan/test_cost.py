@@ -1,6 +1,7 @@
 """Costs against sums by hand."""
 
 import json
+import re
 
 import pytest
 from costing import CONFIGS, EVALUATE, FINETUNE, PRETRAIN, configuration, costs, finish, log_steps
@@ -193,3 +194,15 @@ def test_a_site_changes_jobs_and_is_named_when_it_is_wrong(tmp_path):
     assert found.requests["pretrain"].minutes == 10
     with pytest.raises(UserError, match="site 'nowhere'"):
         costs(tmp_path, RATES, site="nowhere")
+
+
+def test_the_costs_in_the_documentation_are_those_of_the_campaigns():
+    text = (CONFIGS.parent / "docs" / "costs.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| `(paper\w*)` \| ([\d,]+) \| (\d+) days \|$", text, re.MULTILINE)
+    assert len(stated) == len(list(CONFIGS.glob("paper*.yaml")))
+    for campaign, hours, days in stated:
+        settings = load_campaign(campaign, (), CONFIGS)
+        found = cost_campaign(settings, build_plan(settings))
+        assert not found.unknown()
+        assert found.total() == pytest.approx(float(hours.replace(",", "")), rel=0.05), campaign
+        assert schedule(found, 8).hours / 24 == pytest.approx(int(days), rel=0.1), campaign
