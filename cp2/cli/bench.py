@@ -23,6 +23,7 @@ Workers = Annotated[int | None, typer.Option(help="data loading processes of eac
 Steps = Annotated[int | None, typer.Option(help="timed steps of a turn; of evaluate, images")]
 Rounds = Annotated[int | None, typer.Option(help="turns of each way; medians are printed")]
 Amp = Annotated[str | None, typer.Option(help="precision of ours: off, bf16, fp16")]
+Queue = Annotated[int | None, typer.Option(help="keys that each queue of a method holds")]
 Compile = Annotated[bool, typer.Option("--compile", help="ours compiles its encoders")]
 
 
@@ -65,6 +66,7 @@ def bench_step_command(
     batch: Batch = None,
     steps: Steps = None,
     rounds: Rounds = None,
+    queue: Queue = None,
     amp: Amp = None,
     compile_encoders: Compile = False,
     json_file: Json = None,
@@ -80,6 +82,7 @@ def bench_step_command(
         batch=batch,
         steps=steps,
         rounds=rounds,
+        queue=queue,
         amp=amp,
         compile=compile_encoders,
     )
@@ -100,6 +103,7 @@ def bench_pretrain_command(
     workers: Workers = None,
     steps: Steps = None,
     rounds: Rounds = None,
+    queue: Queue = None,
     amp: Amp = None,
     compile_encoders: Compile = False,
     json_file: Json = None,
@@ -116,6 +120,7 @@ def bench_pretrain_command(
         workers=workers,
         steps=steps,
         rounds=rounds,
+        queue=queue,
         amp=amp,
         compile=compile_encoders,
     )

@@ -92,14 +92,21 @@ def masks(
 def _loop(stage: Stage) -> Loop:
     match stage:
         case "pretrain":
-            from cp2.training.pretrain import pretrain as loop
+            from cp2.training.pretrain import pretrain
+
+            return pretrain
         case "finetune":
-            from cp2.training.finetune import finetune as loop
+            from cp2.training.finetune import finetune
+
+            return finetune
         case "cache":
-            from cp2.training.cache import make_cache as loop
+            from cp2.training.cache import make_cache
+
+            return make_cache
         case "masks":
-            from cp2.training.masks import compute_masks as loop
-    return loop
+            from cp2.training.masks import compute_masks
+
+            return compute_masks
 
 
 def _train(

@@ -25,6 +25,7 @@ from cp2.bench.step import describe
 from cp2.bench.table import print_table
 from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
+from cp2.methods.footing import Footing
 from cp2.methods.moco_v2 import InstanceContrast
 
 SMALL = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 0, 1, 1, "off", queue=64)
@@ -128,7 +129,7 @@ def test_arithmetic_of_a_pretraining_by_hand():
         return pretraining_flops(build, 4)
 
     assert flops() == 3 * once
-    assert flops(symmetric=True) == 6 * once
+    assert flops(footing=Footing(symmetric=True)) == 6 * once
     assert flops(predicts=True) == 3 * once + 3 * predictor
 
 
