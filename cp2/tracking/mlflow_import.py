@@ -29,13 +29,16 @@ from cp2.tracking.run_import import (
     TAG_STATE,
     TAG_STEP,
     Context,
-    import_run,
+    Shipment,
+    prepare,
+    send_and_mark,
 )
 from cp2.tracking.sight import look
 from cp2.tracking.steps import Bookmark
 from cp2.tracking.store import LostRunError, Store
 
 PATIENCE = 600.0  # seconds for another import to end
+TOGETHER = 400_000  # points that are read before they are sent; some 100 MB
 
 
 @dataclass
@@ -153,45 +156,57 @@ class Tracker:
         summary = TrackSummary(self._store.shown, self._experiment)
         expected = [run for run in self._plan.runs.values() if run.stage in STAGES]
         now = time.time()
-        done = 0
+        waiting: list[Shipment] = []
         for run in expected:
-            if not run.folder(self._results).recipe.is_file():
-                continue
-            with _left_out(summary):
-                self._send_run(run, ledger, summary, now)
-                summary.runs += 1
-                done += ledger.entries[run.key].status == "FINISHED"
+            if run.folder(self._results).recipe.is_file():
+                with _left_out(summary):
+                    waiting += self._prepare(run, ledger, now)
+                    summary.runs += 1
+            if sum(len(one.steps) for one in waiting) > TOGETHER:
+                self._ship(waiting, ledger, summary)
+                waiting.clear()
+        self._ship(waiting, ledger, summary)
         for row in self._places.runs:
             if row.key in ledger.entries:
                 with _left_out(summary):
                     self._send_row(row, ledger)
-        summary.finished = done == len(expected)
+        left_out = len(expected) - summary.runs
+        words = [ledger.entries[run.key].status for run in expected if run.key in ledger.entries]
+        summary.finished = not left_out and set(words) <= {"FINISHED"}
         return summary
 
-    def _send_run(self, run: Run, ledger: Ledger, summary: TrackSummary, now: float) -> None:
-        folder = run.folder(self._results)
-        rows = self._places.rows[run.key]
-        finetune = ledger.entries.get(f"finetune/{run.need('finetune')}")
-        scored = finetune.mlflow_id if finetune else None
-        parent = self._parent(rows, ledger)
-        told = [parent, scored, "with model" if self._upload else None]
-        sight = look(run, folder, self._places, told, now)
-        known = ledger.entries.get(run.key)
-        context = Context(self._store, self._places, self._common, ledger.begin, self._upload)
-        sent = import_run(context, sight, known, scored)
-        if sent:
-            ledger.put(run.key, sent.entry)
-            summary.created += sent.created
-            summary.points += sent.points
-            if sent.problem:
-                summary.problems.append(sent.problem)
+    def _context(self, ledger: Ledger) -> Context:
+        return Context(self._store, self._places, self._common, ledger.begin, self._upload)
+
+    def _prepare(self, run: Run, ledger: Ledger, now: float) -> list[Shipment]:
+        """What is new of a run: one shipment or none."""
+        parent = self._parent(self._places.rows[run.key], ledger)
+        told = [parent, _finetune(run, ledger), "with model" if self._upload else None]
+        sight = look(run, run.folder(self._results), self._places, told, now)
+        shipment = prepare(self._context(ledger), sight, ledger.entries.get(run.key))
+        if shipment is None:
+            return []
+        ledger.put(run.key, shipment.entry)
+        return [shipment]
+
+    def _ship(self, shipments: list[Shipment], ledger: Ledger, summary: TrackSummary) -> None:
+        """Send what was prepared; most points of all of it at once, where the store can."""
+        left = self._store.send_together({one.entry.mlflow_id: one.steps for one in shipments})
+        for one in shipments:
+            run, steps = one.sight.run, left[one.entry.mlflow_id]
+            finetune = _finetune(run, ledger)
+            ledger.put(run.key, send_and_mark(self._context(ledger), one, steps, finetune))
+            summary.created += one.created
+            summary.points += len(one.steps) + len(one.beside)
+            if one.parcel.problem:
+                summary.problems.append(one.parcel.problem)
 
     def _send_row(self, row: Row, ledger: Ledger) -> None:
-        sent = import_row(
+        entry = import_row(
             self._store, row, self._places, self._results, ledger.entries, ledger.begin
         )
-        if sent:
-            ledger.put(row.key, sent.entry)
+        if entry:
+            ledger.put(row.key, entry)
 
     def _parent(self, rows: list[Row], ledger: Ledger) -> str | None:
         """MLflow's id of a run's first row, which is made if need be."""
@@ -204,6 +219,12 @@ class Tracker:
                 key, create_row(self._store, rows[0], self._places, self._results, self._common)
             )
         return ledger.entries[key].mlflow_id
+
+
+def _finetune(run: Run, ledger: Ledger) -> str | None:
+    """MLflow's id of the finetuning that an evaluation scores."""
+    entry = ledger.entries.get(f"finetune/{run.need('finetune')}")
+    return entry.mlflow_id if entry else None
 
 
 @contextmanager

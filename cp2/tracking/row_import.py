@@ -19,7 +19,7 @@ from cp2.tracking.content import (
 )
 from cp2.tracking.ledger import Entry
 from cp2.tracking.parcel import ENDED
-from cp2.tracking.run_import import TAG_KEY, TAG_STATE, Sent
+from cp2.tracking.run_import import TAG_KEY, TAG_STATE
 from cp2.tracking.store import Store
 
 _TAGS = ("method", "variant", "backbone", "head")
@@ -55,8 +55,9 @@ def import_row(
     results: Path,
     entries: dict[str, Entry],
     begin: Callable[[], None],
-) -> Sent | None:
-    """Bring a row's status, scores and costs up to date; None: they are.
+) -> Entry | None:
+    """Bring a row's status, scores and costs up to date; returns what is known of it from now on,
+    None where nothing was new.
 
     `<split>/<data set>/miou` is the mean over the seeds that are done, `.../std` their standard
     deviation (n - 1), `.../n` their number.
@@ -78,7 +79,7 @@ def import_row(
     if status != known.status:
         ended = status in ENDED
         store.end(known.mlflow_id, status, _last(points) if ended else None)
-    return Sent(Entry(known.mlflow_id, status, state), points=len(points))
+    return Entry(known.mlflow_id, status, state)
 
 
 def _params(row: Row, places: Places) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cp2.errors import WrongFile
 from cp2.plan.places import Places
 from cp2.tracking.artifacts import send_files
+from cp2.tracking.content import Point
 from cp2.tracking.ledger import Entry
 from cp2.tracking.parcel import ENDED, Parcel, pack
 from cp2.tracking.sight import Sight
@@ -18,16 +19,6 @@ TAG_FIRST = "cp2.first_time"  # when the first was made, to notice that a run wa
 TAG_STATE = "cp2.state"  # digest of what else was sent
 TAG_PLACE = "cp2.folder"  # the folder that it was read from
 _PARENT = "mlflow.parentRunId"
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was sent for one run; `problem` says what of its records was passed over."""
-
-    entry: Entry
-    created: bool = False
-    points: int = 0
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,17 +38,38 @@ class Context:
     upload: bool
 
 
-def import_run(
-    context: Context, sight: Sight, known: Entry | None, finetune: str | None
-) -> Sent | None:
-    """Bring MLflow's copy of a run up to date; None: it is.
+@dataclass(frozen=True)
+class Shipment:
+    """A run that MLflow has, and what it does not have of it yet.
 
-    A run that was trained again from its first step is deleted there and sent anew, for MLflow
-    cannot take points back. The tags that say what was sent go last, so that an import may break
-    off anywhere: the next one sends what is not known to be there, and asks for what may be.
+    Attributes:
+        steps: points of the new lines.
+        mark: how far they go.
+    """
 
-    Args:
-        finetune: MLflow's id of the finetuning that an evaluation scores; it gets the scores, too.
+    sight: Sight
+    parcel: Parcel
+    entry: Entry
+    created: bool
+    steps: list[Point]
+    params: dict[str, str]
+    mark: Bookmark
+
+    @property
+    def beside(self) -> list[Point]:
+        """Points beside the steps."""
+        changed = self.sight.state != self.entry.state
+        return self.parcel.costs + self.parcel.scores if changed else []
+
+
+def prepare(context: Context, sight: Sight, known: Entry | None) -> Shipment | None:
+    """Read what is new of a run, and make sure that MLflow has a run for it; None: nothing is new.
+
+    A run that was trained again from its first step is deleted there and made anew, for MLflow
+    cannot take points back. One that is new there can be found again by its key, and says of
+    nothing that it was sent: these tags go last, with `send_and_mark`, so that an import may break
+    off anywhere. The next one sends what is not known to be there, and asks for what may be.
+
     Raises:
         WrongFile: a record is damaged, or is another run's; nothing was sent.
     """
@@ -72,11 +84,32 @@ def import_run(
         context.store.delete(known.mlflow_id)
         known = None
     entry = known or _create(context, sight, parcel)
+    steps, params = parcel.steps, {} if entry.state else parcel.params
+    if entry.doubtful:
+        steps, params = context.store.unsent(entry.mlflow_id, steps, params)
+    return Shipment(sight, parcel, entry, known is None, steps, params, news.bookmark)
+
+
+def send_and_mark(
+    context: Context, shipment: Shipment, steps: list[Point], finetune: str | None
+) -> Entry:
+    """Send files, status, params and points and, with the last of them, the tags that say so.
+
+    Args:
+        steps: those points of new lines that were not sent before.
+        finetune: MLflow's id of the finetuning that an evaluation scores; it gets the scores, too.
+    Returns:
+        What is known of the run from now on.
+    """
+    sight, entry, store = shipment.sight, shipment.entry, context.store
     if sight.state != entry.state:
-        _send_beside(context, sight, parcel, entry, finetune)
-    points = _send_and_mark(context, sight, parcel, entry, news.bookmark)
-    sent = Entry(entry.mlflow_id, sight.status, sight.state, sight.place, news.bookmark)
-    return Sent(sent, known is None, points, parcel.problem)
+        _send_beside(context, shipment, finetune)
+    if sight.status != entry.status:
+        ended = shipment.parcel.ended if sight.status in ENDED else None
+        store.end(entry.mlflow_id, sight.status, ended)
+    tags = context.common | _tags(sight, shipment.parcel, shipment.mark)
+    store.log(entry.mlflow_id, steps + shipment.beside, shipment.params, tags)
+    return Entry(entry.mlflow_id, sight.status, sight.state, sight.place, shipment.mark)
 
 
 def _check_place(sight: Sight, known: Entry) -> None:
@@ -95,30 +128,13 @@ def _create(context: Context, sight: Sight, parcel: Parcel) -> Entry:
     return Entry(context.store.create(sight.run.id, tags, parcel.started))
 
 
-def _send_beside(
-    context: Context, sight: Sight, parcel: Parcel, entry: Entry, finetune: str | None
-) -> None:
+def _send_beside(context: Context, shipment: Shipment, finetune: str | None) -> None:
     """Files, and an evaluation's scores to its finetuning."""
-    send_files(
-        context.store, entry.mlflow_id, sight.folder, sight.status, parcel.classes, context.upload
-    )
+    sight, parcel, run_id = shipment.sight, shipment.parcel, shipment.entry.mlflow_id
+    upload = context.upload
+    send_files(context.store, run_id, sight.folder, sight.status, parcel.classes, upload)
     if finetune and parcel.scores:
         context.store.log(finetune, parcel.scores)
-
-
-def _send_and_mark(
-    context: Context, sight: Sight, parcel: Parcel, entry: Entry, mark: Bookmark
-) -> int:
-    """Status, params, points and, with the last of them, the tags that say so; how many points."""
-    store, run_id = context.store, entry.mlflow_id
-    steps, params = parcel.steps, {} if entry.state else parcel.params
-    if entry.doubtful:
-        steps, params = store.unsent(run_id, steps, params)
-    beside = parcel.costs + parcel.scores if sight.state != entry.state else []
-    if sight.status != entry.status:
-        store.end(run_id, sight.status, parcel.ended if sight.status in ENDED else None)
-    store.log(run_id, steps + beside, params, context.common | _tags(sight, parcel, mark))
-    return len(steps) + len(beside)
 
 
 def _tags(sight: Sight, parcel: Parcel, mark: Bookmark) -> dict[str, str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cp2.errors import UserError
 from cp2.tracking.content import Point
-from cp2.tracking.sqlite_bulk import insert_points
+from cp2.tracking.sqlite_bulk import commit_without_waiting, insert_points
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -138,6 +138,8 @@ class Store:
 
         if self._database:
             self._database.parent.mkdir(parents=True, exist_ok=True)
+            if not self._database.exists():
+                commit_without_waiting(self._database)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @cached_property
@@ -213,6 +215,15 @@ class Store:
         left = [point for point in points if point.step not in there[point.name]]
         return left, {key: value for key, value in params.items() if key not in known}
 
+    @_explained
+    def send_together(self, points: Mapping[str, list[Point]]) -> dict[str, list[Point]]:
+        """Send most points of several runs at once, where the store can; returns those that are
+        left for `log`: all, or the last of each metric.
+        """
+        if self._database and sum(map(len, points.values())) > _ENTITIES:
+            return insert_points(self._database, points)
+        return dict(points)
+
     @_of_a_run
     def log(
         self,
@@ -224,8 +235,6 @@ class Store:
         """Send points, params and, with the last of them, tags."""
         from mlflow.entities import Metric, Param, RunTag
 
-        if self._database and len(points) > _ENTITIES:
-            points = insert_points(self._database, run_id, points)
         metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
         values = [Param(key, value) for key, value in (params or {}).items()]
         marks = [RunTag(key, value) for key, value in (tags or {}).items()]

@@ -90,9 +90,7 @@ def test_so_many_requests_are_broken_off_below(
     _finish_both(campaign, evaluate, finetune)
     sent = _count(campaign)
     assert len(sent) == BOTH
-    assert set(sent) == {"create_run", "log_batch", "set_terminated", *REQUESTS[-1:]} | {
-        "insert_points"
-    }
+    assert {"create_run", "log_batch", "log_artifacts", "insert_points"} < set(sent)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
