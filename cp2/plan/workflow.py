@@ -118,6 +118,16 @@ class Workflow:
         """The Markdown file of every table."""
         return [f"{self.reports}/tables/{table}.md" for table in self.tables]
 
+    @property
+    def import_failures(self) -> Path:
+        """A line for each import into MLflow that failed."""
+        return self.configuration.reports / "logs" / "track.failed"
+
+    def failed_imports(self) -> int:
+        """How many imports into MLflow failed so far."""
+        path = self.import_failures
+        return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
     def request(self, stage: str) -> JobRequest:
         """What a stage's jobs ask the scheduler for: the campaign's wishes in the site's words."""
         given = {str(k): v for k, v in self.configuration.campaign.resources.items()}

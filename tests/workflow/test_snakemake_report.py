@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def snakemake(project: Path, *arguments: str) -> None:
+def snakemake(project: Path, *arguments: str, **environment: str) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
     done = subprocess.run(
         [*command, "--config", "campaign=tiny", "--", "reports/tiny/index.html"],
@@ -55,9 +55,29 @@ def snakemake(project: Path, *arguments: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def links(project: Path) -> int:
+    """Numbers of the page that lead to MLflow."""
+    return (project / "reports/tiny/index.html").read_text().count('rel="external"')
+
+
+def test_the_page_leads_to_mlflow_and_is_made_without_it(project: Path) -> None:
+    """A store that refuses is said, stops nothing, and is asked again by the next Snakemake."""
+    tracked = project / "reports/tiny/tracked.txt"
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    snakemake(project, **away)
+    assert links(project) == 0
+    assert tracked.read_text().startswith("not imported:\nerror: tracking URI")
+    snakemake(project)
+    assert links(project) > 3
+    assert "runs in experiment 'tiny'" in tracked.read_text()
+    made = tracked.stat().st_mtime_ns
+    snakemake(project)
+    assert tracked.stat().st_mtime_ns == made
 
 
 def test_snakemake_report(project: Path) -> None:

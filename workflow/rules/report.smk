@@ -45,10 +45,11 @@ for name in PLAN.tables:
         localrule: True
 
 
-# All tables and figures on one page.
+# All tables and figures on one page, after the import into MLflow, to which its numbers lead.
 rule report:
     input:
         PLAN.table_files(),
+        f"{PLAN.reports}/tracked.txt",
     output:
         page=report(
             f"{PLAN.reports}/index.html",
