@@ -183,7 +183,7 @@ def to_csv(view: TableView) -> str:
                 _number(cell.std),
                 " ".join(_number(value) for value in cell.scores.values()),
                 cell.published.text if cell.published else "",
-                (cell.published.std or "") if cell.published else "",
+                "" if cell.published is None or cell.published.std is None else cell.published.std,
                 _number(cell.gap),
                 cell.missing or "",
                 cell.elsewhere or "",

@@ -1,5 +1,7 @@
 """A table as the page's templates show it: cells, sort keys, footnotes, provenance."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ class Sources:
 
 def shown_numbers(view: TableView) -> dict[str, Any]:
     """What the template of one table needs."""
-    marks = reasons(view)
+    marks, anchors = reasons(view), _anchors(view)
     has_gap = view.has_published and view.at_paper_scale
     return {
         "name": view.name,
@@ -45,7 +47,7 @@ def shown_numbers(view: TableView) -> dict[str, Any]:
                 "extra": row.extra,
                 "cells": [
                     _cell(view.cells[row.name, column.name], marks)
-                    | {"anchor": _anchor(view, row, column)}
+                    | {"anchor": anchors[row.name, column.name]}
                     for column in view.columns
                 ],
             }
@@ -59,16 +61,29 @@ def shown_numbers(view: TableView) -> dict[str, Any]:
 
 def shown_provenance(sources: Sources, view: TableView) -> list[dict[str, Any]]:
     """What the template of a table's provenance needs: an entry a cell that has runs."""
+    anchors = _anchors(view)
     return [
-        _provenance(sources, view, above, row, column)
+        _provenance(sources, view, above, row, column) | {"anchor": anchors[row.name, column.name]}
         for above, row in zip((None, *view.rows), view.rows, strict=False)
         for column in view.columns
         if view.cells[row.name, column.name].runs
     ]
 
 
-def _anchor(view: TableView, row: RowView, column: Column) -> str:
-    return f"{view.name}-{list(view.cells).index((row.name, column.name))}"
+def _anchors(view: TableView) -> dict[tuple[str, str], str]:
+    """(row, column) -> an address within the page: cp2_fcn-cp2-200-voc2012-miou."""
+    found: dict[tuple[str, str], str] = {}
+    times: Counter[str] = Counter()
+    for row, column in view.cells:
+        plain = f"{view.name}-{_slug(row)}-{_slug(column)}"
+        times[plain] += 1
+        # No slug has a dot.
+        found[row, column] = plain if times[plain] == 1 else f"{plain}.{times[plain]}"
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _column(view: TableView, column: Column) -> dict[str, Any]:
@@ -112,7 +127,6 @@ def _provenance(
     paper = sources.published.get((view.name, row.name, column.name))
     before = view.cells[above.name, column.name].runs if above else ()
     return {
-        "anchor": _anchor(view, row, column),
         "row": row.name,
         "column": column.name,
         "text": ours_text(cell),

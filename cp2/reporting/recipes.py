@@ -22,11 +22,12 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # C's is ten times as f
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting: its key, there and here."""
+    """One setting: its key, there and here; or a stage of one side, with its settings inside."""
 
     key: str
     there: str
     here: str
+    inside: tuple["Difference", ...] = ()
 
 
 def recipe_text(run: Run) -> str:
@@ -38,25 +39,46 @@ def recipe_text(run: Run) -> str:
 def cell_settings(plan: Plan, runs: tuple[str, ...]) -> Flat:
     """Everything that can change the numbers of a cell's first run: "finetune.classes": "21".
 
-    A second pretraining (Quick Tuning of one of our own) has keys "pretrain 2...".
+    The last run of a stage has its name, so that Quick Tuning compares with a pretraining; what it
+    starts from has keys "earlier pretrain...".
     """
     flat: Flat = {}
-    seen: dict[str, int] = {}
-    for run in plan.ancestors(list(runs[:1])):
-        if run.stage in SHOWN:
-            seen[run.stage] = number = seen.get(run.stage, 0) + 1
-            _flatten(run.stage + (f" {number}" if number > 1 else ""), _content(run), flat)
+    shown = [run for run in plan.ancestors(list(runs[:1])) if run.stage in SHOWN]
+    for place, run in enumerate(shown):
+        later = sum(other.stage == run.stage for other in shown[place + 1 :])
+        _flatten("earlier " * later + run.stage, _content(run), flat)
     return flat
 
 
 def differences(there: Flat, here: Flat) -> list[Difference]:
-    """Settings that are not the same, in the order in which they are written."""
-    keys = dict.fromkeys((*here, *there))
-    return [
-        Difference(key, there.get(key, NONE), here.get(key, NONE))
-        for key in keys
-        if there.get(key) != here.get(key)
-    ]
+    """Settings that are not the same, in the order in which they are written; a stage that is on
+    one side only is one difference."""
+    found: dict[str, list[Difference]] = {}
+    ours, theirs = _stages(here), _stages(there)
+    for key in dict.fromkeys((*here, *there)):
+        if there.get(key) != here.get(key):
+            one = Difference(key, there.get(key, NONE), here.get(key, NONE))
+            stage = _stage(key)
+            whole = stage and (stage in ours) != (stage in theirs)
+            found.setdefault(stage if whole else key, []).append(one)
+    return [_folded(name, some) for name, some in found.items()]
+
+
+def _folded(name: str, some: list[Difference]) -> Difference:
+    if len(some) == 1:
+        return some[0]
+    count = f"{len(some)} settings"
+    there, here = (count, NONE) if some[0].here == NONE else (NONE, count)
+    return Difference(name, there, here, tuple(some))
+
+
+def _stages(flat: Flat) -> set[str]:
+    return {_stage(key) for key in flat}
+
+
+def _stage(key: str) -> str:
+    stage, dot, _ = key.partition(".")
+    return stage if dot else ""
 
 
 def published_settings(configuration: Configuration) -> dict[tuple[str, str, str], Flat]:

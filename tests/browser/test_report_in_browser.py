@@ -13,6 +13,7 @@ from cp2.reporting.report import write_report
 
 TABLE = "#cp2_fcn table.numbers"
 OURS = f"{TABLE} thead tr:nth-child(2) th:nth-child(1) button"  # of the first column
+PAPER = 718
 SIZES = [("wide", 1280, 900, False), ("narrow", 390, 844, False), ("dark", 1280, 900, True)]
 
 
@@ -73,8 +74,63 @@ def test_a_heading_sorts_and_says_so(browser: Any, report: Path) -> None:
         page.keyboard.press("Enter")
         assert heading.get_attribute("aria-sort") is None
         assert rows(page) == printed
-        page.click(f"{TABLE} thead tr:first-child th:first-child button")
-        assert rows(page) != printed
+
+
+def test_names_are_sorted_from_a_to_z_first(browser: Any, report: Path) -> None:
+    with visit(browser, report.as_uri()) as seen:
+        page = seen.page
+        printed = rows(page)
+        names = page.locator(f"{TABLE} thead tr:first-child th:first-child")
+        names.locator("button").click()
+        assert names.get_attribute("aria-sort") == "ascending"
+        assert rows(page)[0].lower() < rows(page)[-1].lower()
+        upwards = rows(page)
+        names.locator("button").click()
+        assert names.get_attribute("aria-sort") == "descending"
+        assert rows(page) == upwards[::-1]
+        assert "sorted by row, descending" in page.locator("#spoken").inner_text()
+        names.locator("button").click()
+        assert names.get_attribute("aria-sort") is None
+        assert rows(page) == printed
+
+
+def test_headings_that_sort_name_their_column(browser: Any, report: Path) -> None:
+    with visit(browser, report.as_uri()) as seen:
+        for name in ("ours voc2012 mIoU", "published cityscapes mIoU", "gap voc2012 mIoU"):
+            button = seen.page.locator("#cp2_fcn").get_by_role("button", name=name, exact=True)
+            assert button.count() == 1
+
+
+@pytest.mark.parametrize("name", ["index.html", "pictures.html"])
+def test_a_printed_page_is_no_wider_than_its_paper(browser: Any, report: Path, name: str) -> None:
+    """A4 less margins of 1 cm at 96 dots an inch."""
+    own = os.environ.get("REPORT_PAGE")
+    page = own.replace("index.html", name) if own else (report.parent / name).as_uri()
+    with visit(browser, page, PAPER, 1123) as seen:
+        seen.page.emulate_media(media="print")
+        wide = seen.page.evaluate(
+            """limit => [...document.body.querySelectorAll("*")]
+              .filter(one => one.getBoundingClientRect().right > limit + 1
+                             && getComputedStyle(one).clipPath === "none"
+                             && getComputedStyle(one).visibility !== "hidden")
+              .map(one => one.outerHTML.slice(0, 120))""",
+            PAPER,
+        )
+        assert wide == []
+
+
+def test_provenance_is_read_on_a_phone_without_scrolling_sideways(
+    browser: Any, report: Path
+) -> None:
+    with visit(browser, report.as_uri(), 390, 844) as seen:
+        seen.page.locator(f"{TABLE} a.origin", has_text="75.6").first.click()
+        dialog = seen.page.locator("dialog[open]")
+        assert dialog.locator("table.runs").first.is_visible()
+        for place in dialog.locator(".scroll").all():
+            assert place.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+        text = dialog.locator("table.runs td", has_text="evaluate").first
+        before = text.evaluate("one => getComputedStyle(one, '::before').content")
+        assert "stage" in before
 
 
 def test_a_number_opens_its_provenance(browser: Any, report: Path) -> None:
@@ -104,7 +160,7 @@ def test_a_number_opens_its_provenance(browser: Any, report: Path) -> None:
 
 
 def test_an_address_with_a_cell_opens_it(browser: Any, report: Path) -> None:
-    with visit(browser, f"{report.as_uri()}#cp2_fcn-2") as seen:
+    with visit(browser, f"{report.as_uri()}#cp2_fcn-supervised-voc2012-miou") as seen:
         assert "supervised · voc2012 mIoU" in seen.page.locator("dialog[open] h2").inner_text()
 
 

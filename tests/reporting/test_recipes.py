@@ -2,6 +2,7 @@
 
 from fake_runs import Make
 
+from cp2.plan.build import build_plan
 from cp2.reporting.recipes import (
     NONE,
     Difference,
@@ -21,6 +22,26 @@ def test_differences_are_of_keys_on_either_side() -> None:
         Difference("a", "1", NONE),
     ]
     assert differences(here, here) == []
+
+
+def test_a_stage_of_one_side_is_one_line() -> None:
+    there = {"pretrain.lr": "1", "finetune.lr": "2"}
+    here = {"earlier pretrain.lr": "1", "earlier pretrain.epochs": "9"} | there
+    (added,) = differences(there, here)
+    assert (added.key, added.there, added.here) == ("earlier pretrain", NONE, "2 settings")
+    assert [one.key for one in added.inside] == ["earlier pretrain.lr", "earlier pretrain.epochs"]
+    (removed,) = differences(here, there)
+    assert (removed.there, removed.here) == ("2 settings", NONE)
+
+
+def test_quick_tuning_is_held_against_the_last_pretraining() -> None:
+    plan = build_plan(load_campaign("demo"))
+    rows = {c.row: c for c in plan.tables["cp2_fcn"].cells if c.column == "voc2012 mIoU"}
+    plain, tuned = (cell_settings(plan, rows[r].runs) for r in ("CP2 200", "CP2 QT r.200"))
+    assert tuned["pretrain.method.name"] == plain["pretrain.method.name"] == "cp2"
+    found = differences(plain, tuned)
+    assert len(found) < 20
+    assert sum(bool(one.inside) for one in found) == 1
 
 
 def test_seeds_are_no_difference(make: Make) -> None:
@@ -44,8 +65,6 @@ def test_the_papers_setting_is_that_without_the_campaigns_changes(make: Make) ->
 
 
 def test_changes_of_a_campaign_are_found() -> None:
-    from cp2.plan.build import build_plan
-
     configuration = load_campaign("demo", ["methods.cp2.queue_size=256"])
     plan = build_plan(configuration)
     paper = published_settings(configuration)

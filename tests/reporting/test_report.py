@@ -95,8 +95,10 @@ def test_every_number_leads_to_its_runs(make: Make, published: Path) -> None:
     text = write_report(configuration, plan, published).read_text(encoding="utf-8")
     cell = plan.tables["cp2_fcn"].cells[4]
     assert "75.6 ± 0.3 (2)" in Page(text).words
-    assert '<a class="origin" href="#cp2_fcn-4"' in text
-    part = text.partition('<details id="cp2_fcn-4"')[2].partition('<details id="cp2_fcn-5"')[0]
+    assert '<a class="origin" href="#cp2_fcn-cp2-200-voc2012-miou"' in text
+    part = text.partition('<details id="cp2_fcn-cp2-200-voc2012-miou"')[2].partition(
+        '<details id="cp2_fcn-5"'
+    )[0]
     assert part
     details = json.loads(text.partition('id="details">')[2].partition("</script>")[0])
     for key in chain(plan, cell.runs):
