@@ -27,7 +27,7 @@ from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings
 
-BATCH = 16
+BATCH = 64  # smaller ones measure what it costs to hand a batch over
 ROUNDS = 3
 EPOCH = 50_000  # samples of an epoch, so that no turn sees its end
 PUBLISHED, DECODE = "published", "decode alone"
@@ -141,11 +141,15 @@ def _way(name: str, loader: Iterable[object], role: Role, limit: str | None = No
 
 
 def worker_batches(
-    room: Scratch, settings: Cp2Settings, workers: int = 1, samples: int = EPOCH
+    room: Scratch,
+    settings: Cp2Settings,
+    workers: int = 1,
+    samples: int = EPOCH,
+    batch: int = BATCH,
 ) -> Iterable[ViewBatch]:
     """One epoch of our pipeline, as the workers hand it over."""
     dataset = PretrainDataset(room.repeated(samples), settings, seed=0)
-    return batches(dataset, 0, 0, BATCH, workers, pin=False)
+    return batches(dataset, 0, 0, batch, workers, pin=False)
 
 
 def _loader(dataset: Dataset[object]) -> Iterable[object]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cp2.bench.data import BATCH, cp2_settings, worker_batches
+from cp2.bench.data import cp2_settings, worker_batches
 from cp2.bench.figures import Figures, Say
 from cp2.bench.memory import worker_rss_mib
 from cp2.bench.pretrain import all_backgrounds
@@ -13,6 +13,7 @@ from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings
 
+BATCH = 16
 POINTS = 20  # at which memory is read, evenly spread over the samples
 WARM = 2  # the point, a tenth of the samples, from which on memory must stay as it is
 GROWTH_LIMIT = 0.05  # of the memory at that point
@@ -59,7 +60,7 @@ def _watch(room: Scratch, settings: Cp2Settings, samples: int) -> Figures:
     steps = samples // BATCH
     points = [steps * point // POINTS for point in range(1, POINTS + 1)]
     sizes = []
-    stream = iter(worker_batches(room, settings, samples=samples + BATCH))
+    stream = iter(worker_batches(room, settings, samples=samples + BATCH, batch=BATCH))
     for step in range(1, steps + 1):
         next(stream)
         if step in points:

@@ -33,8 +33,8 @@ class Leak(Dataset):
 
 @pytest.fixture
 def leak(monkeypatch):
-    def pipeline(room, settings, samples, workers=1):
-        return DataLoader(Leak(samples, pipeline.kept), worker_memory.BATCH, num_workers=workers)
+    def pipeline(room, settings, samples, batch, workers=1):
+        return DataLoader(Leak(samples, pipeline.kept), batch, num_workers=workers)
 
     pipeline.kept = KEPT
     monkeypatch.setattr(worker_memory, "worker_batches", pipeline)
@@ -93,9 +93,9 @@ def test_unknown_memory_is_said(leak, monkeypatch):
 def test_an_epoch_is_as_long_as_asked(monkeypatch):
     asked = []
 
-    def stream(room, settings, samples):
+    def stream(room, settings, samples, batch):
         asked.append(samples)
-        return iter(range(samples // worker_memory.BATCH))
+        return iter(range(samples // batch))
 
     monkeypatch.setattr(worker_memory, "worker_batches", stream)
     monkeypatch.setattr(worker_memory, "worker_rss_mib", lambda: 1.0)
