@@ -33,15 +33,25 @@ def start(playwright: Any) -> Any:
 
 
 class Visit:
-    """A page that was opened, and everything that went wrong in it."""
+    """A page that was opened, and everything that went wrong in it.
+
+    Attributes:
+        thrown: exceptions that nothing in the page caught.
+        errors: these, and what its console says of errors and warnings.
+    """
 
     def __init__(self, page: Any) -> None:
         self.page = page
+        self.thrown: list[str] = []
         self.errors: list[str] = []
         self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", self._threw)
         page.on("console", self._said)
         page.on("request", lambda request: self.requests.append(request.url))
+
+    def _threw(self, error: Any) -> None:
+        self.thrown.append(str(error))
+        self.errors.append(str(error))
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):

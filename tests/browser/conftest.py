@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,10 @@ SCORES = {  # row: voc2012, cityscapes
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium, or a skip that says why there is none."""
+    """A headless Chromium, or a skip that says why there is none; a failure where one must be."""
     if reason := why_not():
+        if os.environ.get("CP2_NEED_BROWSER"):
+            pytest.fail(f"{reason} (CP2_NEED_BROWSER is set)")
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
@@ -39,8 +42,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Configuration, Plan]:
+    """The campaign of the tests of the report."""
+    return fill(tmp_path_factory.mktemp("filled"))
+
+
+def fill(folder: Path) -> tuple[Configuration, Plan]:
     """Some cells done, one in part, one run that has only begun and was cut while it wrote."""
-    configuration, plan = tiny(tmp_path_factory.mktemp("filled"))
+    configuration, plan = tiny(folder)
     results = configuration.results
     for place, cell in enumerate(plan.tables["cp2_fcn"].cells):
         for shares in SCORES.get(cell.row, ([], []))[place % 2 : place % 2 + 1]:

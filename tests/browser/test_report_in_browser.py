@@ -14,7 +14,7 @@ from cp2.reporting.report import write_report
 TABLE = "#cp2_fcn table.numbers"
 OURS = f"{TABLE} thead tr:nth-child(2) th:nth-child(1) button"  # of the first column
 PAPER = 718
-SIZES = [("wide", 1280, 900, False), ("narrow", 390, 844, False), ("dark", 1280, 900, True)]
+SIZES = [("wide", 1200, 1500, False), ("narrow", 390, 844, False), ("dark", 1280, 900, True)]
 
 
 def rows(page: Any) -> list[str]:
@@ -207,11 +207,23 @@ def test_the_page_fits_the_screen(
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
         background = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, background[4:-1].split(","))) < 60) == dark
-        seen.page.screenshot(path=folder / f"report-{name}.png")
+        picture = "report" if name == "wide" else f"report-{name}"
+        seen.page.screenshot(path=folder / f"{picture}.png")
         seen.page.locator("table.numbers a.origin").first.click()
         box = seen.page.locator("dialog").bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= width
-        seen.page.screenshot(path=folder / f"report-{name}-origin.png")
+        seen.page.screenshot(path=folder / f"{picture}-origin.png")
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_pictures_page_fits_the_screen(
+    browser: Any, report: Path, tmp_path: Path, width: int
+) -> None:
+    folder = Path(os.environ.get("REPORT_PICTURES", tmp_path)) if width > 390 else tmp_path
+    page = os.environ.get("REPORT_PAGE", report.as_uri()).replace("index.html", "pictures.html")
+    with visit(browser, page, width, 1500) as seen:
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+        seen.page.screenshot(path=folder / "report-pictures.png")
 
 
 def test_nothing_done_says_what_will_come(browser: Any, tmp_path: Path) -> None:
