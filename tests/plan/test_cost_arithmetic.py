@@ -31,7 +31,14 @@ from cp2.settings.yaml_files import read_mapping
 from cp2.training.pretrain import build
 
 SETTINGS = load_campaign("paper", (), CONFIGS)
-CAMPAIGNS = ("paper", "paper_densecl", "paper_pixcon", "paper_pixcon_ablations", "mini")
+CAMPAIGNS = (
+    "paper",
+    "paper_densecl",
+    "paper_densecl_ablations",
+    "paper_pixcon",
+    "paper_pixcon_ablations",
+    "mini",
+)
 
 
 def counted(model, *sizes):
@@ -120,6 +127,7 @@ def test_pretrainings():
         seen.add((recipe.method.kind, len(method.views), getattr(recipe.method, "grid", None)))
     assert {kind for kind, *_ in seen} == {"cp2", "moco-v2", "moco-v2-plus", "densecl", "pixcon"}
     assert {views for _, views, _ in seen} == {1, 2}
+    assert {grid for _, _, grid in seen} == {None, 1, 3, 5}
 
 
 def test_finetunings_with_their_auxiliary_heads():
@@ -174,9 +182,18 @@ def test_windows_are_those_of_inference(size, count):
     assert windows(size, inference) == count
 
 
-def test_images_are_photographs_or_cityscapes():
-    assert seen_size((512, 2048)) == (512, 683)
-    assert seen_size((1025, 2049)) == (1025, 2049)
+@pytest.mark.parametrize(
+    ("resize", "seen"),
+    [
+        ((512, 2048), (512, 683)),
+        ((512, 1025), (512, 683)),
+        ((512, 1024), (512, 1024)),
+        ((1025, 2049), (1025, 2049)),
+        ((512, 768), (512, 768)),
+    ],
+)
+def test_images_are_photographs_unless_resize_itself_is_at_most_twice_as_wide(resize, seen):
+    assert seen_size(resize) == seen
 
 
 def test_a_backbone_that_says_nothing_has_unknown_flop():

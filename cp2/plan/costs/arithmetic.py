@@ -79,8 +79,8 @@ def evaluation_gflop(recipe: EvaluateRecipe, trained: FinetuneRecipe) -> float |
 def seen_size(resize: Size) -> Size:
     """Height and width of an image that is fitted into a short and a long side.
 
-    Most photographs are 4:3. Where the long side is twice the short one, the images are, too:
-    such is Cityscapes' protocol.
+    Most photographs are 4:3. A long side of at most twice the short one is taken for the images'
+    own shape: such is Cityscapes' protocol.
     """
     short, long = resize
     return (short, long) if long <= 2 * short else (short, round(short * LANDSCAPE))
