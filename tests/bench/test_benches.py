@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from cp2.augment.finetune import FinetuneDataset
+from cp2.bench import finetune
 from cp2.bench.data import bench_data
 from cp2.bench.evaluate import bench_evaluate
 from cp2.bench.finetune import bench_finetune
 from cp2.bench.methods import ON_THAT_NETWORK
 from cp2.bench.photographs import write_photographs
 from cp2.bench.pretrain import all_backgrounds, bench_pretrain
+from cp2.bench.scratch import scratch
 from cp2.bench.sizes import Sizes
 from cp2.bench.step import bench_step
 from cp2.cli.main import app
@@ -100,6 +103,22 @@ def test_finetune(photographs):
     assert figures["throughput"][0]["samples_per_second"] == later
     assert figures["throughput"][0]["crop_size"] == (32, 32)
     assert figures["cut_ms_per_sample"] > 0
+
+
+def test_cutting_is_timed_on_the_first_photographs(photographs, monkeypatch):
+    asked = []
+
+    class Dataset(FinetuneDataset):
+        def __getitem__(self, position):
+            asked.append((len(self), position))
+            return super().__getitem__(position)
+
+    monkeypatch.setattr(finetune, "FinetuneDataset", Dataset)
+    monkeypatch.setattr(finetune, "CUT_FROM", 2)
+    monkeypatch.setattr(finetune, "CUTS", 3)
+    with scratch(photographs) as room:
+        assert finetune._cut_ms(room) > 0
+    assert asked == [(2, position) for position in range(5)]
 
 
 def test_evaluate(photographs):
