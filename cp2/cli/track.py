@@ -2,12 +2,16 @@
 
 import sys
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
 from cp2.errors import UserError
+
+if TYPE_CHECKING:
+    from cp2.tracking.mlflow_import import TrackSummary
 
 _SECONDS = 15.0
 
@@ -30,23 +34,41 @@ def track(
     upload_models: Annotated[
         bool, typer.Option("--upload-models", help="send the models' files, too")
     ] = False,
+    note: Annotated[
+        Path | None,
+        typer.Option(help="write here what happened; a store that refuses is then no failure"),
+    ] = None,
 ) -> None:
     """Import the records of all runs into MLflow; repeating it adds only what is new."""
     from cp2.tracking.mlflow_import import Tracker
+    from cp2.tracking.note import import_and_note
+    from cp2.tracking.store import StoreError
     from cp2.tracking.watch import watch as watching
 
     if seconds is not None and not (watch and 1 <= seconds <= 86400):
         raise UserError(f"{seconds:g}: write `cp2 track --watch SECONDS`, from 1 to 86400")
+    if note is not None and watch:
+        raise UserError("--note is about one import; leave --watch or --note out")
     configuration, plan = load(campaign, assignments)
+    if note is not None:
+        result = import_and_note(note, configuration, plan, uri, upload_models, verify)
+        if isinstance(result, StoreError):
+            print(f"not imported: {result}", file=sys.stderr)
+        else:
+            _tell(result)
+        return
     tracker = Tracker(configuration, plan, uri, upload_models)
     if not watch:
-        summary = tracker.track(verify)
-        for problem in summary.problems:
-            print(f"left out: {problem}", file=sys.stderr)
-        print(summary)
+        _tell(tracker.track(verify))
         return
     try:
         for text in watching(tracker, seconds or _SECONDS, verify):
             print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
     except KeyboardInterrupt:
         return
+
+
+def _tell(summary: "TrackSummary") -> None:
+    for problem in summary.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    print(summary)

@@ -11,6 +11,7 @@ from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
 from cp2.plan.requests import JobRequest, job_request
 from cp2.record.digest import digest
+from cp2.record.failed_imports import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site
@@ -118,15 +119,9 @@ class Workflow:
         """The Markdown file of every table."""
         return [f"{self.reports}/tables/{table}.md" for table in self.tables]
 
-    @property
-    def import_failures(self) -> Path:
-        """A line for each import into MLflow that failed."""
-        return self.configuration.reports / "logs" / "track.failed"
-
     def failed_imports(self) -> int:
         """How many imports into MLflow failed so far."""
-        path = self.import_failures
-        return len(path.read_bytes().splitlines()) if path.is_file() else 0
+        return count_failed(self.configuration.reports)
 
     def request(self, stage: str) -> JobRequest:
         """What a stage's jobs ask the scheduler for: the campaign's wishes in the site's words."""

@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -13,10 +14,10 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 def describe_environment(device: str) -> dict[str, str | bool | None]:
     """Commit, versions, host and device. Names single variables only: never a dump (tokens)."""
-    commit = _git("rev-parse", "HEAD")
+    commit, dirty = code_state()
     return {
         "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
+        "git_dirty": dirty,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -25,6 +26,13 @@ def describe_environment(device: str) -> dict[str, str | bool | None]:
         "command": " ".join(sys.argv),
         **{name: _version(name) for name in LIBRARIES},
     }
+
+
+@cache
+def code_state() -> tuple[str | None, bool | None]:
+    """Commit of the code that this process runs, and whether it was changed since; asked once."""
+    commit = _git("rev-parse", "HEAD")
+    return commit, bool(_git("status", "--porcelain")) if commit else None
 
 
 def _git(*arguments: str) -> str | None:

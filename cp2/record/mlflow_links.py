@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cp2.errors import WrongFile
+from cp2.record.digest import digest
 from cp2.record.files import read_json, write_json
 
 FILE = "mlflow.json"  # in the campaign's folder of reports
@@ -13,11 +14,16 @@ LOCAL = "http://127.0.0.1:5000"  # where `make mlflow` shows a database
 
 @dataclass(frozen=True)
 class MlflowLinks:
-    """MLflow's ids of an experiment and of its runs, and the address of the UI."""
+    """MLflow's ids of an experiment and of its runs, and the address of the UI.
+
+    Attributes:
+        store: tells one store from another; holds neither password nor path.
+    """
 
     ui: str
     experiment: str
     runs: dict[str, str]
+    store: str = ""
 
     def link(self, key: str) -> str | None:
         """Address of a run's page; None where MLflow does not have it."""
@@ -27,17 +33,32 @@ class MlflowLinks:
 
 def write_links(folder: Path, uri: str, experiment: str, runs: dict[str, str]) -> None:
     """Write <folder>/mlflow.json: run key -> MLflow's id; a password in the URI is left out."""
-    ui = LOCAL
-    if uri.startswith(("http://", "https://")):
-        parts = urlsplit(uri)
-        ui = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    write_json(folder / FILE, {"ui": ui, "experiment": experiment, "runs": runs})
+    plain = _without_user(uri)
+    ui = plain if plain.startswith(("http://", "https://")) else LOCAL
+    content = {"ui": ui, "experiment": experiment, "runs": runs, "store": _store(uri)}
+    write_json(folder / FILE, content)
+
+
+def drop_foreign_links(folder: Path, uri: str) -> None:
+    """Remove links that lead into another store than that of the URI."""
+    if read_links(folder).store != _store(uri):
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def _without_user(uri: str) -> str:
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _store(uri: str) -> str:
+    return digest(_without_user(uri))[:8]
 
 
 def read_links(folder: Path) -> MlflowLinks:
     """What was written; nothing where nothing was imported, or by another version."""
     try:
         content = read_json(folder / FILE)
-        return MlflowLinks(content["ui"], content["experiment"], dict(content["runs"]))
+        runs = dict(content["runs"])
+        return MlflowLinks(content["ui"], content["experiment"], runs, content.get("store", ""))
     except (WrongFile, KeyError, TypeError, ValueError):
         return MlflowLinks(LOCAL, "", {})

@@ -110,7 +110,7 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
         if uri.startswith("file:") or ("://" not in uri and uri != "databricks"):
-            raise UserError(
+            raise StoreError(
                 f"tracking URI {uri!r}: MLflow no longer writes to folders; give "
                 "sqlite:///<file>.db or http(s)://<host>:<port>, or leave it out for a SQLite file "
                 "in the results folder"

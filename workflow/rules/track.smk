@@ -1,5 +1,5 @@
 # Records -> MLflow. The only writer: jobs never talk to a tracking server. A store that refuses stops
-# nothing: the page is made without links to it, and the next Snakemake asks again.
+# nothing: the note says so, the page gets no new links, and the next Snakemake asks again.
 rule track:
     input:
         PLAN.table_files(),
@@ -14,10 +14,7 @@ rule track:
         mem_mb=2000,
         runtime=60,
     params:
-        # One more after an import that failed, so that Snakemake runs this rule again.
+        # One more after an import that was refused, so that Snakemake runs this rule again.
         failed=PLAN.failed_imports(),
-        failures=PLAN.import_failures.as_posix(),
     shell:
-        "cp2 track > {output}.part 2> {log} || "
-        "{{ cat {log} >&2; echo 'not imported:' | cat - {log} > {output}.part; "
-        "date >> {params.failures}; }}; mv {output}.part {output}"
+        "cp2 track --note {output} 2>&1 | tee {log}"
