@@ -20,6 +20,7 @@ from cp2.bench.table import print_table
 from cp2.evaluation.evaluate import evaluate
 from cp2.models.devices import choose_device, place
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
+from cp2.plan.costs.arithmetic import stride_of
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.files import read_json
@@ -64,7 +65,15 @@ def bench_evaluate(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     figures = assemble(sizes, room, ways, turns, device, peaks)
     rate = figures["ways"][OURS]["samples_per_second"]["median"]
     figures["throughput"] = [
-        throughput_row("evaluate", sizes, rate, figures["machine"], crop_size=resize)
+        throughput_row(
+            "evaluate",
+            sizes,
+            rate,
+            figures["machine"],
+            crop_size=resize,
+            output_stride=stride_of(backbone),
+            flops=flops,
+        )
     ]
     print_table(figures, say)
     return figures

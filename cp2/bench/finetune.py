@@ -29,6 +29,7 @@ from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
+from cp2.plan.costs.arithmetic import stride_of
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
@@ -75,7 +76,15 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     rate = figures["ways"][MEMORY]["samples_per_second"]["median"]
     crop = (sizes.crop, sizes.crop)
     figures["throughput"] = [
-        throughput_row("finetune", sizes, rate, figures["machine"], crop_size=crop)
+        throughput_row(
+            "finetune",
+            sizes,
+            rate,
+            figures["machine"],
+            crop_size=crop,
+            output_stride=stride_of(recipe.backbone),
+            flops=flops,
+        )
     ]
     figures["cut_ms_per_sample"] = cut
     print_table(figures, say)

@@ -20,6 +20,7 @@ from cp2.bench.scratch import Scratch, scratch
 from cp2.bench.sizes import Sizes
 from cp2.bench.table import print_table
 from cp2.models.devices import choose_device
+from cp2.plan.costs.arithmetic import stride_of
 from cp2.settings.methods import Cp2Settings
 from cp2.training.pretrain import pretrain
 
@@ -69,7 +70,15 @@ def bench_pretrain(
     figures = assemble(sizes, room, ways, turns, device, peaks)
     rate = figures["ways"][ours[0].name]["samples_per_second"]["median"]
     figures["throughput"] = [
-        throughput_row("pretrain", sizes, rate, figures["machine"], method=CP2)
+        throughput_row(
+            "pretrain",
+            sizes,
+            rate,
+            figures["machine"],
+            method=CP2,
+            output_stride=stride_of(first.recipe.backbone),
+            flops=first.flops,
+        )
     ]
     print_table(figures, say)
     return figures

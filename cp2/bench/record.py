@@ -38,7 +38,7 @@ def write_figures(target: Path, bench: str, figures: dict[str, Any]) -> Path:
     Args:
         target: the file; or a folder, where the file is named after the device.
         figures: must hold `machine` and may hold `throughput`: rows {stage, method, backbone,
-            head, crop_size, batch_size, device, samples_per_second, source} for `cp2 plan --cost`.
+            head, crop_size, batch_size, device, samples_per_second, ...} for `cp2 plan --cost`.
 
     Returns:
         The file: {"benches": {bench: figures}, "throughput": [rows of all benches]}.
@@ -97,8 +97,15 @@ def throughput_row(
     machine: dict[str, Any],
     method: str | None = None,
     crop_size: int | tuple[int, int] | None = None,
+    output_stride: int = 16,
+    flops: float | None = None,
 ) -> dict[str, Any]:
-    """A row of a throughput table (`cp2.settings.throughput`), measured by `cp2 bench`."""
+    """A row of a throughput table (`cp2.settings.throughput`), measured by `cp2 bench`.
+
+    Args:
+        rate: samples a second.
+        flops: of a sample, by which `cp2 plan --cost` estimates other work of the stage.
+    """
     device = machine["device"] if machine["device"] != "cpu" else f"cpu ({machine['cpu']})"
     return {
         "stage": stage,
@@ -107,7 +114,9 @@ def throughput_row(
         "head": sizes.head,
         "crop_size": crop_size or sizes.crop,
         "batch_size": sizes.batch,
-        "amp": sizes.amp,
+        "amp": "off" if stage == "evaluate" else sizes.amp,  # evaluations have no other
+        "output_stride": output_stride,
+        "gflop": flops and flops / 1e9,
         "device": device,
         "samples_per_second": rate,
         "source": f"cp2 bench {stage}, commit {(machine['git_commit'] or 'unknown')[:8]}",

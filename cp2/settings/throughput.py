@@ -31,6 +31,7 @@ class ThroughputRow(Settings):
     output_stride: Literal[8, 16, 32] = 16
     symmetric: bool = False  # a pretraining that asks both ways
     auxiliary: Name | None = None  # second head of a finetuning
+    gflop: PositiveFloat | None = None  # of a sample; other work of the stage is estimated by it
     device: Annotated[str, Field(min_length=1)]
     samples_per_second: PositiveFloat  # of one device
     certainty: Certainty = "measured"

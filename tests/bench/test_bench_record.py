@@ -39,6 +39,17 @@ def test_rows_are_rows_of_the_cost_table(stage):
     assert table.throughput[0].crop_size == (128, 512)
 
 
+def test_rows_say_what_other_work_is_estimated_by():
+    machine = {"device": "NVIDIA H200", "cpu": "", "git_commit": None}
+    found = {}
+    for stage in ("pretrain", "finetune", "evaluate"):
+        on_gpu = sizes(stage, torch.device("cuda"))
+        row = throughput_row(stage, on_gpu, 3.0, machine, output_stride=32, flops=2.5e9)
+        found[stage] = (row["amp"], row["output_stride"], row["gflop"])
+    assert found["pretrain"] == found["finetune"] == ("bf16", 32, 2.5)
+    assert found["evaluate"] == ("off", 32, 2.5)  # as evaluations are planned
+
+
 def test_the_machine_is_described_without_host_name_and_paths():
     machine = describe_machine(CPU)
     assert {"device", "cpu", "driver", "torch", "torchvision", "python", "git_commit"} <= set(

@@ -135,6 +135,59 @@ def test_a_row_counts_more_than_an_estimate(tmp_path):
     assert table.row(KNOWN).samples_per_second == 3
 
 
+def _measured(**change):
+    (row,) = rows(0, 0, 30, 0)
+    return row | {"auxiliary": "fcn", "gflop": 40.0} | change
+
+
+def test_work_without_a_row_is_estimated_by_a_measured_row_of_its_stage(tmp_path):
+    content = {"throughput": [_measured()], "flop_rates": [RATE]}
+    row = _read(tmp_path, content, works=[KNOWN]).row(KNOWN)
+    assert row.samples_per_second == 60
+    assert (row.certainty, row.auxiliary) == ("estimated", None)
+    assert row.source == "a test: 30 x 40.0 / 20.0 GFLOP"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage": "evaluate"},
+        {"amp": "bf16"},
+        {"gflop": None},
+        {"certainty": "published"},
+        {"device": "X2"},
+    ],
+)
+def test_rows_that_say_nothing_of_other_work(tmp_path, change):
+    content = {"throughput": [_measured(**change)], "flop_rates": [RATE]}
+    there = _read(tmp_path, content, "X1", works=[KNOWN])
+    assert there.row(KNOWN).samples_per_second == 30  # by the table's rate
+
+
+def test_small_networks_on_a_cpu_do_not_go_by_flop(tmp_path):
+    assert _read(tmp_path, [_measured(device="cpu (x)")], works=[KNOWN]).row(KNOWN) is None
+
+
+def test_the_nearest_measured_row_counts(tmp_path):
+    other = _measured(backbone="resnet50", gflop=20.0, samples_per_second=1.0)
+    far = _measured(gflop=400.0, samples_per_second=2.0)
+    for given, rate in (([other], 1), ([other, far], 40), ([other, far, _measured()], 60)):
+        assert _read(tmp_path, given, works=[KNOWN]).row(KNOWN).samples_per_second == rate
+
+
+def test_a_bench_of_cp2_tells_the_cost_of_its_relatives(tmp_path):
+    """The row that `cp2 bench pretrain` writes, against every pretraining of the relatives."""
+    known = [r | {"gflop": 10.0} for r in rows(0, 8, 0, 0)]
+    plan = build_plan(load_campaign("paper_densecl", (), CONFIGS))
+    works = [w for run in plan.runs.values() if (w := work_of(run, plan, tmp_path))]
+    pretrainings = [w for w in works if w.kind.stage == "pretrain"]
+    table = _read(tmp_path, known, works=works)
+    for work in pretrainings:
+        if work.kind.amp == "off":
+            assert table.row(work).samples_per_second == pytest.approx(80 / work.gflop)
+    assert {work.kind.amp for work in pretrainings} == {"off"}
+
+
 def test_a_device_with_rows_is_taken_before_one_with_a_rate(tmp_path):
     content = {"throughput": rows(1, 0, 3, 0), "flop_rates": [RATE | {"device": "A"}]}
     table = _read(tmp_path, content, works=[KNOWN])

@@ -137,7 +137,7 @@ def _cost(run: Run, work: Work | None, throughput: Throughput, results: Path) ->
 
 def _no_row(work: Work, throughput: Throughput) -> str:
     reason = f"no row for {work.kind}"
-    if throughput.rates and work.gflop is None:
+    if work.gflop is None and throughput.rate(work):
         return (
             f"{reason}, and no channels and gflop in the settings of backbone {work.kind.backbone}"
         )

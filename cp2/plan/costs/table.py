@@ -23,7 +23,7 @@ class Throughput:
     """A table's rows for one device.
 
     Attributes:
-        rates: what work without a row is estimated by.
+        rates: what work without a row is estimated by, where no measured row says its FLOP.
         others: further devices that the table knows.
     """
 
@@ -36,7 +36,11 @@ class Throughput:
 
     @property
     def unit(self) -> str:
-        return "hours" if self.device.lower().startswith("cpu") else "GPU-hours"
+        return "hours" if self._is_cpu else "GPU-hours"
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self.device.lower().startswith("cpu")
 
     def row(self, work: Work) -> ThroughputRow | None:
         """The row of this kind of work, that with the nearest batch size where there are several;
@@ -47,8 +51,36 @@ class Throughput:
         rows = [row for row in self.rows if _kind(row) == work.kind]
         return min(rows, key=lambda row: _distance(row, work), default=self._estimate(work))
 
+    def rate(self, work: Work) -> FlopRate | None:
+        """What work without a row is estimated by: the FLOP a second of the measured row of its
+        stage and precision that is nearest (same backbone, FLOP of a sample), else the table's.
+
+        None of a CPU's rows: small networks there do not go by FLOP.
+        """
+        kind = work.kind
+        measured = [
+            (row, row.gflop)
+            for row in self.rows
+            if row.gflop and row.certainty == "measured" and not self._is_cpu
+            if (row.stage, row.amp) == (kind.stage, kind.amp)
+        ]
+        if not measured:
+            return next((rate for rate in self.rates if kind.amp in rate.amp), None)
+
+        def distance(one: tuple[ThroughputRow, float]) -> tuple[bool, float]:
+            apart = abs(math.log(one[1] / work.gflop)) if work.gflop else 0.0
+            return one[0].backbone != kind.backbone, apart
+
+        row, gflop = min(measured, key=distance)
+        return FlopRate(
+            device=row.device,
+            amp=(row.amp,),
+            gflops=row.samples_per_second * gflop,
+            source=f"{row.source}: {row.samples_per_second:.4g} x {gflop:.1f}",
+        )
+
     def _estimate(self, work: Work) -> ThroughputRow | None:
-        rate = next((rate for rate in self.rates if work.kind.amp in rate.amp), None)
+        rate = self.rate(work)
         if rate is None or work.gflop is None:
             return None
         kind = work.kind
