@@ -7,6 +7,7 @@
 import os
 import sys
 from pathlib import Path
+from secrets import token_hex
 
 from cp2.cluster.driver import hold_folder, rest_between_jobs
 from cp2.cluster.ready import get_ready, start_command
@@ -26,7 +27,7 @@ if workflow.is_main_process:
 # Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
 # path to Python or another number of workers is no reason to run anything again. On this machine
 # jobs are forked from a process that has imported what they need (cp2/cli/starter.py).
-STARTER = Path(f".snakemake/starter-{os.getpid()}")
+STARTER = Path(f".snakemake/starter-{os.getpid()}-{token_hex(4)}")
 if workflow.remote_exec:
     shell.prefix(PLAN.shell_prefix(requeue=True))
 else:
@@ -50,7 +51,7 @@ localrules:
 
 
 onstart:
-    rest_between_jobs(workflow.scheduler)
+    rest_between_jobs(workflow)
     try:
         before_submission(PLAN, workflow)
     except UserError as error:

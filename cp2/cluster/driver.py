@@ -13,6 +13,7 @@ from cp2.cluster.commands import ask
 from cp2.errors import UserError
 from cp2.record.folder import RunFolder
 
+SNAKEMAKES_LIMIT = (100, 1)  # job starts, seconds: what it does where nobody asked for a limit
 WAIT_SECONDS = 120.0  # for cancelled jobs to save and end; Slurm's KillWait is 30 by default
 
 
@@ -59,7 +60,7 @@ def _remove(locks: Sequence[Path]) -> None:
         print("a killed Snakemake left its locks here; they are removed", file=sys.stderr)
 
 
-def rest_between_jobs(scheduler: Any) -> None:
+def rest_between_jobs(snakemake: Any) -> None:
     """Let Snakemake look for jobs to start only when one has ended.
 
     Its limit of 100 job starts a second, which nothing here comes near, has it look again one
@@ -68,9 +69,11 @@ def rest_between_jobs(scheduler: Any) -> None:
     `JobScheduler.schedule`; there is no option without a limit).
 
     Args:
-        scheduler: Snakemake's, before it starts.
+        snakemake: Snakemake's workflow, about to start. A limit that the user gave stays.
     """
-    scheduler.job_rate_limiter = None
+    limit = getattr(snakemake.scheduling_settings, "max_jobs_per_timespan", None)
+    if (getattr(limit, "max_jobs", None), getattr(limit, "timespan", None)) == SNAKEMAKES_LIMIT:
+        snakemake.scheduler.job_rate_limiter = None
 
 
 def left_jobs(run_ids: Collection[str]) -> dict[str, str]:

@@ -21,13 +21,12 @@ def get_ready(snakemake: Any, socket: Path) -> None:
 
     Args:
         snakemake: Snakemake's workflow, about to start.
-        socket: where requests are to be sent; short, for paths of sockets are.
+        socket: where requests are to be sent; a short name that no other process has.
     """
     if snakemake.executor_plugin.common_settings.non_local_exec:
         return
     if sum(1 for _ in snakemake.dag.needrun_jobs()) < LEAST_JOBS:
         return
-    socket.unlink(missing_ok=True)  # of a dead process that had this one's number
     # One thread: a process with several cannot be forked safely. Jobs set their own number.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "cp2.cli.starter", str(socket)]

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cp2.cluster.ready import start_command
+from cp2.cli.starter import BY_ITSELF, receive
+from cp2.cluster.ready import LEAST_JOBS, get_ready, start_command
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["plan", "--campaign", "demo"]
@@ -25,9 +28,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def starter(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    path = Path(os.path.relpath(tmp_path / "starter"))
+@contextmanager
+def starting(folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    path = Path(os.path.relpath(folder / "starter"))
     process = subprocess.Popen(
         [sys.executable, "-m", "cp2.cli.starter", str(path)],
         stdin=subprocess.PIPE,
@@ -38,6 +41,14 @@ def starter(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     assert process.stdin is not None
     process.stdin.close()
     process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def starter(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    with starting(tmp_path_factory.mktemp("starter")) as (path, process):
+        yield path, process
     assert not path.exists()
 
 
@@ -135,28 +146,26 @@ def test_a_killed_job_is_told_as_a_shell_would(
 
 
 def test_jobs_end_before_a_starter_whose_driver_has_gone(tmp_path: Path) -> None:
-    path = Path(os.path.relpath(tmp_path / "starter"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cp2.cli.starter", str(path)],
-        stdin=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    wait_for(path.exists)
-    job = start(path, *WATCH)
-    assert job.stdout is not None
-    assert job.stdout.readline()
-    assert process.stdin is not None
-    process.stdin.close()
-    wait_for(lambda: not path.exists())
-    assert process.poll() is None
-    job.terminate()
-    job.communicate()
-    assert process.wait(60) == 0
+    with starting(tmp_path) as (path, process):
+        job = start(path, *WATCH)
+        assert job.stdout is not None
+        assert job.stdout.readline()
+        assert process.stdin is not None
+        process.stdin.close()
+        wait_for(lambda: not path.exists())
+        assert process.poll() is None
+        job.terminate()
+        job.communicate()
+        assert process.wait(60) == 0
 
 
-def test_half_a_request_is_no_job(starter: tuple[Path, subprocess.Popen[bytes]]) -> None:
+def test_half_a_request_is_no_job_and_leaves_nothing_open(
+    starter: tuple[Path, subprocess.Popen[bytes]],
+) -> None:
     path, process = starter
-    for part in (b"", b'[["plan"], {'):
+    files = Path(f"/proc/{process.pid}/fd")
+    before = len(list(files.iterdir()))
+    for part in (b"", b"\0\0", (9).to_bytes(8, "big") + b"[[]", (2).to_bytes(8, "big") + b"[]"):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             if part:
@@ -165,6 +174,116 @@ def test_half_a_request_is_no_job(starter: tuple[Path, subprocess.Popen[bytes]])
     job.communicate()
     assert job.returncode == 0
     assert process.poll() is None
+    assert len(list(files.iterdir())) == before
+
+
+def test_a_signal_at_any_moment_disturbs_no_other_job(
+    starter: tuple[Path, subprocess.Popen[bytes]],
+) -> None:
+    path, process = starter
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # 15 and 10: the byte of a line's end
+        jobs = []
+        for delay in range(12):
+            jobs.append(start(path, *WATCH))
+            time.sleep(delay / 200)
+            jobs[-1].send_signal(number)
+        for job in jobs:
+            job.communicate(timeout=60)
+            assert job.returncode in (-number, 128 + number)
+    job = start(path, *PLAN)
+    job.communicate(timeout=60)
+    assert job.returncode == 0
+    assert not children(process.pid)
+
+
+def test_the_starter_outlasts_signals_and_jobs_do_not_outlast_it(tmp_path: Path) -> None:
+    with starting(tmp_path) as (path, process):
+        job = start(path, *WATCH)
+        assert job.stdout is not None
+        assert job.stdout.readline()
+        (child,) = children(process.pid)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        second = start(path, *PLAN)
+        second.communicate()
+        assert second.returncode == 0
+        process.kill()
+        errors = job.communicate()[1]
+        assert "the process that started this job has ended" in errors
+        wait_for(lambda: not Path(f"/proc/{child}").exists())
+
+
+def test_where_no_job_can_be_forked_the_command_runs_itself(tmp_path: Path) -> None:
+    path = Path(os.path.relpath(tmp_path / "refusing"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        job = start(path, *PLAN)
+        connection, _ = listener.accept()
+        request = receive(connection)
+        assert request.arguments == PLAN
+        assert request.folder == str(Path.cwd())
+        for file in request.files:
+            os.close(file)
+        connection.send(BY_ITSELF)
+        output, _ = job.communicate()
+        connection.close()
+    assert "pretrain" in output
+    assert job.returncode == 0
+
+
+def test_importing_asks_for_no_gpu() -> None:
+    script = """
+from importlib import import_module
+from cp2.cli.starter import IMPORTED
+for name in IMPORTED:
+    import_module(name)
+import torch
+assert not torch.cuda.is_initialized()
+assert not torch._C._cuda_isInBadFork()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+SNAKEFILE = """
+from pathlib import Path
+from cp2.cluster.ready import get_ready, start_command
+
+STARTER = Path(".snakemake/starter")
+COMMAND = " ".join([*start_command(Path("ROOT"), STARTER)[:-1], "/bin/false"])
+
+onstart:
+    get_ready(workflow, STARTER)
+
+rule all:
+    input: [f"{number}.txt" for number in range(config["jobs"])]
+
+rule one:
+    output: "{number}.txt"
+    shell: "for i in $(seq 600); do test -S {STARTER} && break; sleep 0.1; done; "
+        "{COMMAND} --help > {output}"
+"""
+
+
+def test_snakemake_starts_several_jobs_by_way_of_a_starter(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("ROOT", str(ROOT)))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--config"]
+    subprocess.run([*command, f"jobs={LEAST_JOBS}"], cwd=tmp_path, check=True, timeout=120)
+    assert "Usage" in (tmp_path / "0.txt").read_text()
+    wait_for(lambda: not (tmp_path / ".snakemake" / "starter").exists())
+
+
+def test_few_jobs_need_no_starter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("a starter was started")
+
+    monkeypatch.setattr(subprocess, "Popen", never)
+    for remote, jobs in ((False, LEAST_JOBS - 1), (True, 100)):
+        snakemake = SimpleNamespace(
+            executor_plugin=SimpleNamespace(common_settings=SimpleNamespace(non_local_exec=remote)),
+            dag=SimpleNamespace(needrun_jobs=lambda jobs=jobs: iter(range(jobs))),
+        )
+        get_ready(snakemake, Path("socket"))
 
 
 def test_a_job_has_its_own_files_folder_threads_and_arguments(tmp_path: Path) -> None:

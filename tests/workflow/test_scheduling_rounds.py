@@ -3,8 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.settings.types import MaxJobsPerTimespan
+
+from cp2.cluster.driver import rest_between_jobs
 
 JOBS = 6
 SNAKEFILE = """
@@ -25,7 +29,7 @@ JobScheduler.job_selector = counted
 
 onstart:
     if config["rest"]:
-        rest_between_jobs(workflow.scheduler)
+        rest_between_jobs(workflow)
 
 rule all:
     input: [f"{number}.txt" for number in range(JOBS)]
@@ -34,6 +38,17 @@ rule one:
     output: "{number}.txt"
     shell: "sleep 1.1; touch {output}"
 """
+
+
+def test_a_limit_that_was_asked_for_stays() -> None:
+    kept, default = (MaxJobsPerTimespan.parse_choice(text) for text in ("2/1m", "100/1s"))
+    for limit, expected in ((kept, "limiter"), (default, None)):
+        workflow = SimpleNamespace(
+            scheduling_settings=SimpleNamespace(max_jobs_per_timespan=limit),
+            scheduler=SimpleNamespace(job_rate_limiter="limiter"),
+        )
+        rest_between_jobs(workflow)
+        assert workflow.scheduler.job_rate_limiter == expected
 
 
 @pytest.mark.parametrize("rest", [True, False])
