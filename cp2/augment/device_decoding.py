@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torchvision
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from cp2.augment.samples import ImagePool, Position, PretrainDataset, ViewBatch
 from cp2.augment.views import Box, crop
 from cp2.data.images import decode_bytes, reading
 from cp2.data.sources import OpenImage
+from cp2.errors import UserError
 
 
 class EncodedBatch(NamedTuple):
@@ -81,6 +83,22 @@ def _packed(views: ViewBatch, contents: dict[int, Tensor]) -> EncodedBatch:
     )
 
 
+def check_decoder(device: torch.device) -> None:
+    """Find out before the first step whether the device can decode.
+
+    Raises:
+        UserError: this torchvision has no decoder for it.
+    """
+    file = encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8))
+    try:
+        decode_jpeg([file], mode=ImageReadMode.RGB, device=device)
+    except RuntimeError as error:
+        raise UserError(
+            f"reading.decoder: device, but torchvision {torchvision.__version__} decodes no JPEG "
+            f"files on {device} ({error}); write decoder: workers"
+        ) from None
+
+
 def decoded(
     batches: Iterable[ViewBatch | EncodedBatch], dataset: PretrainDataset, device: torch.device
 ) -> Iterator[ViewBatch]:
@@ -133,6 +151,8 @@ def _decode(files: list[Tensor], device: torch.device) -> list[Tensor | None]:
         return []
     try:
         return list(decode_jpeg(files, mode=ImageReadMode.RGB, device=device))
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:
         if len(files) == 1:
             return [None]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from cp2.settings.base import PositiveInt, Settings
+from cp2.settings.base import PositiveInt, Settings, added
 
 
 class ReadingSettings(Settings):
@@ -17,12 +17,13 @@ class ReadingSettings(Settings):
     `decoder`: who decodes JPEG files, the workers or the device (nvJPEG on a GPU, which may
     differ by a few levels); for a GPU whose workers are too slow.
     `unreadable`: a file that cannot be decoded is replaced by another image, drawn by counter, and
-    named in the log, or it stops the run.
+    named in the log, or it stops the run. With `decoder: device` only what the header tells is
+    replaced; a file whose damage shows in decoding stops the run.
     """
 
     scaled: bool = False
     cache: PositiveInt | None = None
-    decoder: Literal["workers", "device"] = "workers"
+    decoder: Literal["workers", "device"] = added("workers")
     unreadable: Literal["replace", "stop"] = "replace"
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cp2.augment.ahead import prepared_ahead
-from cp2.augment.device_decoding import EncodedDataset, decoded
+from cp2.augment.device_decoding import EncodedDataset, check_decoder, decoded
 from cp2.augment.pipeline import (
     PreparedBatch,
     PretrainDataset,
@@ -98,6 +98,8 @@ def pretrain(
         total,
     )
     device = attempt.device
+    if isinstance(dataset, EncodedDataset):
+        check_decoder(device)
     method.train()
     if settings.compile:
         example = zeros_like_a_micro_batch(method, device)

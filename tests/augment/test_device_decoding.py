@@ -9,7 +9,7 @@ from cp2.augment import device_decoding
 from cp2.augment.device_decoding import EncodedBatch, EncodedDataset, decoded
 from cp2.augment.pipeline import PretrainDataset, batches
 from cp2.augment.views import crop
-from cp2.errors import WrongFile
+from cp2.errors import UserError, WrongFile
 from cp2.settings.methods import Cp2Settings, ViewSettings
 from cp2.settings.reading import ReadingSettings
 
@@ -121,6 +121,26 @@ def test_what_the_device_refuses_is_decoded_by_the_host(paths, monkeypatch):
 
     monkeypatch.setattr(device_decoding, "decode_jpeg", choosy)
     assert_same(by_workers(paths), by_device(paths))
+
+
+def test_a_torchvision_without_a_decoder_for_the_device_is_said(monkeypatch):
+    device_decoding.check_decoder(CPU)
+
+    def without(files, mode, device):
+        raise RuntimeError("not compiled with nvJPEG support")
+
+    monkeypatch.setattr(device_decoding, "decode_jpeg", without)
+    with pytest.raises(UserError, match=r"no JPEG files on cpu .*nvJPEG.* write decoder: workers"):
+        device_decoding.check_decoder(CPU)
+
+
+def test_a_full_device_is_no_broken_file(paths, monkeypatch):
+    def full(files, mode, device):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(device_decoding, "decode_jpeg", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        by_device(paths)
 
 
 def test_a_crop_in_float32_differs_by_one_level_at_most():
