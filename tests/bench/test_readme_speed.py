@@ -71,9 +71,18 @@ def test_the_text_on_numerics_is_that_of_the_record():
         loss = found["loss"]
         assert f"{100 * loss['mean']:.2f} %" in text
         assert f"{100 * loss['largest']:.2f} %" in text
-    dense = numerics["curves"]["off"]["loss_dense"]
-    stays = max(abs(point - 3.5835) for point in dense) < 0.01  # ln 36
-    assert stays == ("the dense loss stayed at chance (ln 36" in text)
+    assert f"it moved by {100 * numerics['moved']['loss_dense']:.2f} %" in text
+
+
+def test_the_text_on_memory_is_that_of_the_record():
+    text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    record = ROOT / "benchmarks" / "results" / "cpu-amd-epyc-2-cores.json"
+    benches = json.loads(record.read_text(encoding="utf-8"))["benches"]
+    growth = max(way["growth"] for way in benches["memory"]["ways"].values())
+    assert f"Recorded: {100 * growth:.1f} % at most" in text
+    assert {way["samples"][-1] for way in benches["memory"]["ways"].values()} == {20000}
+    cut = benches["finetune"]["cut_ms_per_sample"]
+    assert f"`cut_ms_per_sample`): {cut:.1f} ms" in " ".join(text.split())
 
 
 def test_the_options_of_each_command_are_listed():
