@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# One thread: a process with several cannot be forked safely. Jobs set their own number.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LEAST_JOBS = 4  # its own start-up is that of one job
 _KEPT: list[subprocess.Popen[bytes]] = []  # their input ends with this process, and so do they
 
@@ -27,8 +29,7 @@ def get_ready(snakemake: Any, socket: Path) -> None:
         return
     if sum(1 for _ in snakemake.dag.needrun_jobs()) < LEAST_JOBS:
         return
-    # One thread: a process with several cannot be forked safely. Jobs set their own number.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | dict.fromkeys(THREADS, "1")
     command = [sys.executable, "-m", "cp2.cli.starter", str(socket)]
     _KEPT.append(
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
