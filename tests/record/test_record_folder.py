@@ -42,6 +42,7 @@ def test_environment_without_git_or_a_library(monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(subprocess, "run", no_git)
+    monkeypatch.setattr(environment, "code_state", environment.code_state.__wrapped__)  # not cached
     monkeypatch.setattr(environment, "LIBRARIES", ("no-such-library",))
     found = describe_environment("cpu")
     assert found["git_commit"] is None
