@@ -1,6 +1,6 @@
 """Protocols: how a pretrained model is judged."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from cp2.settings.base import (
     check_groups,
     unhashed,
 )
+from cp2.settings.metrics import Metric
 from cp2.settings.optimization import OptimizerSettings, PolySettings, StepSettings
 
 Family = Literal["resnet", "vit"]
@@ -115,6 +116,12 @@ class DatasetSchedule(Settings):
 
 class ProtocolSettings(Settings):
     """Segmentation finetuning: schedules by data set, optimisers by backbone family."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("miou", "mIoU", "percent"),
+        Metric("accuracy", "pixel accuracy", "percent"),
+        Metric("mean_accuracy", "mean class accuracy", "percent"),
+    )
 
     kind: Literal["segmentation"]
     name: Name
