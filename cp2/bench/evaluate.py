@@ -20,7 +20,6 @@ from cp2.bench.table import print_table
 from cp2.evaluation.evaluate import evaluate
 from cp2.models.devices import choose_device, place
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
-from cp2.plan.costs.arithmetic import stride_of
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.files import read_json
@@ -71,7 +70,7 @@ def bench_evaluate(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
             rate,
             figures["machine"],
             crop_size=resize,
-            output_stride=stride_of(backbone),
+            output_stride=backbone.stride,
             flops=flops,
         )
     ]

@@ -29,7 +29,6 @@ from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
-from cp2.plan.costs.arithmetic import stride_of
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
@@ -82,7 +81,7 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
             rate,
             figures["machine"],
             crop_size=crop,
-            output_stride=stride_of(recipe.backbone),
+            output_stride=recipe.backbone.stride,
             flops=flops,
         )
     ]

@@ -20,7 +20,6 @@ from cp2.bench.scratch import Scratch, scratch
 from cp2.bench.sizes import Sizes
 from cp2.bench.table import print_table
 from cp2.models.devices import choose_device
-from cp2.plan.costs.arithmetic import stride_of
 from cp2.settings.methods import Cp2Settings
 from cp2.training.pretrain import pretrain
 
@@ -76,7 +75,7 @@ def bench_pretrain(
             rate,
             figures["machine"],
             method=CP2,
-            output_stride=stride_of(first.recipe.backbone),
+            output_stride=first.recipe.backbone.stride,
             flops=first.flops,
         )
     ]

@@ -5,8 +5,6 @@ from cp2.settings.dense import DenseSettings, PixConSettings
 from cp2.settings.methods import MethodSettings
 from cp2.settings.models import BackboneSettings
 
-_PATCH = 16  # pixels a side that a vision transformer's cell stands for
-
 
 def check_pretraining(
     method: MethodSettings, backbone: BackboneSettings, micro_batches: int
@@ -20,7 +18,7 @@ def check_pretraining(
         UserError: views that are no whole cells, a grid larger than the map, or micro-batches
             with a loss that needs the whole batch.
     """
-    stride = backbone.output_stride if backbone.family == "resnet" else _PATCH
+    stride = backbone.stride
     if method.kind == "cp2" and method.views.crop_size % stride:
         raise UserError(
             f"method {method.name!r}: views.crop_size {method.views.crop_size} is no multiple "

@@ -9,6 +9,8 @@ from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Share,
 Padding = Literal["symmetric", "same-pool", "same"]
 InputScale = Literal["imagenet", "zero-one"]
 
+PATCH = 16  # pixels of a side that a vision transformer's cell stands for
+
 
 class ResNetSettings(Settings):
     """A timm ResNet with plain 7x7 stem (CP² sec. 3.2).
@@ -36,6 +38,11 @@ class ResNetSettings(Settings):
     parameters: PositiveInt | None = unhashed(None)
     gflop: dict[Literal["8", "16", "32"], PositiveFloat] | None = unhashed(None)
 
+    @property
+    def stride(self) -> int:
+        """Pixels between two cells of the last map."""
+        return self.output_stride
+
 
 class ViTSettings(Settings):
     """A timm vision transformer that hands its last block's patch tokens on as a map.
@@ -54,6 +61,11 @@ class ViTSettings(Settings):
     channels: PositiveInt | None = unhashed(None)  # of the last map; all three for costs only
     parameters: PositiveInt | None = unhashed(None)
     gflop: tuple[PositiveFloat, PositiveFloat] | None = unhashed(None)
+
+    @property
+    def stride(self) -> int:
+        """Pixels between two cells of the map: a patch's side."""
+        return PATCH
 
 
 BackboneSettings = Annotated[ResNetSettings | ViTSettings, Field(discriminator="family")]

@@ -8,6 +8,7 @@ import math
 
 from cp2.plan.costs.layers import (
     Layer,
+    auxiliary_layers,
     classifier_layer,
     head_layers,
     predictor_layers,
@@ -16,11 +17,10 @@ from cp2.plan.costs.layers import (
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
 from cp2.settings.contrastive import PlusSettings
 from cp2.settings.dense import DenseSettings
-from cp2.settings.models import BackboneSettings
+from cp2.settings.models import PATCH, BackboneSettings
 from cp2.settings.protocols import Size
 
 COUNTED = 224  # pixels of a side that `gflop` of a backbone's settings is of
-PATCH = 16  # of a vision transformer
 BEFORE_LAST = 16  # most output stride of a ResNet's last stage but one
 LANDSCAPE = 4 / 3  # width of most photographs, in heights
 GIGA = 1e9
@@ -55,14 +55,10 @@ def finetuning_gflop(recipe: FinetuneRecipe) -> float | None:
     """Forward and backward (twice the forward) of a crop, with the auxiliary head."""
     size, backbone = recipe.augmentation.crop, recipe.backbone
     model = segmentor_gflop(recipe, size)
-    if model is None or backbone.channels is None:
+    if model is None:
         return None
-    if recipe.auxiliary is not None:
-        head = recipe.auxiliary.head
-        layers = head_layers(head, backbone.channels // 2)
-        layers.append(classifier_layer(head, recipe.classes))
-        model += _gflop(layers, _cells(size, min(stride_of(backbone), BEFORE_LAST)))
-    return 3 * model
+    second = _gflop(auxiliary_layers(recipe), _cells(size, min(backbone.stride, BEFORE_LAST)))
+    return 3 * (model + second)
 
 
 def evaluation_gflop(recipe: EvaluateRecipe, trained: FinetuneRecipe) -> float | None:
@@ -115,16 +111,11 @@ def backbone_gflop(backbone: BackboneSettings, size: Size) -> float | None:
     return None if gflop is None else gflop * _cells(size, half) / (COUNTED // half) ** 2
 
 
-def stride_of(backbone: BackboneSettings) -> int:
-    """Pixels between two cells of the map."""
-    return backbone.output_stride if backbone.family == "resnet" else PATCH
-
-
 def cells_of(backbone: BackboneSettings, size: Size) -> int:
     """Cells of the map of an image."""
     if backbone.family == "vit":
         return (size[0] // PATCH) * (size[1] // PATCH)
-    return _cells(size, stride_of(backbone))
+    return _cells(size, backbone.stride)
 
 
 def _cells(size: Size, stride: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cp2.plan.costs.layers import (
+    auxiliary_layers,
     classifier_layer,
     head_layers,
     parameters,
@@ -101,7 +102,8 @@ def state_bytes(run: Run) -> float | None:
             slots = _slots(optimization.optimizer)
             if trained is None:
                 return None
-            return _FLOAT * (trained + _auxiliary(run.recipe)) * (1 + slots)
+            second = parameters(auxiliary_layers(run.recipe))
+            return _FLOAT * (trained + second) * (1 + slots)
     return None
 
 
@@ -121,15 +123,6 @@ def _trained(recipe: PretrainRecipe | FinetuneRecipe) -> int | None:
     if isinstance(recipe, PretrainRecipe):
         return count + parameters(projection_layers(recipe, channels))
     return count + classifier_layer(recipe.head, recipe.classes).parameters
-
-
-def _auxiliary(recipe: FinetuneRecipe) -> int:
-    """Parameters of the second head, on the last stage but one."""
-    if recipe.auxiliary is None or recipe.backbone.channels is None:
-        return 0
-    head = recipe.auxiliary.head
-    layers = head_layers(head, recipe.backbone.channels // 2)
-    return parameters([*layers, classifier_layer(head, recipe.classes)])
 
 
 def _queues(method: MethodSettings) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cp2.plan.recipes import PretrainRecipe
+from cp2.plan.recipes import FinetuneRecipe, PretrainRecipe
 from cp2.settings.contrastive import PlusSettings
 from cp2.settings.dense import DenseSettings
 from cp2.settings.methods import Cp2Settings
@@ -43,6 +43,15 @@ def head_layers(head: HeadSettings, channels: int) -> list[Layer]:
 
 def classifier_layer(head: HeadSettings, classes: int) -> Layer:
     return Layer(head.channels, classes, 1, 1)
+
+
+def auxiliary_layers(recipe: FinetuneRecipe) -> list[Layer]:
+    """The second head with its classifier, on the last stage but one; none without it."""
+    if recipe.auxiliary is None or recipe.backbone.channels is None:
+        return []
+    head = recipe.auxiliary.head
+    layers = head_layers(head, recipe.backbone.channels // 2)
+    return [*layers, classifier_layer(head, recipe.classes)]
 
 
 def projection_layers(recipe: PretrainRecipe, channels: int) -> list[Layer]:

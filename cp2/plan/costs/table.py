@@ -49,7 +49,9 @@ class Throughput:
         None where there is no row and no rate for the precision, or the FLOP are not known.
         """
         rows = [row for row in self.rows if _kind(row) == work.kind]
-        return min(rows, key=lambda row: _distance(row, work), default=self._estimate(work))
+        if not rows:
+            return self._estimate(work)
+        return min(rows, key=lambda row: _distance(row, work))
 
     def rate(self, work: Work) -> FlopRate | None:
         """What work without a row is estimated by: the FLOP a second of the measured row of its

@@ -5,13 +5,11 @@ from pathlib import Path
 
 from cp2.errors import WrongFile
 from cp2.plan.costs.arithmetic import (
-    PATCH,
     backbone_gflop,
     evaluation_gflop,
     finetuning_gflop,
     is_symmetric,
     pretraining_gflop,
-    stride_of,
 )
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import (
@@ -46,7 +44,9 @@ class Kind:
     def __str__(self) -> str:
         names = [self.stage, self.method, self.backbone, self.head]
         words = [*names, f"{self.crop[0]}x{self.crop[1]}"]
-        words += [f"stride {self.output_stride}"] if self.output_stride != PATCH else []
+        words += (
+            [f"stride {self.output_stride}"] if self.output_stride != Kind.output_stride else []
+        )
         words += [self.amp] if self.amp != "off" else []
         words += ["in windows"] if self.slide else []
         words += ["both ways"] if self.symmetric else []
@@ -94,7 +94,7 @@ def work_of(run: Run, plan: Plan, results: Path) -> Work | None:
                 recipe.head.name if recipe.head else None,
                 (side, side),
                 method.amp,
-                output_stride=stride_of(recipe.backbone),
+                output_stride=recipe.backbone.stride,
                 symmetric=is_symmetric(recipe),
             )
             return Work(kind, method.batch_size, steps, pretraining_gflop(recipe))
@@ -117,7 +117,7 @@ def work_of(run: Run, plan: Plan, results: Path) -> Work | None:
 
 def _of_model(stage: str, recipe: FinetuneRecipe, size: tuple[int, int]) -> Kind:
     amp = recipe.amp if stage == "finetune" else "off"
-    stride = stride_of(recipe.backbone)
+    stride = recipe.backbone.stride
     return Kind(
         stage, None, recipe.backbone.name, recipe.head.name, size, amp, output_stride=stride
     )
