@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from chromium import visit
-from conftest import fill
+from filled_campaign import fill
 from tiny_campaign import PUBLISHED
 
 from cp2.record.mlflow_links import MlflowLinks, read_links

@@ -221,7 +221,7 @@ def test_the_pictures_page_fits_the_screen(
 ) -> None:
     folder = Path(os.environ.get("REPORT_PICTURES", tmp_path)) if width > 390 else tmp_path
     page = os.environ.get("REPORT_PAGE", report.as_uri()).replace("index.html", "pictures.html")
-    with visit(browser, page, width, 1500) as seen:
+    with visit(browser, page, width, 900) as seen:
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
         seen.page.screenshot(path=folder / "report-pictures.png")
 
