@@ -114,7 +114,7 @@ class Starter:
         except OSError:  # no memory or no more processes; the other jobs go on
             process = -1
         if process == 0:
-            self._jobs[0] = connection
+            connection.close()
             self._leave()
             return request
         for file in request.files:

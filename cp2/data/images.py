@@ -32,7 +32,7 @@ def decode_rgb(path: Path | str) -> torch.Tensor:
 
 def decode_bytes(data: bytes) -> torch.Tensor:
     """What `decode_rgb` returns, of a file's content; call it inside `reading`."""
-    if data.startswith(JPEG_START) and JPEG_END in data[-TAIL:]:
+    if _is_whole_jpeg(data):
         image = _decode_jpeg(data)
         if image is not None:
             return image
@@ -45,7 +45,11 @@ def is_plain_jpeg(data: bytes, mode: str) -> bool:
     Args:
         mode: PIL's name of the file's colour space.
     """
-    return data.startswith(JPEG_START) and JPEG_END in data[-TAIL:] and mode in ("RGB", "L")
+    return _is_whole_jpeg(data) and mode in ("RGB", "L")
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    return data.startswith(JPEG_START) and JPEG_END in data[-TAIL:]
 
 
 @contextmanager

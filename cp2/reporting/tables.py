@@ -170,7 +170,7 @@ def view_table(
     for cell in planned.cells:
         number = published.get((cell.row, cell.column))
         cells[cell.row, cell.column] = _view_cell(
-            configuration, plan, planned.name, cell, columns[cell.column], number, scale
+            configuration, plan, settings.released, cell, columns[cell.column], number, scale
         )
     shown = tuple(columns[name] for name in dict.fromkeys(c.column for c in planned.cells))
     rows = {row.name: row for row in settings.rows}
@@ -199,7 +199,7 @@ def view_table(
 def _view_cell(
     configuration: Configuration,
     plan: Plan,
-    table: str,
+    released: bool,
     cell: Cell,
     column: Column,
     published: Published | None,
@@ -231,7 +231,7 @@ def _view_cell(
         gap,
         cell.missing,
         made_elsewhere(plan, cell, results),
-        imported_from(plan, cell, configuration.table(table).released),
+        imported_from(plan, cell, released),
         _why_missing(plan, cell, results, damaged) if len(scores) < len(cell.runs) else None,
     )
 

@@ -115,9 +115,7 @@ class TableSettings(Settings):
     figure: FigureSettings | None = None
     columns: tuple[Column, ...] = Field(min_length=1)
     rows: tuple[Row, ...] = Field(min_length=1)
-    released: bool = unhashed(
-        False
-    )  # rows start from the weights that the paper's authors gave out
+    released: bool = unhashed(False)  # rows start from weights that the authors gave out
     note: str = unhashed("")
 
     @model_validator(mode="after")

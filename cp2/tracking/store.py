@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from cp2.errors import UserError
@@ -241,12 +241,9 @@ class Store:
         while len(metrics) + len(values) + len(marks) > _ENTITIES or len(values) > _PARAMS_OR_TAGS:
             some = values[:_PARAMS_OR_TAGS]
             room = _ENTITIES - len(some)
-            self._send(run_id, metrics[:room], some, [])
+            self._client.log_batch(run_id, metrics[:room], some)
             metrics, values = metrics[room:], values[_PARAMS_OR_TAGS:]
-        self._send(run_id, metrics, values, marks)
-
-    def _send(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
-        self._client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        self._client.log_batch(run_id, metrics, values, marks)
 
     @_of_a_run
     def end(self, run_id: str, status: str, time: float | None) -> None:

@@ -52,13 +52,13 @@ def starter(
     assert not path.exists()
 
 
-def start(path: Path, *arguments: str, **options: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(  # type: ignore[call-overload]
+def start(path: Path, *arguments: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
         [*start_command(ROOT, path), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        cwd=cwd,
     )
 
 
