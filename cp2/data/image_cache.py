@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
+from cp2.data.derived import DerivedRecord, check_source, make_again, read_record
 from cp2.data.index import DatasetIndex
 from cp2.data.sources import OpenImage
 from cp2.errors import WrongFile
-from cp2.record.files import write_text
-from cp2.settings.base import Settings
 
 PIXELS = "pixels.u8"
 ROWS = "rows.i64"
@@ -23,17 +21,13 @@ OFFSET, HEIGHT, WIDTH, CRC = range(4)
 COLUMNS = 4
 
 
-class CacheRecord(Settings):
+class CacheRecord(DerivedRecord):
     """Content of cache.json, written when pixels.u8 and rows.i64 are in their place.
 
     pixels.u8 holds the images one after the other, uint8 (height, width, 3).
     """
 
     version: int
-    dataset: str
-    digest: str  # of the data set's settings
-    split: str
-    images: int
     unreadable: int
     short_side: int
     size: int  # bytes of pixels.u8
@@ -87,15 +81,8 @@ class CachedImages:
         return {key: value for key, value in vars(self).items() if key != "_pixels"}
 
     def _check(self, index: DatasetIndex) -> None:
-        record, split = self.record, index.pretraining_split
-        wanted = (index.record.name, index.record.digest, split, index.record.splits[split].images)
-        if (record.dataset, record.digest, record.split, record.images) != wanted:
-            raise WrongFile(
-                f"{self.folder}: made from data set {record.dataset} (digest {record.digest[:8]}, "
-                f"{record.images} images of {record.split}), but {index.folder} is {wanted[0]} "
-                f"(digest {wanted[1][:8]}, {wanted[3]} images of {split}); "
-                f"{_again(self.folder)}"
-            )
+        record = self.record
+        check_source(record, index, self.folder, "cache")
         path = self.folder / PIXELS
         size = path.stat().st_size if path.is_file() else 0
         if size != record.size:
@@ -138,13 +125,7 @@ def read_cache_record(folder: Path) -> CacheRecord:
     Raises:
         WrongFile: it is missing or damaged, or another version of this program wrote it.
     """
-    path = folder / RECORD
-    try:
-        record = CacheRecord.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise WrongFile(f"{path} is missing; run: cp2 cache {folder.name}") from None
-    except ValidationError as error:
-        raise WrongFile(f"{path} is damaged; {_again(folder)}\n{error}") from error
+    record = read_record(folder / RECORD, CacheRecord, "cache")
     if record.version != VERSION:
         raise WrongFile(
             f"{folder} is a cache of version {record.version}, this program reads version "
@@ -153,10 +134,5 @@ def read_cache_record(folder: Path) -> CacheRecord:
     return record
 
 
-def write_cache_record(folder: Path, record: CacheRecord) -> None:
-    """Write cache.json."""
-    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
-
-
 def _again(folder: Path) -> str:
-    return f"delete {folder} and run: cp2 cache {folder.name}"
+    return make_again(folder, "cache")

@@ -1,8 +1,8 @@
 """The stage `cache`: every image of a data set decoded once, at a fixed short side."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -12,24 +12,26 @@ from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.pipeline import Batches
 from cp2.data.datasets import DatasetIndex, read_index
+from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.image_cache import (
-    HEIGHT,
+    COLUMNS,
     PIXELS,
+    RECORD,
+    ROWS,
     VERSION,
     CachedImages,
     CacheRecord,
-    write_cache_record,
+    check_pixels,
 )
 from cp2.data.images import decode_rgb
-from cp2.data.partial_cache import PartialCache
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.plan.graph import Run
 from cp2.plan.recipes import CacheRecipe
-from cp2.record.folder import RunFolder
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
-from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.clock import Deadline
+from cp2.training.filling import fill
 from cp2.training.progress import Progress
 
 REPORTED = 1000  # images between two lines of the log
@@ -51,55 +53,39 @@ def make_cache(run: Run, results: Path, execution: Execution, deadline: Deadline
     index = read_index(results / "datasets" / recipe.dataset)
     split = index.pretraining_split
     paths = index.paths(split)
-    progress, (rows, checksum) = _fill(run, folder, paths, recipe.short_side, execution, deadline)
-    unreadable = int((rows[:, HEIGHT] == 0).sum())
-    size = (folder.path / PIXELS).stat().st_size
-    write_cache_record(
-        folder.path,
-        CacheRecord(
-            version=VERSION,
-            dataset=index.record.name,
-            digest=index.record.digest,
-            split=split,
-            images=len(paths),
-            unreadable=unreadable,
-            short_side=recipe.short_side,
-            size=size,
-            rows_crc=checksum,
-        ),
+    files = AppendedFiles(folder.state, (PIXELS, ROWS), {"version": VERSION})
+    progress = Progress(run.id, len(paths), files.images, folder.log)
+    progress.say(f"{len(paths) - files.images} of {len(paths)} images to do")
+
+    def append(image: Tensor) -> None:
+        if not len(image):
+            progress.say(f"left out: {_reason(paths[files.images])}")
+        data = image.numpy().tobytes()
+        row = np.array([files.sizes[PIXELS], *image.shape[:2], crc32(data)], np.int64)
+        files.append({PIXELS: data, ROWS: row.tobytes()}, unreadable=not len(image))
+        if files.images % REPORTED == 0:
+            progress.report(files.images, {})
+
+    images = shrunk_images(paths[files.images :], recipe.short_side, execution.workers)
+    fill(run, files, len(paths), images, append, progress, deadline, execution.save_minutes)
+    rows = (folder.state / ROWS).read_bytes()
+    check_pixels(folder.state / PIXELS, np.frombuffer(rows, np.int64).reshape(-1, COLUMNS))
+    files.move(folder.path)
+    record = CacheRecord(
+        version=VERSION,
+        dataset=index.record.name,
+        digest=index.record.digest,
+        split=split,
+        images=len(paths),
+        unreadable=files.unreadable,
+        short_side=recipe.short_side,
+        size=files.sizes[PIXELS],
+        rows_crc=crc32(rows),
     )
-    notes = [f"{unreadable} unreadable images left out"] if unreadable else []
-    summary = {"images": len(paths), "bytes": size, "notes": notes}
+    write_record(folder.path / RECORD, record)
+    notes = [f"{files.unreadable} unreadable images left out"] if files.unreadable else []
+    summary = {"images": len(paths), "bytes": record.size, "notes": notes}
     folder.finish({**progress.finish(), **summary})
-
-
-def _fill(
-    run: Run,
-    folder: RunFolder,
-    paths: Sequence[Path],
-    short_side: int,
-    execution: Execution,
-    deadline: Deadline,
-) -> tuple[Progress, tuple[np.ndarray, int]]:
-    """Append the images that are not there yet; give the finished files their place."""
-    with closing(PartialCache(folder.state)) as cache:
-        progress = Progress(run.id, len(paths), cache.images, folder.log)
-        progress.say(f"{len(paths) - cache.images} of {len(paths)} images to do")
-        for image in shrunk_images(paths[cache.images :], short_side, execution.workers):
-            if not len(image):
-                progress.say(f"left out: {_reason(paths[cache.images])}")
-            cache.append(image.numpy())
-            progress.step(1)
-            reason = deadline.reason()
-            if reason and cache.images < len(paths):
-                cache.save()
-                done = f"{cache.images} of {len(paths)} images"
-                progress.say(f"stopped after {done}: {reason}; start again to go on")
-                raise StoppedForResumeError(f"{run.key}: saved after {done} because {reason}")
-            if cache.images % REPORTED == 0:
-                progress.report(cache.images, {})
-            cache.save_if_due(execution.save_minutes)
-        return progress, cache.move(folder.path)
 
 
 def image_source(run: Run, results: Path, index: DatasetIndex) -> CachedImages | list[Path]:

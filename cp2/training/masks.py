@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
-from cp2.data.attention_maps import MAPS, AttentionMaps, MapsRecord, write_maps_record
+from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
 from cp2.data.datasets import DatasetIndex, read_index
+from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.images import decode_rgb
-from cp2.data.partial_maps import PartialMaps
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth
@@ -24,7 +24,8 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import MasksRecipe
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
-from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.clock import Deadline
+from cp2.training.filling import fill
 from cp2.training.origin import Origin
 from cp2.training.progress import Progress
 
@@ -59,34 +60,33 @@ def compute_masks(run: Run, results: Path, execution: Execution, deadline: Deadl
     backbone, notes = load_attending(recipe, results)
     backbone.to(device).eval()
     cells = recipe.magnification * backbone.grid[0]
-    maps = PartialMaps(folder.state, POINTS * cells)
-    progress = Progress(run.id, -(-len(paths) // BATCH), maps.images // BATCH, folder.log)
-    for line in [*notes, f"{len(paths) - maps.images} images to do, on {device_name(device)}"]:
+    side = POINTS * cells
+    files = AppendedFiles(folder.state, (MAPS,), {"side": side})
+    progress = Progress(run.id, -(-len(paths) // BATCH), files.images // BATCH, folder.log)
+    for line in [*notes, f"{len(paths) - files.images} images to do, on {device_name(device)}"]:
         progress.say(line)
-    for images, errors in squares(paths[maps.images :], cells * backbone.stride, execution.workers):
+
+    def append(batch: tuple[Tensor, list[str | None]]) -> None:
+        images, errors = batch
         ranks = attention_ranks(backbone, images.to(device), recipe.blur)
         ranks[[error is not None for error in errors]] = EVEN
         for error in filter(None, errors):
             progress.say(f"{error}; it gets an even map")
-        maps.append(ranks, len(errors) - errors.count(None))
-        progress.step(len(images))
-        reason = deadline.reason()
-        if reason and maps.images < len(paths):
-            maps.save()
-            done = f"{maps.images} of {len(paths)} images"
-            progress.say(f"stopped after {done}: {reason}; start again to go on")
-            raise StoppedForResumeError(f"{run.key}: saved after {done} because {reason}")
-        maps.save_if_due(execution.save_minutes)
-    maps.move(folder.path / MAPS)
+        unreadable = len(errors) - errors.count(None)
+        files.append({MAPS: ranks.tobytes()}, len(images), unreadable)
+
+    batches = squares(paths[files.images :], cells * backbone.stride, execution.workers)
+    fill(run, files, len(paths), batches, append, progress, deadline, execution.save_minutes)
+    files.move(folder.path)
     record = MapsRecord(
         dataset=index.record.name,
         digest=index.record.digest,
         split=split,
         images=len(paths),
-        side=POINTS * cells,
+        side=side,
     )
-    write_maps_record(folder.path, record)
-    counts = {"images": len(paths), "unreadable": maps.unreadable}
+    write_record(folder.path / RECORD, record)
+    counts = {"images": len(paths), "unreadable": files.unreadable}
     folder.finish({**progress.finish(), **counts, "notes": notes})
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from cp2.augment.masks.attention import attention_mask
 from cp2.augment.pipeline import PretrainDataset, batches, prepare
-from cp2.data.attention_maps import MAPS, AttentionMaps, MapsRecord, write_maps_record
+from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
+from cp2.data.derived import write_record
 from cp2.errors import UserError
 from cp2.settings.masks import DinoMaskSettings
 from cp2.settings.methods import Cp2Settings, ViewSettings
@@ -105,7 +106,7 @@ def stored(tmp_path):
         Image.fromarray(pixels).convert("RGB").save(paths[-1])
     (tmp_path / MAPS).write_bytes(np.stack(maps).tobytes())
     record = MapsRecord(dataset="d", digest="0", split="train", images=6, side=SIDE)
-    write_maps_record(tmp_path, record)
+    write_record(tmp_path / RECORD, record)
     return paths, AttentionMaps(tmp_path)
 
 

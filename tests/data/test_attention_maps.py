@@ -1,13 +1,13 @@
-"""Stored attention maps: reading, refusing what does not belong together, resuming."""
+"""Stored attention maps: reading, and refusing what does not belong together."""
 
 import pickle
 
 import numpy as np
 import pytest
 
-from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord, write_maps_record
+from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
+from cp2.data.derived import write_record
 from cp2.data.index import DatasetIndex, DatasetRecord, Split
-from cp2.data.partial_maps import PartialMaps
 from cp2.errors import WrongFile
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def index(tmp_path, splits, **changes):
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / MAPS).write_bytes(STORED.tobytes())
-    write_maps_record(tmp_path, record())
+    write_record(tmp_path / RECORD, record())
     return tmp_path
 
 
@@ -83,41 +83,3 @@ def test_missing_and_damaged_records_are_named(folder):
     (folder / RECORD).unlink()
     with pytest.raises(WrongFile, match=r"maps\.json is missing; run: cp2 masks"):
         AttentionMaps(folder)
-
-
-def test_writing_goes_on_after_the_last_save(tmp_path):
-    state = tmp_path / "state"
-    first = PartialMaps(state, 4)
-    first.append(STORED[:2], unreadable=1)
-    first.save()
-    first.append(STORED[2:3], unreadable=1)  # not saved: thrown away
-    again = PartialMaps(state, 4)
-    assert (again.images, again.unreadable) == (2, 1)
-    again.append(STORED[2:])
-    again.move(tmp_path / MAPS)
-    assert (tmp_path / MAPS).read_bytes() == STORED.tobytes()
-    assert list(state.iterdir()) == []
-
-
-def test_a_save_whose_file_is_gone_or_short_counts_nothing(tmp_path):
-    first = PartialMaps(tmp_path, 4)
-    first.append(STORED)
-    first.save()
-    (tmp_path / MAPS).write_bytes(bytes(10))
-    assert PartialMaps(tmp_path, 4).images == 0
-    first = PartialMaps(tmp_path, 4)
-    first.append(STORED)
-    first.save()
-    (tmp_path / MAPS).unlink()
-    assert PartialMaps(tmp_path, 4).images == 0
-
-
-def test_saves_come_when_they_are_due(tmp_path):
-    maps = PartialMaps(tmp_path, 4)
-    maps.append(STORED)
-    maps.save_if_due(60)
-    assert PartialMaps(tmp_path, 4).images == 0
-    maps = PartialMaps(tmp_path, 4)
-    maps.append(STORED)
-    maps.save_if_due(0)
-    assert PartialMaps(tmp_path, 4).images == 5

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2.data.attention_maps import MAPS, MapsRecord, write_maps_record
+from cp2.data.attention_maps import MAPS, RECORD, MapsRecord
+from cp2.data.derived import write_record
 from cp2.data.preparers import prepare
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan
@@ -101,7 +102,7 @@ def test_attention_is_shown_where_it_has_been_computed(tmp_path: Path) -> None:
     digest = (configuration.results / "datasets" / "photos" / "dataset.json").read_text()
     digest = digest.split('"digest": "')[1].split('"')[0]
     record = MapsRecord(dataset="photos", digest=digest, split="train", images=7, side=4)
-    write_maps_record(folder.path, record)
+    write_record(folder.path / RECORD, record)
     folder.finish({})
     assert "self-attention" in titles(configuration, plan, tmp_path / "figures")
 

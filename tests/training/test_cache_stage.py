@@ -2,7 +2,6 @@
 
 import errno
 import json
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ from PIL import Image
 
 from cp2.augment.pipeline import PretrainDataset, batches
 from cp2.data.datasets import DatasetIndex, read_index
+from cp2.data.derived import AppendedFiles
 from cp2.data.image_cache import PIXELS, RECORD, ROWS, CachedImages, check_pixels
 from cp2.data.images import decode_rgb
-from cp2.data.partial_cache import PartialCache
 from cp2.errors import UserError, WrongFile
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
@@ -134,8 +133,6 @@ def test_a_state_that_is_not_whole_starts_again(cached: tuple[Configuration, Pla
         _make(configuration, run, StopAfter(6))
     state = run.folder(configuration.results).state
     (state / PIXELS).write_bytes(b"short")
-    with closing(PartialCache(state)) as cache:
-        assert cache.images == 0
     assert len(CachedImages(_make(configuration, run), _index(configuration))) == IMAGES
 
 
@@ -147,15 +144,15 @@ def test_a_full_disk_says_so_and_keeps_what_was_saved(
     with pytest.raises(StoppedForResumeError):
         _make(configuration, run, StopAfter(6))
 
-    def full(self: PartialCache, name: str, size: int) -> object:
-        return FullDisk((self.folder / name).open("ab"), size)
+    def full(self: AppendedFiles, name: str) -> object:
+        return FullDisk((self.folder / name).open("ab"), self.sizes[name])
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartialCache, "_open", full)
+        patch.setattr(AppendedFiles, "_open", full)
         with pytest.raises(UserError, match=r"no space left on the disk after \d+ images .*again"):
             _make(configuration, run)
-    with closing(PartialCache(run.folder(configuration.results).state)) as cache:
-        assert cache.images == 6
+    state = run.folder(configuration.results).state
+    assert json.loads((state / "count.json").read_text())["images"] == 6
     assert len(CachedImages(_make(configuration, run), _index(configuration))) == IMAGES
 
 

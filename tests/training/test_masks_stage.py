@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cp2.data.attention_maps import AttentionMaps, read_maps_record, write_maps_record
+from cp2.data.attention_maps import RECORD, AttentionMaps, MapsRecord
+from cp2.data.derived import read_record, write_record
 from cp2.data.preparers import prepare
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth
@@ -193,7 +194,7 @@ def test_pretraining_refuses_the_maps_of_another_version(
     compute(tiny)
     (run,) = plan.stage("pretrain")
     folder = masks_of(plan).folder(configuration.results).path
-    record = read_maps_record(folder)
-    write_maps_record(folder, record.model_copy(update={"digest": "0" * 64}))
+    record = read_record(folder / RECORD, MapsRecord, "masks")
+    write_record(folder / RECORD, record.model_copy(update={"digest": "0" * 64}))
     with pytest.raises(WrongFile, match=r"made from data set photos \(digest 00000000, 9 images"):
         pretrain(run, configuration.results, configuration.campaign.execution, Deadline())
