@@ -123,7 +123,7 @@ def test_a_process_that_is_killed_stops_running(campaign):
     code = (
         "import sys, time; from pathlib import Path; from cp2.record.folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked():\n"
-        "    print('held', flush=True); time.sleep(60)"
+        "    print('held', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

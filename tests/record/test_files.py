@@ -86,7 +86,7 @@ def test_a_kill_leaves_no_half_file_under_the_final_name(tmp_path):
         f"with whole_file(Path({str(path)!r})) as temporary:\n"
         "    temporary.write_text('half')\n"
         f"    Path({str(ready)!r}).touch()\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     while not ready.exists():

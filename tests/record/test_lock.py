@@ -27,7 +27,7 @@ from cp2.record.folder import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     child = os.fork() if "fork" in sys.argv else 1
     print(f"held {child}" if child else "", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 AT_WORK = "is working on this run"
 
@@ -304,7 +304,7 @@ def test_a_process_that_lost_its_lock_stops(
     def sleep() -> None:
         with RunFolder(tmp_path).locked():
             _leave_lock(tmp_path / lock.CLAIM, "elsewhere", 99)  # while it was suspended
-            time.sleep(60)
+            time.sleep(600)
 
     with pytest.raises(KeyboardInterrupt):
         sleep()
@@ -337,7 +337,7 @@ def test_a_requeued_job_waits_for_its_process_of_before(
         process, _ = _start(run.path, job="17")
     else:
         _without_flock(monkeypatch)
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         _leave_lock(run.path / ".claim", socket.gethostname(), process.pid)
     ended = threading.Timer(0.5, lambda: (process.kill(), process.wait()))
     ended.start()

@@ -38,7 +38,7 @@ class Gate:
 
         def slow(folder: Path, state: dict[str, Any]) -> None:
             self.entered.set()
-            assert self.open.wait(30)
+            assert self.open.wait(120)
             save_state(folder, state)
 
         monkeypatch.setattr(saving, "save_state", slow)
@@ -56,7 +56,7 @@ def test_the_state_at_the_call_is_saved_while_training_changes_it(
     momentum = optimizer.state_dict()["state"][0]["momentum_buffer"].clone()
     writer, said = _writer(tmp_path)
     writer.save({"step": 1, "module": model.state_dict(), "optimizer": optimizer.state_dict()})
-    assert gate.entered.wait(30)
+    assert gate.entered.wait(120)
     assert writer.busy
     assert load_state(tmp_path, CPU) is None
     model(torch.ones(1, 3)).sum().backward()

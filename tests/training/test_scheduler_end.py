@@ -163,7 +163,7 @@ def test_a_job_without_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
 def test_a_squeue_that_does_not_say_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, reason: str
 ) -> None:
-    monkeypatch.setattr(commands, "SECONDS", 1.0)
+    monkeypatch.setattr(commands, "SECONDS", 1.0 if "sleep" in script else 120.0)
     _squeue(monkeypatch, tmp_path, script)
     found = time_left()
     assert found.seconds is None
