@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cp2.cli.app import DEFAULT, CampaignOption, RunArgument, SetOption, app, find
-from cp2.cluster.requeue import VARIABLE, requeue_this_job
+from cp2.cluster.commands import REQUEUE, requeue_this_job
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.record.attempts import recorded
@@ -29,7 +29,7 @@ RequeueOption = Annotated[
     bool,
     typer.Option(
         "--requeue",
-        envvar=VARIABLE,
+        envvar=REQUEUE,
         help="in a Slurm batch job whose time is up: queue it again, from its first line",
     ),
 ]

@@ -1,10 +1,11 @@
-"""Asking the scheduler's own commands, without waiting for ever."""
+"""Slurm's own commands, asked without waiting for ever."""
 
 import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+REQUEUE = "CP2_REQUEUE"  # set by the Snakefile in jobs of a scheduler, and there only
 SECONDS = 20.0  # a busy controller answers in a few
 
 
@@ -56,3 +57,23 @@ def ask(*command: str) -> str | None:
     """Standard output of a command, or None where it is absent, fails or does not answer."""
     found = answer(*command)
     return None if found.problem else found.output
+
+
+def requeue_this_job() -> str | None:
+    """Tell Slurm to start this batch job again under the same id, from its beginning.
+
+    A job that saved its state does so, because retries are for failures: a pretraining may need
+    31 jobs at the paper's limit of two days. A job that is being cancelled is left alone.
+
+    Returns:
+        What happened, in one line; None outside of a Slurm job.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    state = (ask("squeue", "--noheader", f"--jobs={job}", "--format=%T") or "").strip()
+    if state != "RUNNING":
+        return f"job {job} is not queued again: its state is {state or 'not known'}"
+    if ask("scontrol", "requeue", job) is None:
+        return f"Slurm does not queue job {job} again; a retry of Snakemake goes on with the run"
+    return f"job {job} is queued again and goes on from here"

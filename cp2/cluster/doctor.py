@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cp2.cluster.check import misfits
 from cp2.cluster.commands import ask
 from cp2.cluster.partitions import Nodes, cluster_nodes
-from cp2.cluster.refusals import refusals
 from cp2.cluster.submission import accounting_answers
+from cp2.cluster.validate_request import slurm_refusals, unfit
 from cp2.plan.costs.disk import disk_space
 from cp2.plan.graph import Plan
 from cp2.plan.requests import JobRequest
@@ -140,9 +139,12 @@ def _requests(
     if cluster is None:
         yield Check(False, f"sinfo does not answer, so site {site!r} cannot be compared with it")
         return
-    wrong = {request.stage: misfits([request], cluster) for request in requests}
+    wrong = {request.stage: unfit([request], cluster) for request in requests}
     fitting = [request for request in requests if not wrong[request.stage]]
-    for problem in [*(text for texts in wrong.values() for text in texts), *refusals(fitting)]:
+    for problem in [
+        *(text for texts in wrong.values() for text in texts),
+        *slurm_refusals(fitting),
+    ]:
         yield Check(False, f"{problem} (site {site!r})")
     for request in fitting:
         yield Check(True, f"{request.stage}: sbatch {request.sbatch()}")

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cp2.cluster.check import check_requests
 from cp2.cluster.commands import ask
 from cp2.cluster.driver import adopt_left_jobs, end_left_jobs
+from cp2.cluster.validate_request import validate_requests
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.settings.sites import CLUSTER_STAGES
@@ -31,7 +31,7 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
     results = plan.configuration.results
     unfinished = [run for run in plan.plan.runs.values() if not run.is_done(results)]
     stages = [stage for stage in CLUSTER_STAGES if any(run.stage == stage for run in unfinished)]
-    check_requests(map(plan.request, stages), plan.site_name)
+    validate_requests(map(plan.request, stages), plan.site_name)
     patient = Path(snakemake.main_snakefile).parent / "workflow" / "scripts" / "patient"
     os.environ["PATH"] = f"{patient.absolute()}{os.pathsep}{os.environ['PATH']}"
     if executor.name == "cluster-generic":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2.cluster import doctor, refusals
+from cp2.cluster import doctor, validate_request
 from cp2.cluster.commands import Answer
 from cp2.cluster.doctor import examine, locking, torch_check, writable
 from cp2.cluster.partitions import parse_sinfo
@@ -60,8 +60,8 @@ def test_the_site_against_the_cluster(
     monkeypatch.setattr(doctor, "cluster_nodes", lambda: cluster)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(doctor, "accounting_answers", lambda: True)
-    monkeypatch.setattr(refusals, "ask", lambda *command: "theirs|normal\nours|normal\n")
-    monkeypatch.setattr(refusals, "answer", lambda *command: Answer(""))
+    monkeypatch.setattr(validate_request, "ask", lambda *command: "theirs|normal\nours|normal\n")
+    monkeypatch.setattr(validate_request, "answer", lambda *command: Answer(""))
     good = _request(gpus=4, gpu_model="h100", account="ours")
     assert _problems(configuration, good, "site") == []
     (gpus,) = _problems(configuration, _request(gpus=8), "site")

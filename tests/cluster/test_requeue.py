@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2.cluster.requeue import requeue_this_job
+from cp2.cluster.commands import requeue_this_job
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2.cluster.refusals import refusals
+from cp2.cluster.validate_request import slurm_refusals
 from cp2.plan.requests import JobRequest
 
 
@@ -28,7 +28,7 @@ def _request(**changes: str) -> JobRequest:
 
 
 def test_what_slurm_takes_is_not_refused(slurm: Path) -> None:
-    assert refusals([_request(account="vision", qos="long"), _request()]) == []
+    assert slurm_refusals([_request(account="vision", qos="long"), _request()]) == []
     first, _ = (slurm / "asked").read_text().splitlines()
     assert first == (
         "--test-only --nodes=1 --cpus-per-task=2 --mem=1000 --time=60 --gpus=1 "
@@ -45,7 +45,7 @@ def test_what_slurm_takes_is_not_refused(slurm: Path) -> None:
     ],
 )
 def test_names_of_others(slurm: Path, names: dict[str, str], text: str) -> None:
-    (refusal,) = refusals([_request(**names)])
+    (refusal,) = slurm_refusals([_request(**names)])
     assert refusal.startswith(f"pretrain: {text}")
     assert not (slurm / "asked").exists()
 
@@ -53,10 +53,10 @@ def test_names_of_others(slurm: Path, names: dict[str, str], text: str) -> None:
 @pytest.mark.parametrize("answer", ["exit 1", "true"])
 def test_without_accounting_sbatch_has_the_word(slurm: Path, answer: str) -> None:
     _command(slurm, "sacctmgr", answer)
-    assert refusals([_request(account="visions")]) == []
+    assert slurm_refusals([_request(account="visions")]) == []
     said = "allocation failure: Invalid account or account/partition combination specified"
     _command(slurm, "sbatch", f"echo '{said}' >&2; exit 1")
-    (refusal,) = refusals([_request(account="visions")])
+    (refusal,) = slurm_refusals([_request(account="visions")])
     assert refusal.startswith("pretrain: sbatch --nodes=1")
     assert refusal.endswith(": Invalid account or account/partition combination specified")
 
@@ -71,9 +71,9 @@ def test_without_accounting_sbatch_has_the_word(slurm: Path, answer: str) -> Non
 )
 def test_what_passes_is_no_reason_to_refuse(slurm: Path, said: str) -> None:
     _command(slurm, "sbatch", f"echo '{said}' >&2; exit 1")
-    assert refusals([_request()]) == []
+    assert slurm_refusals([_request()]) == []
 
 
 def test_no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert refusals([_request(account="vision")]) == []
+    assert slurm_refusals([_request(account="vision")]) == []

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cp2.cluster import check
-from cp2.cluster.fits import problems
+from cp2.cluster import validate_request
 from cp2.cluster.partitions import parse_sinfo
+from cp2.cluster.validate_request import lacks
 from cp2.errors import UserError
 from cp2.plan.requests import JobRequest
 
@@ -39,7 +39,7 @@ def _request(**changes: object) -> JobRequest:
     ],
 )
 def test_what_fits(changes: dict[str, object]) -> None:
-    assert problems(_request(**changes), CLUSTER) == []
+    assert lacks(_request(**changes), CLUSTER) == []
 
 
 @pytest.mark.parametrize(
@@ -62,30 +62,30 @@ def test_what_fits(changes: dict[str, object]) -> None:
     ],
 )
 def test_what_never_fits(changes: dict[str, object], words: list[str]) -> None:
-    (problem,) = problems(_request(**changes), CLUSTER)
+    (problem,) = lacks(_request(**changes), CLUSTER)
     for word in words:
         assert word in problem
 
 
 def test_every_lack_is_named() -> None:
-    assert len(problems(_request(gpus=9, cpus=100, minutes=9999), CLUSTER)) == 3
+    assert len(lacks(_request(gpus=9, cpus=100, minutes=9999), CLUSTER)) == 3
 
 
 def test_no_default_partition() -> None:
-    (problem,) = problems(_request(partition=None), CLUSTER[1:])
+    (problem,) = lacks(_request(partition=None), CLUSTER[1:])
     assert "no default partition; name one: gpu, shut" in problem
 
 
 def test_refused_before_submission(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "cluster_nodes", lambda: CLUSTER)
-    check.check_requests([_request()], "ours")
+    monkeypatch.setattr(validate_request, "cluster_nodes", lambda: CLUSTER)
+    validate_request.validate_requests([_request()], "ours")
     with pytest.raises(UserError) as caught:
-        check.check_requests([_request(), _request(gpus=9)], "ours")
+        validate_request.validate_requests([_request(), _request(gpus=9)], "ours")
     assert str(caught.value).startswith("site 'ours': the cluster cannot run these jobs, so none")
     assert "pretrain: gpus: 9 GPUs" in str(caught.value)
     assert "cp2 doctor --site ours" in str(caught.value)
 
 
 def test_nothing_is_refused_where_no_slurm_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "cluster_nodes", lambda: None)
-    check.check_requests([_request(gpus=99)], None)
+    monkeypatch.setattr(validate_request, "cluster_nodes", lambda: None)
+    validate_request.validate_requests([_request(gpus=99)], None)
