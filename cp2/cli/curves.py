@@ -40,8 +40,8 @@ def curves(
 ) -> None:
     """Curves of the runs chosen by their tags, over steps."""
     from cp2.plan.places import Places
+    from cp2.reporting.figures.curves import choose_runs
     from cp2.reporting.figures.curves import curves as draw
-    from cp2.reporting.selection import choose_runs
 
     configuration, whole = load(campaign, assignments)
     places = Places(whole)

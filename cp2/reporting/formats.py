@@ -4,13 +4,14 @@ A number is never printed without its spread and count: "41.2 ± 0.3 (2)" is mea
 deviation over 2 runs, "41.2 (1)" is one run, "41.2 (1 of 2)" is one run of two planned.
 """
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from cp2.record.files import write_text
-from cp2.reporting.tables import CellView, TableView
+from cp2.reporting.tables import TableView
+from cp2.tables.frame import CELL, CellScores
 
 EXTRA_MARK = "†"
 LEGEND = (
@@ -21,65 +22,46 @@ SCALE_WARNING = (
     "Published numbers are of the paper's scale and are shown for orientation only; "
     "they cannot be compared with this {scale} campaign."
 )
+OURS = "ours"
+_NUMBERS = [*CELL, "dataset", "metric", "label_fraction", "scale", "n", "planned", "mean", "std"]
 _CSV_COLUMNS = [
-    "table",
-    "row",
-    "column",
-    "dataset",
-    "metric",
-    "label_fraction",
-    "scale",
-    "n",
-    "planned",
-    "mean",
-    "std",
-    "values",
-    "published",
-    "published_std",
-    "gap",
-    "missing",
-    "elsewhere",
-    "runs",
+    *_NUMBERS,
+    *("values", "published", "published_std", "gap", "missing", "elsewhere", "runs"),
 ]
 
 
-def ours_text(cell: CellView) -> str:
+def ours_text(cell: CellScores) -> str:
     """Our number with spread and count, "—" where the plan has a reason, or what is not done."""
     if cell.reason:
         return "—"
     if cell.mean is None:
         return cell.missing or "—"
-    spread = f" ± {cell.std:.1f}" if cell.std is not None else ""
+    spread = f" ± {cell.std:.{cell.digits}f}" if cell.std is not None else ""
     count = f"{cell.n}" if cell.n == cell.planned else f"{cell.n} of {cell.planned}"
-    return f"{cell.mean:.1f}{spread} ({count})"
+    return f"{cell.mean:.{cell.digits}f}{spread} ({count})"
 
 
-def published_text(cell: CellView) -> str:
-    """The published number as printed."""
-    return str(cell.published) if cell.published else ""
-
-
-def gap_text(cell: CellView) -> str:
+def gap_text(cell: CellScores) -> str:
     """Gap in points with its sign; empty where it is not defined."""
     if cell.gap is None:
         return ""
-    rounded = round(cell.gap, 1) + 0.0  # no -0.0
-    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+    rounded = round(cell.gap, cell.digits) + 0.0  # no -0.0
+    return f"{rounded:{'+' if rounded else ''}.{cell.digits}f}".replace("-", "−")
 
 
 def published_header(view: TableView) -> str:
     return "published" if view.at_paper_scale else "published (paper scale)"
 
 
-def reasons(view: TableView) -> dict[str, str]:
+def footnotes(view: TableView) -> dict[str, str]:
     """Why cells are missing, or what of them was made elsewhere -> letters in order."""
-    found = dict.fromkeys(cell.footnote for cell in view.cells.values() if cell.footnote)
-    return {reason: _letter(index) for index, reason in enumerate(found)}
+    found = dict.fromkeys(text for text in view.frame["footnote"] if text)
+    return {text: _letter(index) for index, text in enumerate(found)}
 
 
 def notes(view: TableView) -> list[str]:
-    """Sentences that belong under the table, without the reasons of missing cells."""
-    lines = [view.note, *view.batches] if view.note else [*view.batches]
+    """Sentences that belong under the table, without its footnotes."""
+    lines = [view.settings.note, *view.batches] if view.settings.note else [*view.batches]
     lines.append(LEGEND.format(unit=view.unit.capitalize()))
     if any(row.extra for row in view.rows):
         lines.append(EXTRA_LEGEND)
@@ -88,151 +70,138 @@ def notes(view: TableView) -> list[str]:
     return lines
 
 
-def subcolumns(view: TableView) -> list[tuple[str, Callable[[CellView], str]]]:
-    """What is printed of each cell: (header, text of a cell); "" stands for the column's name."""
-    parts: list[tuple[str, Callable[[CellView], str]]] = [("", ours_text)]
+def text_frame(view: TableView, escape: Callable[[str], str], mark: str) -> pd.DataFrame:
+    """What is printed: rows by (column, "ours" or "published" or "gap").
+
+    Args:
+        mark: how a footnote's letter is written, with {} for it.
+    """
+    letters = footnotes(view)
+
+    def ours(cell: CellScores) -> str:
+        sign = mark.format(letters[cell.footnote]) if cell.footnote else ""
+        return escape(ours_text(cell)) + sign
+
+    parts: dict[str, Callable[[CellScores], str]] = {OURS: ours}
     if view.has_published:
-        parts.append((published_header(view), published_text))
+        parts[published_header(view)] = lambda cell: escape(cell.printed)
         if view.at_paper_scale:
-            parts.append(("gap", gap_text))
-    return parts
+            parts["gap"] = lambda cell: escape(gap_text(cell))
+    texts = {
+        (escape(column.name), part): [text(view.cells[r.name, column.name]) for r in view.rows]
+        for column in view.columns
+        for part, text in parts.items()
+    }
+    names = [escape(row.name + (f" {EXTRA_MARK}" if row.extra else "")) for row in view.rows]
+    return pd.DataFrame(texts, index=names)
+
+
+def markdown_table(frame: pd.DataFrame, headers: list[str], align: str) -> str:
+    """A GitHub table of texts; `align` has a letter a column: l or r."""
+    sides = ["right" if letter == "r" else "left" for letter in align]
+    return frame.to_markdown(headers=headers, colalign=sides, disable_numparse=True)
 
 
 def to_markdown(view: TableView) -> str:
     """A GitHub table with its source, protocol and notes."""
-    marks = reasons(view)
-    parts = subcolumns(view)
-    header = [""] + [name or column.name for column in view.columns for name, _ in parts]
+    frame = text_frame(view, markdown, " <sup>{}</sup>")
+    headers = ["", *(name[0] if name[1] == OURS else name[1] for name in frame.columns)]
     lines = [
-        f"# {view.title}",
+        f"# {view.settings.title}",
         "",
-        f"Source: {view.source}. Scale: {view.scale}. Protocol: {view.protocol}.",
+        f"Source: {view.settings.source}. Scale: {view.scale}. Protocol: {view.protocol}.",
         "",
-        "| " + " | ".join(header) + " |",
-        "|---" + "|---:" * (len(header) - 1) + "|",
+        markdown_table(frame, headers, "l" + "r" * frame.shape[1]),
+        "",
+        *(f"{note}  " for note in notes(view)),
+        *(f"<sup>{letter}</sup> {text}  " for text, letter in footnotes(view).items()),
     ]
-    for row in view.rows:
-        texts = [row.name + (f" {EXTRA_MARK}" if row.extra else "")]
-        for column in view.columns:
-            cell = view.cells[row.name, column.name]
-            for _, text in parts:
-                mark = marks.get(cell.footnote or "") if text is ours_text else None
-                texts.append(text(cell) + (f" <sup>{mark}</sup>" if mark else ""))
-        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
-    lines += ["", *(f"{note}  " for note in notes(view))]
-    lines += [f"<sup>{mark}</sup> {reason}  " for reason, mark in marks.items()]
-    return "\n".join(line if line.strip() else "" for line in lines).rstrip() + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def to_latex(view: TableView) -> str:
     r"""A booktabs table; needs \usepackage{booktabs} and nothing else."""
-    marks = reasons(view)
-    parts = subcolumns(view)
-    groups = [
-        f"\\multicolumn{{{len(parts)}}}{{c}}{{{latex(column.name)}}}" for column in view.columns
-    ]
-    lines = [
-        f"% {view.title}; source: {view.source}; scale: {view.scale}",
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\caption{{{latex(view.title)} ({latex(view.source)}), {latex(view.scale)} scale. "
-        f"{latex(view.protocol)}.}}",
-        f"  \\label{{tab:{view.name.replace('_', '-')}}}",
-        f"  \\begin{{tabular}}{{l{'r' * len(parts) * len(view.columns)}}}",
-        "    \\toprule",
-        "    & " + " & ".join(groups) + " \\\\",
-    ]
-    if len(parts) > 1:
-        names = [latex(name or "ours") for _ in view.columns for name, _ in parts]
-        lines += ["    & " + " & ".join(names) + " \\\\"]
-    lines.append("    \\midrule")
-    for row in view.rows:
-        texts = [latex(row.name + (f" {EXTRA_MARK}" if row.extra else ""))]
-        for column in view.columns:
-            cell = view.cells[row.name, column.name]
-            for _, text in parts:
-                mark = marks.get(cell.footnote or "") if text is ours_text else None
-                texts.append(latex(text(cell)) + (f"\\textsuperscript{{{mark}}}" if mark else ""))
-        lines.append("    " + " & ".join(texts) + " \\\\")
-    lines += ["    \\bottomrule", "  \\end{tabular}", "", "  \\medskip", "  \\footnotesize"]
+    settings = view.settings
+    frame = text_frame(view, latex, "\\textsuperscript{{{}}}")
+    if not view.has_published:
+        frame.columns = frame.columns.get_level_values(0)
+    rows = frame.style.to_latex(
+        hrules=True, multicol_align="c", column_format="l" + "r" * frame.shape[1]
+    )
     below = [latex(note) for note in notes(view)]
-    below += [f"\\textsuperscript{{{mark}}} {latex(text)}" for text, mark in marks.items()]
-    lines += [f"  {text}\\par" for text in below]
-    lines.append("\\end{table}")
+    below += [f"\\textsuperscript{{{mark}}} {latex(t)}" for t, mark in footnotes(view).items()]
+    lines = [
+        f"% {settings.title}; source: {settings.source}; scale: {view.scale}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{latex(settings.title)} ({latex(settings.source)}), {latex(view.scale)} "
+        f"scale. {latex(view.protocol)}.}}",
+        f"\\label{{tab:{view.name.replace('_', '-')}}}",
+        f"{rows}\n\\medskip\n\\footnotesize",
+        *(f"{text}\\par" for text in below),
+        "\\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def to_csv(view: TableView) -> str:
     """Long form, one line a cell, numbers in full; lists are separated by spaces."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for cell in view.cells.values():
-        writer.writerow(
-            [
-                view.name,
-                cell.row,
-                cell.column.name,
-                cell.column.dataset,
-                cell.column.metric,
-                "" if cell.column.label_fraction is None else f"{cell.column.label_fraction:g}",
-                view.scale,
-                cell.n,
-                cell.planned,
-                _number(cell.mean),
-                _number(cell.std),
-                " ".join(_number(value) for value in cell.scores.values()),
-                cell.published.text if cell.published else "",
-                "" if cell.published is None or cell.published.std is None else cell.published.std,
-                _number(cell.gap),
-                cell.missing or "",
-                cell.elsewhere or "",
-                " ".join(key.partition("/")[2] for key in cell.runs),
-            ]
-        )
-    return buffer.getvalue()
+    frame = view.frame.reset_index()
+    printed = frame["printed"].str.extract(r"^(\S*)(?: ± (\S+))?")
+    frame["published"], frame["published_std"] = printed[0], printed[1]
+    frame["label_fraction"] = frame["label_fraction"].map("{:g}".format, na_action="ignore")
+    frame["values"] = [" ".join(f"{value:.4f}" for value in some) for some in frame["values"]]
+    frame["runs"] = [" ".join(key.partition("/")[2] for key in runs) for runs in frame["runs"]]
+    return frame.to_csv(columns=_CSV_COLUMNS, index=False, float_format="%.4f", lineterminator="\n")
 
 
 def write_formats(view: TableView, folder: Path) -> Path:
-    """Write <folder>/<table>.{md,csv,tex}; returns the Markdown file's path.
-
-    A file that is already right keeps its time, so that nothing made from it seems out of date.
-    """
+    """Write <folder>/<table>.{md,csv,tex}; returns the Markdown file's path."""
     for ending, text in (("csv", to_csv(view)), ("tex", to_latex(view)), ("md", to_markdown(view))):
-        path = folder / f"{view.name}.{ending}"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        write_changed(folder / f"{view.name}.{ending}", text)
     return folder / f"{view.name}.md"
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "×": r"$\times$",
-    "²": r"\textsuperscript{2}",
-    "†": r"\dag{}",
-    "—": "---",
-    "–": "--",
-}
+def write_changed(path: Path, text: str) -> None:
+    """Write a text; a file that is already right keeps its time.
+
+    So nothing that Snakemake makes of it seems out of date.
+    """
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "−": r"$-$",
+        "×": r"$\times$",
+        "²": r"\textsuperscript{2}",
+        "†": r"\dag{}",
+        "—": "---",
+        "–": "--",
+    }
+)
 
 
 def latex(text: str) -> str:
     """The text with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(_LATEX)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def markdown(text: str) -> str:
+    """The text as it may stand in a Markdown table: on one line, without bars."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _letter(index: int) -> str:

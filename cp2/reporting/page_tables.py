@@ -7,13 +7,49 @@ from typing import Any
 
 from cp2.plan.graph import Plan
 from cp2.record.mlflow_links import MlflowLinks
-from cp2.reporting.formats import notes, ours_text, published_header, published_text, reasons
-from cp2.reporting.numbers import GAP_LEGEND, Aligned, aligned, gap_of
+from cp2.reporting.formats import footnotes, gap_text, notes, ours_text, published_header
 from cp2.reporting.provenance import RunRecord, chain, remake_command
 from cp2.reporting.recipes import Flat, cell_settings, differences
-from cp2.reporting.tables import CellView, RowView, TableView
+from cp2.reporting.tables import TableView
 from cp2.settings.load import Configuration
-from cp2.settings.tables import Column
+from cp2.settings.tables import Column, Row
+from cp2.tables.frame import CellScores
+from cp2.tables.published import PUBLISHED_STD
+
+WITHIN, FAR = 2.0, 5.0  # published standard deviations
+GAP_LEGEND = (
+    "Gap: ours minus published, in points. ≈ within two published standard deviations "
+    f"(of the cell, else of its data set, else {PUBLISHED_STD} points), ▲ above or ▼ below by "
+    "two to five, ▲▲ or ▼▼ by more."
+)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A number cut at its decimal point: "75" and ".4 ± 0.2 (5)"."""
+
+    head: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far ours is from the published number.
+
+    Attributes:
+        text: in points, with its sign.
+        mark: the class as a sign, so that colour is never the only one.
+        kind: the class as a word for style sheets: near, above, far-above, below, far-below.
+    """
+
+    text: str
+    mark: str
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """The class for screen readers."""
+        return self.kind.replace("-", " ")
 
 
 @dataclass(frozen=True)
@@ -29,12 +65,12 @@ class Sources:
 
 def shown_numbers(view: TableView) -> dict[str, Any]:
     """What the template of one table needs."""
-    marks, anchors = reasons(view), _anchors(view)
+    letters, anchors = footnotes(view), _anchors(view)
     has_gap = view.has_published and view.at_paper_scale
     return {
         "name": view.name,
-        "title": view.title,
-        "source": view.source,
+        "title": view.settings.title,
+        "source": view.settings.source,
         "protocol": view.protocol,
         "columns": [_column(view, column) for column in view.columns],
         "width": 1 + view.has_published + has_gap,
@@ -46,7 +82,7 @@ def shown_numbers(view: TableView) -> dict[str, Any]:
                 "name": row.name,
                 "extra": row.extra,
                 "cells": [
-                    _cell(view.cells[row.name, column.name], marks)
+                    _cell(view.cells[row.name, column.name], letters)
                     | {"anchor": anchors[row.name, column.name]}
                     for column in view.columns
                 ],
@@ -54,7 +90,7 @@ def shown_numbers(view: TableView) -> dict[str, Any]:
             for row in view.rows
         ],
         "notes": notes(view) + ([GAP_LEGEND] if has_gap else []),
-        "reasons": [(mark, reason) for reason, mark in marks.items()],
+        "footnotes": [(letter, text) for text, letter in letters.items()],
         "overview": _overview(view),
     }
 
@@ -92,7 +128,7 @@ def _column(view: TableView, column: Column) -> dict[str, Any]:
     return {
         "name": column.name,
         "ours_rest": _longest([_ours(cell) for cell in cells]),
-        "published_rest": _longest([aligned(published_text(cell)) for cell in cells]),
+        "published_rest": _longest([aligned(cell.printed) for cell in cells]),
     }
 
 
@@ -100,27 +136,46 @@ def _longest(numbers: list[Aligned]) -> int:
     return max((len(number.rest) for number in numbers), default=0)
 
 
-def _ours(cell: CellView) -> Aligned:
+def _ours(cell: CellScores) -> Aligned:
     return aligned(ours_text(cell)) if cell.mean is not None else Aligned(ours_text(cell), "")
 
 
-def _cell(cell: CellView, marks: dict[str, str]) -> dict[str, Any]:
+def aligned(text: str) -> Aligned:
+    """The text cut before its first decimal point, which only numbers have."""
+    head, point, rest = text.partition(".")
+    return Aligned(head, point + rest) if head.lstrip("+−-").isdigit() else Aligned(text, "")
+
+
+def gap_of(cell: CellScores) -> Gap | None:
+    """The gap in classes by the published spread; None where no gap is defined."""
+    if cell.gap is None:
+        return None
+    size = abs(cell.gap) / (cell.published_spread or PUBLISHED_STD)
+    if size <= WITHIN:
+        return Gap(gap_text(cell), "≈", "near")
+    side, arrow = ("above", "▲") if cell.gap > 0 else ("below", "▼")
+    if size <= FAR:
+        return Gap(gap_text(cell), arrow, side)
+    return Gap(gap_text(cell), 2 * arrow, f"far-{side}")
+
+
+def _cell(cell: CellScores, letters: dict[str, str]) -> dict[str, Any]:
     return {
         "ours": _ours(cell),
         "value": cell.mean,
         "missing": cell.mean is None,
-        "partial": cell.mean is not None and cell.missing is not None,
+        "partial": cell.mean is not None and bool(cell.missing),
         "has_runs": bool(cell.runs),
-        "mark": marks.get(cell.footnote or ""),
-        "published": aligned(published_text(cell)),
-        "published_value": cell.published.value if cell.published else None,
+        "mark": letters.get(cell.footnote),
+        "published": aligned(cell.printed),
+        "published_value": cell.published,
         "gap": gap_of(cell),
         "gap_value": cell.gap,
     }
 
 
 def _provenance(
-    sources: Sources, view: TableView, above: RowView | None, row: RowView, column: Column
+    sources: Sources, view: TableView, above: Row | None, row: Row, column: Column
 ) -> dict[str, Any]:
     plan, cell = sources.plan, view.cells[row.name, column.name]
     settings = cell_settings(plan, cell.runs)
@@ -137,7 +192,7 @@ def _provenance(
         "runs": [
             {
                 "record": sources.records[run],
-                "score": cell.scores.get(run),
+                "score": _score_text(cell, run),
                 "mlflow": sources.mlflow.link(run),
             }
             for run in chain(plan, cell.runs)
@@ -145,13 +200,18 @@ def _provenance(
     }
 
 
+def _score_text(cell: CellScores, run: str) -> str | None:
+    """A run's own score, with a digit more than the mean."""
+    return f"{cell.scores[run]:.{cell.digits + 1}f}" if run in cell.scores else None
+
+
 def _overview(view: TableView) -> dict[str, Any]:
     """How much of the table is there, and how its gaps are spread over the classes."""
     cells = list(view.cells.values())
     gaps = [gap for cell in cells if (gap := gap_of(cell))]
     return {
-        "done": sum(cell.missing is None for cell in cells),
-        "partial": sum(cell.missing is not None and cell.n > 0 for cell in cells),
+        "done": sum(not cell.missing for cell in cells),
+        "partial": sum(bool(cell.missing) and cell.n > 0 for cell in cells),
         "never": sum(cell.reason is not None for cell in cells),
         "cells": len(cells),
         "gaps": {

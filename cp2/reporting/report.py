@@ -5,20 +5,17 @@ from pathlib import Path
 from cp2.errors import UserError
 from cp2.plan.graph import Plan
 from cp2.record.files import write_text
-from cp2.reporting.claims.judge import view_claims
+from cp2.reporting.claims.judge import claims_markdown, view_claims
 from cp2.reporting.claims.read import read_claims
-from cp2.reporting.claims.text import claims_markdown
-from cp2.reporting.figures.every import write_figures
+from cp2.reporting.figures.report_figures import write_figures
 from cp2.reporting.formats import write_formats
-from cp2.reporting.page import PICTURES, render_page, render_pictures
+from cp2.reporting.page import PICTURES, render_page, render_pictures, write_table_page
 from cp2.reporting.provenance import read_records
-from cp2.reporting.table_page import write_table_page
-from cp2.reporting.tables import TableView, view_table, view_tables
+from cp2.reporting.tables import TableView, view_tables
 from cp2.settings.claims import read_orderings
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
-
-PUBLISHED = Path("reports/published")
+from cp2.tables.published import PUBLISHED
 
 
 def write_report(
@@ -71,7 +68,7 @@ def write_table(
             f"no table {name!r} in campaign {configuration.campaign.name!r}; "
             f"{nearest(name, plan.tables)}"
         )
-    view = view_table(configuration, plan, plan.tables[name], published_folder)
+    (view,) = view_tables(configuration, plan, published_folder, [name])
     return _write_table(configuration, view)
 
 

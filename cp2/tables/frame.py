@@ -1,6 +1,7 @@
 """One frame of all scores: tables, figures, claims, MLflow's rows and a notebook start from it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def cell_frame(frame: pd.DataFrame) -> pd.DataFrame:
     cells["missing"] = cells["reason"].fillna(short)
     damaged = short.where((problems != "") & (cells["n"] > 0), "")
     elsewhere = cells["elsewhere"].fillna("")
+    cells["printed"] = cells["printed"].fillna("")
     both = damaged + pd.Series("; ", cells.index).where((damaged != "") & (elsewhere != ""), "")
     cells["footnote"] = cells["reason"].fillna(both + elsewhere)
     return cells
@@ -211,3 +213,41 @@ def cell_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _known(column: pd.Series) -> Any:
     return tuple(column.dropna())
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """One line of `cell_frame` with None in place of NaN; `scores`: run key -> value, if done."""
+
+    row: str
+    column: str
+    unit: str
+    digits: int
+    n: int
+    planned: int
+    mean: float | None
+    std: float | None
+    values: tuple[float, ...]
+    runs: tuple[str, ...]
+    scores: dict[str, float]
+    published: float | None
+    published_spread: float | None
+    published_error: float | None
+    printed: str
+    gap: float | None
+    reason: str | None
+    missing: str
+    footnote: str
+    elsewhere: str | None
+    imported: str | None
+
+
+def cells_of(cells: pd.DataFrame) -> dict[tuple[str, str], CellScores]:
+    """The cells of one table's lines of `cell_frame`, by (row, column)."""
+    plain = cells.astype(object).where(cells.notna(), None).reset_index()
+    found = {}
+    for line in plain.to_dict("records"):
+        scores = dict(zip(line["done"], line["values"], strict=False))
+        known = {name: line[name] for name in CellScores.__annotations__ if name in line}
+        found[line["row"], line["column"]] = CellScores(**known, scores=scores)
+    return found

@@ -9,6 +9,7 @@ from PIL import Image
 from cp2.plan.graph import Plan, Run
 from cp2.record.files import write_json
 from cp2.settings.load import Configuration
+from cp2.tables.frame import CellScores
 
 Make = Callable[[str], tuple[Configuration, Plan]]  # scale -> campaign
 SCORES = {
@@ -41,6 +42,14 @@ def write_done(run: Run, results: Path, miou: float | None = None) -> None:
             path.write_bytes(b"")
     if miou is not None:
         write_json(folder.scores, {"miou": miou, "dataset": run.tags["dataset"], **SCORES})
+
+
+def make_cell(**given: object) -> CellScores:
+    """A cell without runs, but for what is given."""
+    empty = dict.fromkeys(CellScores.__annotations__)
+    empty |= {"row": "r", "column": "x", "unit": "percent", "digits": 1, "n": 0, "planned": 0}
+    empty |= {"values": (), "runs": (), "scores": {}, "printed": "", "missing": "", "footnote": ""}
+    return CellScores(**{**empty, **given})  # type: ignore[arg-type]
 
 
 def write_losses(run: Run, results: Path, steps: int = 3) -> None:

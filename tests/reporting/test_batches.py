@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from cp2.plan.build import build_plan
-from cp2.reporting.batches import batch_notes
 from cp2.reporting.formats import notes
-from cp2.reporting.tables import view_table
+from cp2.reporting.tables import batch_notes, view_tables
 from cp2.settings.load import load_campaign
 
 
@@ -35,5 +34,5 @@ def test_more_processes_and_micro_batches_need_none():
 def test_another_size_is_named_under_the_table():
     configuration, plan, planned, found = _notes("methods.cp2.batch_size=128")
     assert found == ("CP² was pretrained here with batches of 128; published: 256.",)
-    view = view_table(configuration, plan, planned, Path("reports/published"))
+    (view,) = view_tables(configuration, plan, Path("reports/published"), [planned.name])
     assert found[0] in notes(view)

@@ -4,33 +4,51 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cp2.errors import UserError, WrongFile
-from cp2.reporting.claims.judge import view_claims
+from cp2.reporting.claims.judge import claims_markdown, inconsistencies, view_claims
 from cp2.reporting.claims.read import Claim, Stated, read_claims
-from cp2.reporting.claims.text import claims_markdown, inconsistencies
-from cp2.reporting.published import Published, read_published
 from cp2.reporting.report import write_report
-from cp2.reporting.tables import CellView, RowView, TableView
+from cp2.reporting.tables import TableView
 from cp2.settings.claims import Ordering, read_orderings
-from cp2.settings.tables import Column
+from cp2.settings.tables import Column, Row, TableSettings
+from cp2.tables.frame import COLUMNS, cell_frame
+from cp2.tables.published import read_published
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
-COLUMN = Column(name="voc", dataset="voc2012")
 
 
 def table(**rows: list[float]) -> TableView:
     """One column; a row's scores in percent, one a seed."""
-    cells = {}
-    for row, scores in rows.items():
-        runs = tuple(f"evaluate/{row}-{i}" for i in range(max(len(scores), 1)))
-        done = dict(zip(runs, scores, strict=False))
-        cells[row, "voc"] = CellView(row, COLUMN, runs, done, None, None, None)
-    shown = tuple(RowView(row, False, {}) for row in rows)
-    return TableView(
-        "cp2_t", "T", "S", "", "p", "paper", shown, (COLUMN,), cells, False, published="cp2_t"
+    given = {"table": "cp2_t", "column": "voc", "unit": "percent", "digits": 1, "planned": True}
+    lines = [
+        given | {"row": row, "run": f"evaluate/{row}-{seed}", "value": value}
+        for row, scores in rows.items()
+        for seed, value in enumerate(scores or [None])
+    ]
+    frame = pd.DataFrame(lines, columns=list(COLUMNS), dtype=object)
+    settings = TableSettings(
+        name="cp2_t",
+        title="T",
+        source="S",
+        published="cp2_t",
+        protocol="p",
+        head="h",
+        columns=(Column(name="voc", dataset="voc2012"),),
+        rows=tuple(Row(name=row, backbone="b") for row in rows),
     )
+    return TableView(settings, cell_frame(frame.astype({"value": float})), "paper")
+
+
+def with_columns(view: TableView, **columns: object) -> TableView:
+    """The same table with other values in columns of its frame."""
+    return replace(view, frame=view.frame.assign(**columns))
+
+
+def named(view: TableView, name: str) -> TableView:
+    return replace(view, settings=view.settings.model_copy(update={"name": name}))
 
 
 def claim(delta: str, left: str = "a", right: str = "b", claimed: str = "") -> Claim:
@@ -107,50 +125,47 @@ def test_statements_as_relations():
     }
 
 
-def printed(view: TableView, number: Published) -> TableView:
-    cells = {place: replace(cell, published=number) for place, cell in view.cells.items()}
-    return replace(view, cells=cells)
-
-
 @pytest.mark.parametrize(
-    ("number", "expected", "assumed"),
+    ("error", "expected", "assumed"),
     [
-        (Published("77.0", None, None), "reproduced", True),  # 2 x 0.28 allowed
-        (Published("77.0", None, None, usual=0.1), "not reproduced", False),  # 2 x 0.14
-        (Published("77.0", "0.4", "4"), "reproduced", False),  # 0.4 / sqrt(4), twice
-        (Published("77.0", "0.2", "4"), "not reproduced", False),
+        (None, "reproduced", True),  # 2 x 0.28 allowed
+        (0.1, "not reproduced", False),  # 2 x 0.14
+        (0.2, "reproduced", False),
     ],
 )
-def test_the_papers_own_spread_counts(number, expected, assumed):
-    view = printed(table(a=[78.0, 78.0], b=[77.0, 77.0]), number)
+def test_the_papers_own_spread_counts(error, expected, assumed):
+    view = with_columns(table(a=[78.0, 78.0], b=[77.0, 77.0]), published_error=error)
     found = verdict(claim("+1.5"), view)
     assert (found.verdict, "0.2 points a run assumed" in found.reason) == (expected, assumed)
 
 
 def test_spreads_that_the_papers_print():
-    cp2 = read_published(PUBLISHED, "cp2_deeplabv3")
-    spreads = {column: number.spread for (_, column), number in cp2.items()}
-    assert spreads == {"voc2012 mIoU": 0.2, "cityscapes mIoU": 0.2, "ade20k mIoU": 0.1}
-    pixcon = read_published(PUBLISHED, "pixcon_segmentation")["BYOL", "voc seg mIoU"]
-    assert (pixcon.spread, pixcon.error) == (0.28, pytest.approx(0.28 / math.sqrt(5)))
-    assert read_published(PUBLISHED, "densecl_voc_seg")["super. IN", "voc2012 mIoU"].spread is None
+    names = ["cp2_deeplabv3", "pixcon_segmentation", "densecl_voc_seg"]
+    numbers = read_published(PUBLISHED, names)
+    spreads = numbers["published_spread"]
+    assert dict(spreads["cp2_deeplabv3"].groupby("column").unique()) == {
+        "voc2012 mIoU": [0.2],
+        "cityscapes mIoU": [0.2],
+        "ade20k mIoU": [0.1],
+    }
+    pixcon = numbers.loc["pixcon_segmentation", "BYOL", "voc seg mIoU"]
+    assert pixcon["published_spread"] == 0.28
+    assert pixcon["published_error"] == pytest.approx(0.28 / math.sqrt(5))
+    assert math.isnan(spreads["densecl_voc_seg", "super. IN", "voc2012 mIoU"])
 
 
 @pytest.mark.parametrize("mark", ["imported scores", "imported weights"])
 def test_numbers_made_elsewhere_settle_nothing(mark):
-    view = table(a=[78.0, 78.0], b=[77.0, 77.0])
-    cells = dict(view.cells)
-    cells["a", "voc"] = replace(cells["a", "voc"], imported=mark)
-    found = verdict(claim("+1.0"), replace(view, cells=cells))
+    view = with_columns(table(a=[78.0, 78.0], b=[77.0, 77.0]), imported=[mark, None])
+    found = verdict(claim("+1.0"), view)
     assert (found.verdict, found.reason.startswith(f"a: {mark}")) == ("not run", True)
     assert f"+1.0 ± 0.0 (n 2, a: {mark})" in claims_markdown([found], "T")
 
 
 def test_the_table_of_that_name_comes_first_and_authors_weights_never():
     ours = table(a=[78.0, 78.0], b=[77.0, 77.0])
-    other = replace(table(a=[70.0, 70.0], b=[70.0, 70.0]), name="cp2_other")
-    released = {p: replace(c, imported="imported weights") for p, c in other.cells.items()}
-    authors = replace(other, name="cp2_authors", cells=released)
+    other = named(table(a=[70.0, 70.0], b=[70.0, 70.0]), "cp2_other")
+    authors = named(with_columns(other, imported="imported weights"), "cp2_authors")
 
     def value(*views: TableView) -> list[float]:
         (found,) = view_claims([claim("+1.0")], {}, views, "paper")
@@ -159,7 +174,7 @@ def test_the_table_of_that_name_comes_first_and_authors_weights_never():
     assert value(other, authors, ours) == [pytest.approx(1.0)]
     assert value(authors, other) == [0.0]
     assert value(authors) == []
-    waiting = replace(table(a=[], b=[77.0, 77.0]), name="cp2_t")
+    waiting = table(a=[], b=[77.0, 77.0])
     assert value(waiting, other) == [pytest.approx(-7.0)]  # a from the table that has it
 
 
@@ -214,12 +229,10 @@ def test_the_best_of_some_rows():
     ("delta", "expected"), [("+1", "not run"), ("<1%", "reproduced"), (">0", "not run")]
 )
 def test_seconds_of_other_devices_are_compared_in_percent_only(delta, expected):
-    timed = Column(name="voc", dataset="coco2017", metric="seconds_per_epoch")
-    view = table(a=[500.0, 502.0], b=[499.0, 500.0])
-    cells = {place: replace(cell, column=timed) for place, cell in view.cells.items()}
-    found = verdict(claim(delta), replace(view, columns=(timed,), cells=cells))
+    view = with_columns(table(a=[500.0, 502.0], b=[499.0, 500.0]), unit="seconds")
+    found = verdict(claim(delta), view)
     assert found.verdict == expected
-    assert found.measured[0].unit == "seconds"
+    assert found.measured[0].timed
 
 
 def test_an_ordering_in_some_columns():

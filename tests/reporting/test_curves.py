@@ -10,8 +10,7 @@ from fake_runs import Make, write_losses
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.places import Places
-from cp2.reporting.figures.curves import curves, labels_of
-from cp2.reporting.selection import choose_runs
+from cp2.reporting.figures.curves import choose_runs, curves, labels_of
 from cp2.settings.load import load_campaign
 
 

@@ -48,7 +48,7 @@ def test_csv_keeps_every_number(make: Make, published: Path) -> None:
     lines = list(csv.DictReader(to_csv(view).splitlines()))
     assert len(lines) == len(view.cells)
     for line, cell in zip(lines, view.cells.values(), strict=True):
-        assert (line["row"], line["column"]) == (cell.row, cell.column.name)
+        assert (line["row"], line["column"]) == (cell.row, cell.column)
         assert int(line["n"]) == len(line["values"].split()) == cell.n
         assert len(line["runs"].split()) == int(line["planned"]) == len(cell.runs)
         assert bool(line["mean"]) == (cell.n > 0)

@@ -7,7 +7,7 @@ from fake_runs import Make, finish_cell
 from matplotlib.figure import Figure
 
 from cp2.reporting.figures.drawing import ReportFigure, save
-from cp2.reporting.figures.kept import MARKS, kept, stamps
+from cp2.reporting.figures.report_figures import MARKS, kept, stamps
 from cp2.reporting.provenance import LOG_BYTES, LOG_LINES, read_records
 
 
@@ -31,13 +31,13 @@ def test_drawn_again_only_for_other_content_code_or_files(
     assert kept(tmp_path, "f", ("results",), [1], draw) == first
     assert draw.drawn == 1
     kept(tmp_path, "f", ("results",), [2], draw)
-    kept(tmp_path, "f", ("training",), [2], draw)
+    kept(tmp_path, "f", ("pictures",), [2], draw)
     assert draw.drawn == 3
     (tmp_path / "f.png").unlink()
-    assert kept(tmp_path, "f", ("training",), [2], draw) == first
+    assert kept(tmp_path, "f", ("pictures",), [2], draw) == first
     assert draw.drawn == 4
     (tmp_path / MARKS / "f.json").write_text("{")
-    kept(tmp_path, "f", ("training",), [2], draw)
+    kept(tmp_path, "f", ("pictures",), [2], draw)
     assert draw.drawn == 5
 
 

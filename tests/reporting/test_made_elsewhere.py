@@ -65,7 +65,7 @@ def test_imported_scores_are_marked(planned: tuple[Configuration, Plan]) -> None
     main, _ = views_of(*planned)
     cell = main.cells["PixPro 400", "voc2012 mIoU"]
     assert ours_text(cell) == "77.2 ± 0.3 (2)"
-    assert cell.missing is None
+    assert not cell.missing
     assert cell.gap == pytest.approx(77.2 - 77.5)
     note = (
         "scores imported, not run here: group X, code 0123abc (scores.json, sha256 "
@@ -132,11 +132,9 @@ def test_a_file_that_could_not_be_had_is_named_in_the_cell(
     (folder / "attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     main, _ = views_of(configuration, plan)
     cell = main.cells["BYOL 300", "voc2012 mIoU"]
-    assert (cell.missing or "").startswith(
-        f"not done: 0 of 1 runs; checkpoint byol-r50 failed: {error}"
-    )
+    assert cell.missing.startswith(f"not done: 0 of 1 runs; checkpoint byol-r50 failed: {error}")
     manual = run.recipe.checkpoint.archive.manual  # type: ignore[union-attr]
-    assert manual is None or (cell.missing or "").endswith(manual.strip())
+    assert manual is None or cell.missing.endswith(manual.strip())
     assert error in to_markdown(main)
     assert main.cells["supervised", "voc2012 mIoU"].missing == "not done: 0 of 1 runs"
     with (folder / "attempts.jsonl").open("a") as file:  # it is tried again

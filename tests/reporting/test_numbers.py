@@ -1,13 +1,9 @@
 """How numbers are cut for alignment, and which class a gap is in."""
 
 import pytest
+from fake_runs import make_cell
 
-from cp2.reporting.numbers import Aligned, aligned, gap_of
-from cp2.reporting.published import Published
-from cp2.reporting.tables import CellView
-from cp2.settings.tables import Column
-
-COLUMN = Column(name="x", dataset="voc2012")
+from cp2.reporting.page_tables import Aligned, aligned, gap_of
 
 
 @pytest.mark.parametrize(
@@ -27,27 +23,25 @@ def test_numbers_are_cut_at_the_decimal_point(text: str, head: str, rest: str) -
 
 
 @pytest.mark.parametrize(
-    ("gap", "std", "mark", "kind"),
+    ("gap", "spread", "mark", "kind"),
     [
         (0.4, None, "≈", "near"),  # 0.2 points where nothing is published
-        (-0.4, "0.2", "≈", "near"),
-        (0.41, "0.2", "▲", "above"),
-        (-1.0, "0.2", "▼", "below"),
-        (-1.01, "0.2", "▼▼", "far-below"),
-        (1.01, "0.5", "▲", "above"),
-        (1.01, "0.1", "▲▲", "far-above"),
-        (0.1, "0", "≈", "near"),
+        (-0.4, 0.2, "≈", "near"),
+        (0.41, 0.2, "▲", "above"),
+        (-1.0, 0.2, "▼", "below"),
+        (-1.01, 0.2, "▼▼", "far-below"),
+        (1.01, 0.5, "▲", "above"),
+        (1.01, 0.1, "▲▲", "far-above"),
+        (0.1, 0.0, "≈", "near"),
     ],
 )
 def test_gaps_are_judged_by_the_published_spread(
-    gap: float, std: str | None, mark: str, kind: str
+    gap: float, spread: float | None, mark: str, kind: str
 ) -> None:
-    found = gap_of(
-        CellView("r", COLUMN, (), {"a": 70 + gap}, Published("70", std, None), gap, None)
-    )
+    found = gap_of(make_cell(mean=70 + gap, published=70.0, published_spread=spread, gap=gap))
     assert found is not None
     assert (found.mark, found.kind) == (mark, kind)
 
 
 def test_without_a_gap_there_is_no_class() -> None:
-    assert gap_of(CellView("r", COLUMN, (), {}, Published("70", None, None), None, None)) is None
+    assert gap_of(make_cell(published=70.0)) is None

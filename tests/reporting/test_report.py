@@ -153,7 +153,7 @@ def test_the_same_runs_give_the_same_files(make: Make, published: Path) -> None:
 def test_large_pictures_are_embedded_as_jpeg(
     make: Make, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cp2.reporting.embedding.LARGE", 10)
+    monkeypatch.setattr("cp2.reporting.page.LARGE", 10)
     configuration, plan = make("paper")
     fill(configuration, plan)
     page = write_report(configuration, plan, published).with_name("pictures.html")

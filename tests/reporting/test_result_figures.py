@@ -10,11 +10,11 @@ from fake_runs import write_done
 
 from cp2.plan.build import build_plan
 from cp2.reporting.figures.drawing import STYLE, panel_grid
-from cp2.reporting.figures.predictions import predictions
+from cp2.reporting.figures.pictures import predictions
 from cp2.reporting.figures.results import _bars as bars
 from cp2.reporting.figures.results import _dots as dots
 from cp2.reporting.figures.results import results
-from cp2.reporting.tables import TableView, view_table
+from cp2.reporting.tables import TableView, view_tables
 from cp2.settings.load import load_campaign
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
@@ -31,11 +31,11 @@ def view_of(folder: Path, table: str, scale: str, shares: dict[str, list[float]]
     )
     configuration = load_campaign(str(file))
     plan = build_plan(configuration)
-    planned = plan.tables[table]
-    for cell in planned.cells:
+    for cell in plan.tables[table].cells:
         for key, share in zip(cell.runs, shares.get(cell.row, []), strict=False):
             write_done(plan.runs[key], configuration.results, share)
-    return view_table(configuration, plan, planned, PUBLISHED)
+    (view,) = view_tables(configuration, plan, PUBLISHED)
+    return view
 
 
 def drawn_text(view: TableView, folder: Path) -> list[str]:
@@ -84,7 +84,7 @@ def test_dots_have_the_published_numbers_on_an_axis_of_their_own(tmp_path, scale
     published = (others or [own])[0]
     diamonds = [line for line in published.lines if line.get_marker() == "D"]
     cells = [cell for (_, column), cell in view.cells.items() if column == "voc2012 mIoU"]
-    numbers = {cell.published.value for cell in cells if cell.published}
+    numbers = {cell.published for cell in cells if cell.published}
     assert set(diamonds[0].get_xdata()) == numbers
 
 

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from fake_runs import Make, finish_cell
+from fake_runs import Make, finish_cell, make_cell
 
 from cp2.errors import WrongFile
 from cp2.record.files import write_json
 from cp2.reporting.formats import gap_text, ours_text
-from cp2.reporting.tables import CellView, TableView, view_tables
-from cp2.settings.tables import Column
+from cp2.reporting.tables import TableView, view_tables
+from cp2.tables.frame import CellScores
 
 
-def cell_of(view: TableView, row: str, dataset: str = "voc2012") -> CellView:
+def cell_of(view: TableView, row: str, dataset: str = "voc2012") -> CellScores:
     return view.cells[row, f"{dataset} mIoU"]
 
 
@@ -24,7 +24,7 @@ def test_mean_and_sample_std_over_seeds(make: Make, published: Path) -> None:
     assert cell.mean == pytest.approx(72.0)
     assert cell.std == pytest.approx((2 * 2.0**2 / (2 - 1)) ** 0.5)  # divisor n - 1
     assert cell.n == 2
-    assert cell.missing is None
+    assert not cell.missing
     assert cell.gap == pytest.approx(72.0 - 73.7)
     assert ours_text(cell) == "72.0 ± 2.8 (2)"
     assert gap_text(cell) == "−1.7"
@@ -40,7 +40,7 @@ def test_one_run_has_no_spread_and_no_number_is_without_count(make: Make, publis
     assert ours_text(partial) == "70.0 (1 of 2)"
     assert partial.missing == "not done: 1 of 2 runs"
     assert ours_text(whole) == "41.2 (1)"
-    assert whole.missing is None
+    assert not whole.missing
 
 
 def test_missing_cells_say_why(make: Make, published: Path) -> None:
@@ -49,7 +49,7 @@ def test_missing_cells_say_why(make: Make, published: Path) -> None:
     assert cell_of(view, "CP2 200").missing == "not done: 0 of 2 runs"
     assert cell_of(view, "CP2 200").mean is None
     unreachable = cell_of(view, "MoCo v2 v.300")
-    assert "moco_v2_vits16_300ep.pth has no public URL" in (unreachable.missing or "")
+    assert "moco_v2_vits16_300ep.pth has no public URL" in unreachable.missing
     assert ours_text(unreachable) == "—"
     assert len(view.cells) == 4 * 2  # nothing was dropped
 
@@ -57,7 +57,7 @@ def test_missing_cells_say_why(make: Make, published: Path) -> None:
 def test_published_numbers_are_found_by_row_and_column(make: Make, published: Path) -> None:
     configuration, plan = make("paper")
     (view,) = view_tables(configuration, plan, published)
-    assert str(cell_of(view, "CP2 200").published) == "75.40 ± 0.2 (5)"
+    assert cell_of(view, "CP2 200").printed == "75.40 ± 0.2 (5)"
     assert cell_of(view, "supervised", "ade20k").published is None  # "-" in the paper
     assert cell_of(view, "random init").published is None
     assert [row.name for row in view.rows if row.extra] == ["random init"]
@@ -77,8 +77,7 @@ def test_no_gap_at_another_scale(make: Make, published: Path) -> None:
     ("gap", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.66, "−1.7"), (None, "")]
 )
 def test_gaps_are_signed_and_never_minus_zero(gap: float | None, text: str) -> None:
-    column = Column(name="x", dataset="voc2012")
-    assert gap_text(CellView("r", column, (), {}, None, gap, None)) == text
+    assert gap_text(make_cell(gap=gap)) == text
 
 
 @pytest.mark.parametrize("miou", [None, 41.2, -0.1, "0.4", float("nan")])
@@ -91,8 +90,8 @@ def test_a_score_that_is_no_share_is_missing(make: Make, published: Path, miou: 
     (view,) = view_tables(configuration, plan, published)
     cell = cell_of(view, "supervised")
     assert ours_text(cell) == "74.0 (1 of 2)"
-    assert f"{scores}: miou: found {miou!r}, must be a share" in (cell.footnote or "")
-    assert (cell.missing or "").startswith(f"not done: 1 of 2 runs; {scores}: miou: found")
+    assert f"{scores}: miou: found {miou!r}, must be a share" in cell.footnote
+    assert cell.missing.startswith(f"not done: 1 of 2 runs; {scores}: miou: found")
 
 
 def test_a_run_that_is_not_done_is_not_counted(make: Make, published: Path) -> None:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from cp2.reporting.claims.read import Claim
-from cp2.reporting.published import PUBLISHED_STD
-from cp2.reporting.tables import CellView, TableView
+from cp2.reporting.tables import TableView
 from cp2.settings.claims import Ordering
+from cp2.settings.metrics import SECONDS_PER_EPOCH
+from cp2.tables.frame import CellScores
+from cp2.tables.published import PUBLISHED_STD
 
 ERRORS = 2.0  # standard errors within which numbers agree
 
@@ -24,6 +25,8 @@ class Measured:
         theirs: standard error of the same difference of the published numbers, in points.
         assumed: whether the paper prints no spread that `theirs` could come from.
         base: what the difference is from, for claims in percent of it.
+        timed: whether it is of seconds, else of points.
+        digits: that are printed, after the point.
         elsewhere: the first cell whose number is not of our runs, with whose it is.
         level: whether it is a single value and no difference.
     """
@@ -37,12 +40,13 @@ class Measured:
     theirs: float = 0.0
     assumed: bool = False
     base: float | None = None
-    unit: Literal["points", "seconds"] = "points"
+    timed: bool = False
+    digits: int = 1
     elsewhere: str | None = None
     level: bool = False
 
 
-def find_cell(views: Sequence[TableView], table: str, row: str, column: str) -> CellView | None:
+def find_cell(views: Sequence[TableView], table: str, row: str, column: str) -> CellScores | None:
     """The cell of that published table; the first that is complete with runs of our own.
 
     The table of that name comes before others that show the same published table, and rows made
@@ -51,10 +55,10 @@ def find_cell(views: Sequence[TableView], table: str, row: str, column: str) -> 
     found = [
         view.cells[row, column]
         for view in sorted(views, key=lambda view: view.name != table)
-        if table in (view.name, view.published) and (row, column) in view.cells
+        if table in (view.name, view.settings.published) and (row, column) in view.cells
         if view.name == table or view.cells[row, column].imported != "imported weights"
     ]
-    complete = [cell for cell in found if cell.missing is None]
+    complete = [cell for cell in found if not cell.missing]
     own = [cell for cell in complete if cell.imported is None]
     return next(iter((*own, *complete, *found)), None)
 
@@ -76,7 +80,7 @@ def _ordered(ordering: Ordering, views: Sequence[TableView]) -> list[Measured | 
     columns = dict.fromkeys(
         column.name
         for view in views
-        if ordering.table in (view.published, view.name)
+        if ordering.table in (view.name, view.settings.published)
         for column in view.columns
         if ordering.columns is None or column.name in ordering.columns
     )
@@ -94,7 +98,7 @@ def _ordered(ordering: Ordering, views: Sequence[TableView]) -> list[Measured | 
 
 
 def _compare(
-    name: str, left: list[CellView | None], right: list[CellView | None] | None
+    name: str, left: list[CellScores | None], right: list[CellScores | None] | None
 ) -> Measured | str:
     """Best of left minus best of right; of left alone without a right.
 
@@ -126,7 +130,7 @@ def _compare(
 
 
 def _range(
-    name: str, left: list[CellView | None], right: list[CellView | None] | None
+    name: str, left: list[CellScores | None], right: list[CellScores | None] | None
 ) -> Measured | str:
     """How far the left rows lie apart minus how far the right ones do.
 
@@ -149,11 +153,10 @@ def _measured(
     error: float | None,
     low: float,
     high: float,
-    cells: list[CellView],
-    used: list[CellView],
+    cells: list[CellScores],
+    used: list[CellScores],
 ) -> Measured:
-    theirs = [_published_error(cell) for cell in used]
-    timed = any(cell.column.metric == "seconds_per_epoch" for cell in cells)
+    theirs = [cell.published_error for cell in used]  # None: the paper prints no spread for it
     marked = next((cell for cell in cells if cell.imported), None)
     return Measured(
         name,
@@ -165,13 +168,14 @@ def _measured(
         theirs=math.hypot(*(PUBLISHED_STD if one is None else one for one in theirs)),
         assumed=None in theirs,
         base=_mean(used[1]) if len(used) == 2 else None,
-        unit="seconds" if timed else "points",
+        timed=any(cell.unit == SECONDS_PER_EPOCH.unit for cell in cells),
+        digits=max(cell.digits for cell in cells),
         elsewhere=f"{marked.row}: {marked.imported}" if marked else None,
         level=len(cells) == 1,
     )
 
 
-def _complete(cells: list[CellView | None]) -> list[CellView] | str:
+def _complete(cells: list[CellScores | None]) -> list[CellScores] | str:
     """The cells, or why one of them has no number."""
     found = [cell for cell in cells if cell is not None]
     if len(found) < len(cells):
@@ -182,26 +186,21 @@ def _complete(cells: list[CellView | None]) -> list[CellView] | str:
     return found
 
 
-def _mean(cell: CellView) -> float:
+def _mean(cell: CellScores) -> float:
     assert cell.mean is not None
     return cell.mean
 
 
-def _uncertainty(cell: CellView) -> float:
+def _uncertainty(cell: CellScores) -> float:
     return math.inf if cell.std is None else cell.std / math.sqrt(cell.n)
 
 
-def _error(cells: list[CellView]) -> float | None:
+def _error(cells: list[CellScores]) -> float | None:
     """Standard error of a difference of the cells; None where one has a single run."""
     error = math.hypot(*map(_uncertainty, cells))
     return error if math.isfinite(error) else None
 
 
-def _interval(value: float, cells: list[CellView]) -> tuple[float, float]:
+def _interval(value: float, cells: list[CellScores]) -> tuple[float, float]:
     slack = ERRORS * (_error(cells) or 0.0)
     return value - slack, value + slack
-
-
-def _published_error(cell: CellView) -> float | None:
-    """Standard error of the paper's number; None where the paper prints no spread for it."""
-    return cell.published.error if cell.published else None

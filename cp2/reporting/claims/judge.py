@@ -4,16 +4,31 @@ There is a verdict only at the paper's scale and with at least two runs of our o
 elsewhere it is "not run", and the sign of our difference is information.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from cp2.reporting.claims.contrasts import Measured, contrasts
-from cp2.reporting.claims.read import Claim
-from cp2.reporting.claims.verdicts import Verdict, together, verdict
-from cp2.reporting.published import PUBLISHED_STD
+import pandas as pd
+
+from cp2.reporting.claims.contrasts import ERRORS, Measured, contrasts
+from cp2.reporting.claims.read import Claim, Stated
+from cp2.reporting.formats import markdown, markdown_table
 from cp2.reporting.tables import TableView
 from cp2.settings.claims import Ordering
+from cp2.tables.published import PUBLISHED_STD
 
+Verdict = Literal["reproduced", "not reproduced", "not distinguishable", "not run"]
+RULE = (
+    "A stated difference counts as reproduced where ours agrees with it within two standard errors "
+    "(ours over seeds; theirs from the spread that the paper prints for the number, else for the "
+    f"data set, else {PUBLISHED_STD} points a run) and has its sign beyond two standard errors of "
+    "ours; an order or a limit where ours is on its side beyond two standard errors. Where ours "
+    "cannot be told from no difference, or from the limit, the verdict is “not distinguishable”. "
+    "Imported scores and weights settle nothing. There is a verdict only at the paper's "
+    "scale and with at least two runs on each side."
+)
 _FEW = 2  # runs a side below which there is no verdict
 _ASSUMED = f"the paper prints no spread for it: {PUBLISHED_STD} points a run assumed"
 
@@ -39,7 +54,7 @@ def view_claims(
     scale: str,
 ) -> list[ClaimView]:
     """Every claim of the papers whose tables the campaign has, with its verdict."""
-    papers = {(view.published or view.name).partition("_")[0] for view in views}
+    papers = {(view.settings.published or view.name).partition("_")[0] for view in views}
     return [
         _view(claim, orderings.get(claim.id, ()), views, scale)
         for claim in claims
@@ -62,9 +77,9 @@ def _view(
         return ClaimView(claim, found, "not run", reason)
     stated = claim.stated
     assert stated is not None
-    verdicts = [verdict(stated, one) for one in found]
+    verdicts = [_verdict(stated, one) for one in found]
     held = stated.relation == "=" and any(one.assumed for one in found)
-    return ClaimView(claim, found, together(verdicts), _ASSUMED if held else "")
+    return ClaimView(claim, found, _together(verdicts), _ASSUMED if held else "")
 
 
 def _no_verdict(claim: Claim, found: Sequence[Measured], scale: str) -> str | None:
@@ -80,6 +95,100 @@ def _no_verdict(claim: Claim, found: Sequence[Measured], scale: str) -> str | No
         return "one run a cell: there is no spread to judge by"
     if claim.stated.percent and not all(one.base for one in found):
         return "there is nothing that it could be a percentage of"
-    if any(one.unit == "seconds" for one in found) and not claim.stated.percent:
+    if any(one.timed for one in found) and not claim.stated.percent:
         return "seconds of other devices than the paper's"
     return None
+
+
+def _verdict(stated: Stated, ours: Measured) -> Verdict:
+    """Reproduced, not reproduced, or our runs cannot tell.
+
+    A direction or a limit (">0", ">=2.0", "<1%") is reproduced where our difference lies on its
+    side beyond two standard errors of ours, and not where it lies on the other side beyond them.
+    A stated difference also has to agree with ours within two standard errors of both. Zero and
+    single values only have to agree.
+    """
+    match stated.relation:
+        case ">" | ">=" | "<" | "<=":
+            return _on_side(stated, ours)
+    theirs = math.hypot(ours.error or 0.0, ours.theirs)
+    if abs(ours.value - stated.number) > ERRORS * theirs:
+        return "not reproduced"
+    if stated.number == 0 or ours.level:
+        return "reproduced"
+    return _on_side(Stated(">" if stated.number > 0 else "<", 0.0, False), ours)
+
+
+def _on_side(stated: Stated, ours: Measured) -> Verdict:
+    unit = 100 / ours.base if stated.percent and ours.base else 1.0
+    low, high = unit * ours.low - stated.number, unit * ours.high - stated.number
+    if stated.relation in ("<", "<="):
+        low, high = -high, -low
+    reached = low >= 0 if stated.relation.endswith("=") else low > 0
+    if reached:
+        return "reproduced"
+    return "not reproduced" if high < 0 else "not distinguishable"
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    """Of a claim about several differences: all of them have to be borne out."""
+    for one in ("not reproduced", "not distinguishable"):
+        if one in verdicts:
+            return one
+    return "reproduced"
+
+
+def ours_difference(measured: Measured) -> str:
+    """ "+1.4 ± 0.2 (n 3)", after the column's name where a claim is about several.
+
+    A single value has no sign; numbers that are not of our runs are marked.
+    """
+    digits = measured.digits
+    sign = f"{measured.value:{'' if measured.level else '+'}.{digits}f}".replace("-", "−")
+    spread = f" ± {measured.error:.{digits}f}" if measured.error is not None else ""
+    column = f"{measured.name}: " if measured.name else ""
+    mark = f", {measured.elsewhere}" if measured.elsewhere else ""
+    return f"{column}{sign}{spread} (n {measured.runs}{mark})"
+
+
+def count_verdicts(claims: Sequence[ClaimView]) -> dict[str, int]:
+    """Verdict -> number of claims, in a fixed order, without those that never occur."""
+    counts = Counter(str(view.verdict) for view in claims)
+    order = ("reproduced", "not reproduced", "not distinguishable", "not run")
+    return {verdict: counts[verdict] for verdict in order if counts[verdict]}
+
+
+def inconsistencies(claims: Sequence[ClaimView]) -> list[str]:
+    """Where a paper's text says other, or more, than its own tables."""
+    return [
+        f"{view.claim.id}: {_statement(view)}. {view.claim.note}".strip()
+        for view in claims
+        if view.claim.status in ("INCONSISTENT", "loose")
+    ]
+
+
+def claims_markdown(claims: Sequence[ClaimView], title: str) -> str:
+    """All claims as a GitHub table."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in count_verdicts(claims).items())
+    cells = [
+        (
+            f"{view.claim.id}: {_statement(view)}",
+            view.claim.published,
+            "; ".join(map(ours_difference, view.measured)),
+            view.verdict + (f": {view.reason}" if view.reason else ""),
+        )
+        for view in claims
+    ]
+    headers = ["claim", "stated", "ours", "verdict"]
+    table = pd.DataFrame(cells, columns=headers).map(markdown).set_index("claim")
+    lines = [f"# Claims: {title}", "", f"{counts}. {RULE}", ""]
+    lines.append(markdown_table(table, headers, "lrrl"))
+    odd = inconsistencies(claims)
+    if odd:
+        lines += ["", "## The paper against itself", "", *(f"- {text}" for text in odd)]
+    return "\n".join(lines) + "\n"
+
+
+def _statement(view: ClaimView) -> str:
+    place = view.claim.place
+    return view.claim.statement + (f" ({place})" if place else "")

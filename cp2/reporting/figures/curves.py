@@ -1,4 +1,4 @@
-"""What runs logged while they trained."""
+"""What runs logged while they trained: curves of chosen runs, losses of every pretraining."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import matplotlib
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run
+from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
 from cp2.record.metrics import read_metrics_and_damage
 from cp2.reporting.figures.drawing import (
@@ -18,10 +18,13 @@ from cp2.reporting.figures.drawing import (
     STYLES,
     ReportFigure,
     panel_grid,
+    run_title,
     save,
 )
 from cp2.reporting.recipes import cell_settings
+from cp2.settings.messages import nearest
 
+LOGGED = ("pretrain", "finetune")  # stages that write metrics.jsonl
 USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second")
 _NO_METRICS = ("step", "time", "epoch")
 _UNITS = {"samples_per_second": "samples a second", "lr": "learning rate"}
@@ -102,6 +105,30 @@ def curves(
     return draw_panels(panels, folder, name, "Training curves", caption + problems(logs))
 
 
+def losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
+    """A small panel for each pretraining that has logged a loss."""
+    logs = [
+        (log, names)
+        for log in read_logs(list(plan.stage("pretrain")), results)
+        if (names := _loss_names(log.names))
+    ]
+    if not logs:
+        return None
+    panels = [Panel(run_title(log.run), [log.curve(n, n) for n in names]) for log, names in logs]
+    caption = (
+        "Training loss of every pretraining, as logged; losses of two methods do not compare. The "
+        "instance loss rises at first: the queue starts with random vectors, and fills with keys "
+        "that are harder to tell apart. CP²'s dense loss stays near the logarithm of the number of "
+        "cells and moves by a few tenths only."
+    )
+    caption += problems([log for log, _ in logs])
+    return draw_panels(panels, folder, "losses", "Pretraining losses", caption)
+
+
+def _loss_names(names: list[str]) -> list[str]:
+    return [name for name in names if name.split("/")[-1].startswith("loss")]
+
+
 def draw_panels(
     panels: Sequence[Panel], folder: Path, name: str, title: str, caption: str
 ) -> ReportFigure:
@@ -168,3 +195,48 @@ def _told_apart(labels: list[str], words: list[str]) -> list[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def choose_runs(places: Places, conditions: Sequence[str]) -> list[Run]:
+    """Training runs that meet all conditions.
+
+    Args:
+        conditions: "key=value" with any tag of a run as MLflow has it (stage, seed, method, row,
+            dataset, variant, ...), or id; `table` and `row` are any that need the run. The value
+            may be several with commas between, each with * and ?.
+    Raises:
+        UserError: a condition is none, its key is unknown, or no run meets it.
+    """
+    left = [(run, _described(run, places)) for stage in LOGGED for run in places.plan.stage(stage)]
+    keys = dict.fromkeys(key for _, tags in left for key in tags)
+    for condition in conditions:
+        key, equals, wanted = condition.partition("=")
+        if not equals or key not in keys:
+            raise UserError(
+                f"--where {condition!r}: write key=value; "
+                + (
+                    f"no key {key!r}; {nearest(key, keys)}"
+                    if equals
+                    else f"keys: {', '.join(keys)}"
+                )
+            )
+        meeting = [(run, tags) for run, tags in left if _meets(tags.get(key, set()), wanted)]
+        if not meeting:
+            there = sorted({value for _, tags in left for value in tags.get(key, set())})
+            raise UserError(
+                f"--where {condition!r}: no run of campaign and earlier conditions has that; "
+                f"{key} is one of: {', '.join(there[:20])}{' ...' if len(there) > 20 else ''}"
+            )
+        left = meeting
+    return [run for run, _ in left]
+
+
+def _described(run: Run, places: Places) -> dict[str, set[str]]:
+    rows = places.rows[run.key]
+    tags = {key: {value} for key, value in places.tags(run).items()}
+    several = {"table": {row.table for row in rows}, "row": {row.name for row in rows}}
+    return {"stage": {run.stage}, "id": {run.id}} | tags | (several if rows else {})
+
+
+def _meets(values: set[str], wanted: str) -> bool:
+    return any(fnmatchcase(value, one) for value in values for one in wanted.split(","))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cp2.errors import WrongFile
+from cp2.plan.graph import Run
 from cp2.record.files import whole_file
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and by line style in grey.
@@ -59,6 +60,12 @@ def panel_grid(
     for panel in panels[count:]:
         panel.set_axis_off()
     return figure, panels[:count]
+
+
+def run_title(run: Run) -> str:
+    """A run's readable name, and its variant below it."""
+    variant = run.tags.get("variant")
+    return run.id.rsplit("-", 1)[0] + (f"\n{variant}" if variant else "")
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cp2.reporting.figures.drawing import COLOURS, ReportFigure, save
-from cp2.reporting.tables import CellView, TableView
+from cp2.reporting.tables import TableView
 from cp2.settings.tables import Column, CurveSettings, HeatMapSettings
+from cp2.tables.frame import CellScores
 
 OURS, PUBLISHED = COLOURS[0], COLOURS[1]
 _PUBLISHED = "published, paper scale"
@@ -17,11 +18,11 @@ _PUBLISHED = "published, paper scale"
 
 def results(view: TableView, folder: Path) -> ReportFigure | None:
     """The figure that the table asks for: dots (default), bars, a curve or a heat map."""
-    columns = tuple(c for c in view.columns if any(view.cells[r.name, c.name].n for r in view.rows))
-    if not columns:
+    numbers = view.frame.groupby("column")["n"].transform("sum")
+    if not numbers.any():
         return None
-    view = replace(view, columns=columns)
-    match view.figure:
+    view = replace(view, frame=view.frame[numbers > 0])
+    match view.settings.figure:
         case CurveSettings(x=x):
             figure, caption = _curve(view, x)
         case HeatMapSettings(x=x, y=y):
@@ -30,7 +31,7 @@ def results(view: TableView, folder: Path) -> ReportFigure | None:
             figure, caption = _dots(view)
         case _:
             figure, caption = _bars(view)
-    return save(figure, folder, f"results_{view.name}", view.title, caption, view.name)
+    return save(figure, folder, f"results_{view.name}", view.settings.title, caption, view.name)
 
 
 def _dots(view: TableView) -> tuple[Figure, str]:
@@ -46,8 +47,7 @@ def _dots(view: TableView) -> tuple[Figure, str]:
     for panel, column in zip(panels, view.columns, strict=True):
         for name, place in places.items():
             cell = view.cells[name, column.name]
-            values = list(cell.scores.values())
-            panel.plot(values, [place] * len(values), "o", ms=3, color=OURS, alpha=0.5)
+            panel.plot(cell.values, [place] * cell.n, "o", ms=3, color=OURS, alpha=0.5)
             if cell.mean is not None:
                 panel.errorbar(cell.mean, place, xerr=cell.std, fmt="|", ms=9, color=OURS)
         cells = {place: view.cells[name, column.name] for name, place in places.items()}
@@ -63,9 +63,9 @@ def _dots(view: TableView) -> tuple[Figure, str]:
     return figure, caption + _published_caption(view, "Diamonds: published.")
 
 
-def _published_dots(panel: Axes, cells: dict[int, CellView], at_paper_scale: bool) -> None:
+def _published_dots(panel: Axes, cells: dict[int, CellScores], at_paper_scale: bool) -> None:
     """A diamond a row that the paper has a number for."""
-    numbers = [(cell.published.value, p) for p, cell in cells.items() if cell.published]
+    numbers = [(c.published, p) for p, c in cells.items() if c.published is not None]
     if not numbers:
         return
     other = panel if at_paper_scale else panel.twiny()
@@ -99,7 +99,7 @@ def _bars(view: TableView) -> tuple[Figure, str]:
     return figure, caption + _published_caption(view, "Hatched: published numbers.")
 
 
-def _bar_panel(panel: Axes, places: list[int], cells: list[CellView], ours: bool) -> None:
+def _bar_panel(panel: Axes, places: list[int], cells: list[CellScores], ours: bool) -> None:
     """Bars with their numbers behind them; the axis starts a little below the shortest."""
     colour = OURS if ours else PUBLISHED
     starts, ends = [], []
@@ -121,7 +121,9 @@ def _bar_panel(panel: Axes, places: list[int], cells: list[CellView], ours: bool
             error_kw={"ecolor": "0.35", "capsize": 2, "lw": 1},
         )
         end = (value + spread, place)
-        panel.annotate(f"{value:.1f}", end, (4, 0), textcoords="offset points", va="center")
+        panel.annotate(
+            f"{value:.{cell.digits}f}", end, (4, 0), textcoords="offset points", va="center"
+        )
         starts.append(value - spread)
         ends.append(value + spread)
     if ends:
@@ -143,7 +145,7 @@ def _curve(view: TableView, x: str) -> tuple[Figure, str]:
         _line(panel, at, [(cell.mean, cell.std) for cell in cells], "o-", OURS, "ours")
         if view.has_published:
             other = panel if view.at_paper_scale else panel.twinx()
-            values = [(cell.published.value if cell.published else None, None) for cell in cells]
+            values = [(cell.published, None) for cell in cells]
             _line(other, at, values, "D--", PUBLISHED, "published")
             if other is not panel:
                 other.set_ylabel(_PUBLISHED, color=PUBLISHED)
@@ -181,8 +183,9 @@ def _heat_map(
 ) -> None:
     (x_name, xs), (y_name, ys) = x, y
     grid = [[float("nan")] * len(xs) for _ in ys]
-    for row in view.rows:
-        value = _value(view.cells[row.name, column.name], ours)
+    cells = [view.cells[row.name, column.name] for row in view.rows]
+    for row, cell in zip(view.rows, cells, strict=True):
+        value = _value(cell, ours)
         if value is not None:
             grid[ys.index(row.at[y_name])][xs.index(row.at[x_name])] = value
     known = [(v, r, c) for r, line in enumerate(grid) for c, v in enumerate(line) if v == v]
@@ -195,7 +198,7 @@ def _heat_map(
         panel.text(
             c,
             r,
-            f"{value:.1f}",
+            f"{value:.{cells[0].digits}f}",
             ha="center",
             va="center",
             fontsize=8,
@@ -213,10 +216,8 @@ def _kinds(view: TableView) -> list[str]:
     return ["ours", published] if view.has_published else ["ours"]
 
 
-def _value(cell: CellView, ours: bool) -> float | None:
-    if ours:
-        return cell.mean
-    return cell.published.value if cell.published else None
+def _value(cell: CellScores, ours: bool) -> float | None:
+    return cell.mean if ours else cell.published
 
 
 def _line(

@@ -1,4 +1,4 @@
-"""The same images of the validation split, segmented by every row of a table."""
+"""Pictures that runs wrote: predictions of every row of a table, and what pretrainings see."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
-from cp2.reporting.figures.drawing import ReportFigure, read_picture, save
+from cp2.reporting.figures.drawing import ReportFigure, panel_grid, read_picture, run_title, save
 from cp2.reporting.tables import TableView
 
 IMAGES = 2  # a column of the table
@@ -27,10 +27,9 @@ class _Shown(NamedTuple):
 def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
     """Image and label once, below them each row's prediction, down a column.
 
-    A table drawn as a curve or a heat map compares settings, not methods, and has none; nor has one
-    of times.
+    A table drawn as a curve or a heat map compares settings, not methods, and has none.
     """
-    if view.axes or view.unit != "percent":
+    if view.settings.axes:
         return None
     problems: dict[str, None] = {}
     columns = [
@@ -69,9 +68,15 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
         f"run that is done, of seed {_seeds(runs.values())}."
     )
     caption += "".join(f" {problem}." for problem in problems)
-    title = f"Predictions: {view.title}"
+    title = f"Predictions: {view.settings.title}"
     name = f"predictions_{view.name}"
     return save(figure, folder, name, title, caption, view.name, photographs=True)
+
+
+def evaluation_pictures(run: Run, results: Path) -> list[Path]:
+    """The pictures of an evaluation; a pretraining, which has others, is none."""
+    folder = run.folder(results).pictures
+    return sorted(folder.glob("*.png")) if run.stage == "evaluate" else []
 
 
 def _seeds(runs: Iterable[Run]) -> str:
@@ -90,9 +95,8 @@ def _column(
     found: dict[str, dict[str, _Shown]] = {}
     for row in view.rows:
         cell = view.cells[row.name, column]
-        for key in (key for key in cell.runs if key in cell.scores):
-            paths = sorted(plan.runs[key].folder(results).pictures.glob("*.png"))
-            for path in paths[:IMAGES]:
+        for key in cell.scores:
+            for path in evaluation_pictures(plan.runs[key], results)[:IMAGES]:
                 of_image = found.setdefault(path.name, {})
                 if row.name not in of_image:
                     try:
@@ -114,3 +118,36 @@ def _split(path: Path) -> list[np.ndarray]:
         raise WrongFile(f"{path}: is too narrow for {', '.join(PANELS)}")
     starts = [i * (width + GAP) for i in range(len(PANELS))]
     return [sheet[:, start : start + width] for start in starts]
+
+
+def composed(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
+    """What each kind of pretraining saw in its first batch."""
+    kinds: dict[tuple[str, ...], tuple[Run, Path]] = {}
+    for run in plan.stage("pretrain"):
+        path = run.folder(results).pictures / "composed.png"
+        kind = (run.tags["method"].removesuffix("-qt"), *_mask_words(run), run.tags["dataset"])
+        if path.is_file():
+            kinds.setdefault(kind, (run, path))
+    if not kinds:
+        return None
+    damage = ""
+    figure, panels = panel_grid(len(kinds), across=2, width=5.0, height=2.8)
+    for panel, (run, path) in zip(panels, kinds.values(), strict=True):
+        panel.set_axis_off()
+        panel.set_title(run_title(run), fontsize=8)
+        try:
+            panel.imshow(read_picture(path), interpolation="none")
+        except WrongFile as error:
+            panel.text(0.5, 0.5, "damaged", ha="center", va="center", color="0.5")
+            damage += f" {error}."
+    caption = (
+        "A line an image. CP²: foreground, background, mask and composed image of the query, "
+        "then of the key. MoCo v2: the two views. One sheet for each method, mask and data set."
+    )
+    title = "What the pretrainings see"
+    return save(figure, folder, "composed", title, caption + damage, photographs=True)
+
+
+def _mask_words(run: Run) -> list[str]:
+    """The parts of the run's variant that change what is seen."""
+    return [word for word in run.tags.get("variant", "").split() if word.startswith("mask.")]
