@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "cp2"
 LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("errors",),
     ("settings", "record"),
+    ("drawing",),
     ("plan",),
     ("cluster", "tables"),
     ("data",),
@@ -22,7 +23,7 @@ LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = ("errors", "settings", "record", "plan", "cluster")
+WITHOUT_TORCH = ("errors", "settings", "record", "drawing", "plan", "cluster")
 HEAVY = {"torch", "torchvision", "timm", "torchmetrics", "mlflow", "pandas", "matplotlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

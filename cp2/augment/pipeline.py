@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from cp2.augment import counters
-from cp2.augment.copy_paste import compose, pastes
-from cp2.augment.masks import unpack
+from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import augment_views
 from cp2.augment.samples import Position, PretrainDataset, ViewBatch
+from cp2.drawing import counters
 from cp2.errors import UserError
-from cp2.settings.methods import Cp2Settings, MethodSettings
+from cp2.settings.methods import CopyPasteSettings, MethodSettings
 
 __all__ = [
     "BATCH_SHIFTS",
@@ -188,14 +187,14 @@ def check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int)
 def prepare(
     batch: ViewBatch, settings: MethodSettings, device: torch.device | str
 ) -> PreparedBatch:
-    """The device's share: photometric augmentation and, for CP², composition (Eq. 1)."""
+    """The device's share: photometric augmentation and composition with backgrounds (CP² Eq. 1)."""
     batch = batch.to(device)
     # All views at once: (V, N, ...), so that each view lies in one piece.
     crops = batch.crops.transpose(0, 1).flatten(0, 1).permute(0, 3, 1, 2)
     with torch.autocast(crops.device.type, enabled=False):  # pixels stay float32
         images = augment_views(crops, batch.parameters.transpose(0, 1).flatten(0, 1))
     views = images.unflatten(0, (-1, len(batch.crops)))
-    if not isinstance(settings, Cp2Settings):
+    if not isinstance(settings, CopyPasteSettings):
         return PreparedBatch(views[0], views[1], None, None, batch.places)
     if not pastes(settings):
         everything = torch.ones_like(views[0][:, :1])

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cp2.augment.views import FLIP, Box
+from cp2.augment.views import FLIP
+from cp2.drawing.crops import Box
 
 PLACE = 5
 

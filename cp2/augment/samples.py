@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from cp2.augment import counters
-from cp2.augment.copy_paste import pastes
-from cp2.augment.masks import draw_masks, pack
-from cp2.augment.masks.attention import attention_mask
+from cp2.augment.copy_paste import pack, pastes
 from cp2.augment.places import place
-from cp2.augment.views import FLIP, Box, crop, draw_crop, draw_photometric, draw_second_crop
+from cp2.augment.views import FLIP, crop, draw_photometric
 from cp2.data.attention_maps import AttentionMaps
 from cp2.data.sources import ImageFiles, ImageSource, OpenImage, scale_box, scale_for
+from cp2.drawing import counters
+from cp2.drawing.attention import attention_mask
+from cp2.drawing.crops import Box, draw_crop, draw_second_crop
+from cp2.drawing.masks import draw_masks
 from cp2.errors import UserError, WrongFile
 from cp2.settings.masks import DinoMaskSettings
 from cp2.settings.methods import MethodSettings

@@ -13,7 +13,6 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms.v2 import functional
 
 from cp2.augment.pipeline import PretrainDataset, ViewBatch, batches, prepare
-from cp2.augment.views import draw_crop
 from cp2.bench.figures import Figures, Say, summarize
 from cp2.bench.harness import Role, Stopwatch, Way, alternate
 from cp2.bench.inputs import check_jpegs
@@ -23,6 +22,7 @@ from cp2.bench.record import describe_machine
 from cp2.bench.scratch import Scratch, scratch
 from cp2.bench.sizes import PREFETCH
 from cp2.bench.table import print_table
+from cp2.drawing.crops import draw_crop
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings

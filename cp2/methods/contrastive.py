@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cp2.augment.counters import KEY_SHUFFLE, QUEUE_VIEW
 from cp2.augment.photometric import send
 from cp2.augment.pipeline import PreparedBatch
+from cp2.drawing.counters import KEY_SHUFFLE, QUEUE_VIEW
 from cp2.methods.footing import PLAIN, Footing
 from cp2.methods.keys import encode_shuffled, joined, prepare_batch_norm, shuffles
 from cp2.methods.momentum import MomentumPair

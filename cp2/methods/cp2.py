@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.augment.masks import downsample
+from cp2.augment.copy_paste import downsample
 from cp2.augment.pipeline import PreparedBatch
 from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.augment.counters import MATCHES, QUEUED_CELLS
 from cp2.augment.pipeline import PreparedBatch
-from cp2.errors import UserError
+from cp2.drawing.counters import MATCHES, QUEUED_CELLS
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.footing import Footing
 from cp2.methods.losses import info_nce
@@ -129,13 +128,7 @@ def batch_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def encoder(settings: DenseSettings, backbone: Backbone, head: Head | None) -> TwoHeadEncoder:
-    """Backbone and two projections; the segmentation head is of no use here.
-
-    Raises:
-        UserError: a grid with more cells than the backbone's map.
-    """
-    if reason := settings.grid_misfit(backbone.stride):
-        raise UserError(reason)
+    """Backbone and two projections; the segmentation head is of no use here."""
     return TwoHeadEncoder(backbone, settings.dim, settings.projector_norm, settings.grid)
 
 

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from cp2.augment.places import overlap_mask
-from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.densecl import DenseContrast, around, encoder
 from cp2.methods.matching import by_backbone, nearest
@@ -53,13 +52,7 @@ class WithinRadius:
 
 
 def method(settings: PixConSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:
-    """PixCon around an encoder of images (N, 3, S, S) to `DenseFeatures`.
-
-    Raises:
-        UserError: weights that sum over the whole batch, in micro-batches.
-    """
-    if reason := settings.micro_batch_misfit(micro_batches):
-        raise UserError(reason)
+    """PixCon around an encoder of images (N, 3, S, S) to `DenseFeatures`."""
     if settings.variant == "coord":
         objective = DenseContrast(settings, nearest, WithinRadius(settings.coord_radius))
     elif settings.variant == "sr":

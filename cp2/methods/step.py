@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cp2.augment import counters
+from cp2.drawing import counters
 
 
 class Step(NamedTuple):

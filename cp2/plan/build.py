@@ -8,8 +8,8 @@ from typing import TypeVar
 from cp2.errors import UserError
 from cp2.plan.graph import Cell, Plan, PlannedTable, Run
 from cp2.plan.imported import Place, read_imported
-from cp2.plan.mask_runs import mask_checkpoint
 from cp2.plan.names import check_names
+from cp2.plan.pretraining import mask_checkpoint
 from cp2.plan.sources import missing_checkpoint
 from cp2.plan.stages import Stages
 from cp2.settings.imported import ImportedScores

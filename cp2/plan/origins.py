@@ -4,7 +4,7 @@ from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.recipes import CheckpointRecipe, PretrainRecipe
 from cp2.settings.checkpoints import CheckpointSettings
-from cp2.settings.contrastive import ContrastiveSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
 from cp2.settings.protocols import DatasetSchedule
 from cp2.settings.tables import Row
@@ -46,7 +46,7 @@ def backbone_of(origin: Run | None, configured: BackboneSettings) -> BackboneSet
 
 
 def as_pretrained(
-    backbone: BackboneSettings, configured: BackboneSettings, method: ContrastiveSettings
+    backbone: BackboneSettings, configured: BackboneSettings, method: PretrainingSettings
 ) -> BackboneSettings:
     """The backbone at the stride that a method wants it; its origin's is no matter."""
     if backbone.family == "resnet" and configured.family == "resnet":

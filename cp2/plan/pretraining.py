@@ -1,9 +1,13 @@
-"""What a pretraining asks of its backbone, and of how it is executed; said before anything runs."""
+"""What a pretraining needs beside its data set: masks by attention, a backbone that suits."""
 
 from cp2.errors import UserError
-from cp2.settings.dense import DenseSettings, PixConSettings
-from cp2.settings.methods import MethodSettings
-from cp2.settings.models import BackboneSettings
+from cp2.plan.graph import Run, make_run
+from cp2.plan.recipes import MasksRecipe
+from cp2.settings.load import Configuration
+from cp2.settings.masks import DinoMaskSettings
+from cp2.settings.methods import CopyPasteSettings, MethodSettings
+from cp2.settings.models import BackboneSettings, ViTSettings
+from cp2.settings.tables import Pretraining
 
 
 def check_pretraining(
@@ -15,18 +19,67 @@ def check_pretraining(
         backbone: at the output stride that it is pretrained with.
         micro_batches: `execution.accumulate.pretrain`.
     Raises:
-        UserError: views that are no whole cells, a grid larger than the map, or micro-batches
-            with a loss that needs the whole batch.
+        UserError: a backbone or micro-batches that do not suit the method, or masks and crops
+            that can hardly be drawn.
     """
-    stride = backbone.stride
-    if method.kind == "cp2" and method.views.crop_size % stride:
+    if reason := method.misfit(backbone.stride, micro_batches):
+        raise UserError(f"method {method.name!r}: {reason} (backbone {backbone.name!r})")
+    # Imported here: numpy is most of a plan's start, and only these plans need it.
+    if method.views.min_overlap:
+        from cp2.drawing.crops import crop_misfit
+
+        if reason := crop_misfit(method.views):
+            raise UserError(f"method {method.name!r}: {reason}")
+    if isinstance(method, CopyPasteSettings):
+        from cp2.drawing.masks import mask_misfit
+
+        if reason := mask_misfit(method.mask, method.views.crop_size):
+            raise UserError(f"method {method.name!r}: {reason}")
+
+
+def attention_of(method: MethodSettings) -> DinoMaskSettings | None:
+    """The method's mask settings where its masks are cut by attention."""
+    if isinstance(method, CopyPasteSettings) and isinstance(method.mask, DinoMaskSettings):
+        return method.mask
+    return None
+
+
+def mask_checkpoint(configuration: Configuration, pretraining: Pretraining | None) -> str | None:
+    """Name of the checkpoint that a pretraining's masks need, if they need one."""
+    if pretraining is None:
+        return None
+    method = configuration.method(
+        configuration.used(pretraining.method), pretraining.settings or None
+    )
+    mask = attention_of(method)
+    return mask.checkpoint if mask else None
+
+
+def attending_backbone(configuration: Configuration, mask: DinoMaskSettings) -> ViTSettings:
+    """The vision transformer that the masks come from.
+
+    Raises:
+        UserError: the checkpoint is of another kind of backbone.
+    """
+    checkpoint = configuration.checkpoint(configuration.used(mask.checkpoint))
+    backbone = configuration.backbone(checkpoint.backbone)
+    if not isinstance(backbone, ViTSettings):
         raise UserError(
-            f"method {method.name!r}: views.crop_size {method.views.crop_size} is no multiple "
-            f"of {stride}, the output stride of backbone {backbone.name!r}; masks are sampled "
-            "once a cell"
+            f"mask.checkpoint {mask.checkpoint!r}: {checkpoint.name} is of backbone "
+            f"{backbone.name!r}, a {backbone.family}; masks of kind dino need a vision transformer "
+            "(family vit)"
         )
-    reasons = [method.grid_misfit(stride)] if isinstance(method, DenseSettings) else []
-    if isinstance(method, PixConSettings):
-        reasons.append(method.micro_batch_misfit(micro_batches))
-    for reason in filter(None, reasons):
-        raise UserError(f"{reason} (backbone {backbone.name!r})")
+    return backbone
+
+
+def masks_run(dataset: Run, checkpoint: Run, backbone: ViTSettings, mask: DinoMaskSettings) -> Run:
+    """The run that computes the attention maps of one data set."""
+    recipe = MasksRecipe(
+        dataset=dataset.id,
+        checkpoint=checkpoint.key,
+        backbone=backbone,
+        magnification=mask.magnification,
+        blur=mask.blur,
+    )
+    tags = {"dataset": dataset.id, "backbone": backbone.name, "checkpoint": checkpoint.id}
+    return make_run("masks", f"{dataset.id}-{checkpoint.id}", recipe, [dataset, checkpoint], tags)

@@ -5,7 +5,6 @@ from typing import Any
 
 from cp2.errors import UserError
 from cp2.plan.graph import Plan, Run, make_run
-from cp2.plan.mask_runs import attending_backbone, attention_of, masks_run
 from cp2.plan.origins import (
     as_finetuned,
     as_pretrained,
@@ -14,7 +13,12 @@ from cp2.plan.origins import (
     head_is_pretrained,
     source_name,
 )
-from cp2.plan.pretraining import check_pretraining
+from cp2.plan.pretraining import (
+    attending_backbone,
+    attention_of,
+    check_pretraining,
+    masks_run,
+)
 from cp2.plan.recipes import (
     AuxiliaryRecipe,
     CacheRecipe,
@@ -129,7 +133,7 @@ class Stages:
         accumulate = configuration.campaign.execution.accumulate
         check_pretraining(method, backbone, accumulate.get("pretrain", 1))
         head = None
-        if method.kind == "cp2" and head_name:
+        if method.pretrains_head and head_name:
             head = configuration.head(configuration.used(head_name))
         dataset = self.dataset(pretraining.dataset)
         needs = [dataset, *([start] if start else []), *self._masks(dataset, method)]

@@ -21,7 +21,14 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _above_zero(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] <= 0:
+        raise ValueError(f"must be above 0: {list(pair)}")
+    return pair
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
 
 
 def check_groups(batch_size: int, group_size: int | None) -> None:

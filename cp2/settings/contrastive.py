@@ -1,6 +1,6 @@
-"""What MoCo v2 and its descendants can be set to."""
+"""What pretraining methods can be set to: all of them, MoCo v2, and MoCo v2+."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,8 +20,14 @@ from cp2.settings.reading import ReadingSettings
 from cp2.settings.views import ViewSettings
 
 
-class ContrastiveSettings(Settings):
-    """What all methods share."""
+class PretrainingSettings(Settings):
+    """What every method can be set to.
+
+    Attributes:
+        pretrains_head: whether the segmentation head of a table is pretrained along.
+    """
+
+    pretrains_head: ClassVar[bool] = False
 
     kind: str
     name: Name
@@ -29,12 +35,8 @@ class ContrastiveSettings(Settings):
     views: ViewSettings = ViewSettings()
     reading: ReadingSettings = ReadingSettings()
     batch_size: Annotated[int, Field(ge=2)] = 256  # batch norm needs two images
-    momentum: Share = 0.999  # of the key encoder
-    queue_size: PositiveInt = 65536
-    temperature: PositiveFloat = 0.2
     dim: PositiveInt = 128
     bn_group_size: GroupSize | None = None  # images normalised together; None: the whole batch
-    key_bn: Literal["shuffle", "sync", "none"] = "shuffle"
     zero_init_residual: bool = False
     output_stride: Literal[8, 16, 32] | None = added(None)  # of a ResNet in pretraining
     amp: Literal["off", "bf16", "fp16"] = "off"
@@ -44,15 +46,33 @@ class ContrastiveSettings(Settings):
     schedule: CosineSettings = CosineSettings()
 
     @model_validator(mode="after")
-    def _whole_groups(self) -> "ContrastiveSettings":
+    def _whole_groups(self) -> "PretrainingSettings":
         check_groups(self.batch_size, self.bn_group_size)
         return self
+
+    def misfit(self, stride: int, micro_batches: int) -> str | None:
+        """Why a step cannot be made so; None where it can.
+
+        Args:
+            stride: of the backbone's map in pretraining.
+            micro_batches: parts of a process' share of the batch.
+        """
+        return None
+
+
+class ContrastiveSettings(PretrainingSettings):
+    """Methods with a momentum encoder, whose keys queue up as negatives."""
+
+    momentum: Share = 0.999  # of the key encoder
+    queue_size: PositiveInt = 65536
+    temperature: PositiveFloat = 0.2
+    key_bn: Literal["shuffle", "sync", "none"] = "shuffle"
 
 
 class PlusSettings(ContrastiveSettings):
     """What PixCon's MoCo v2+ adds to MoCo v2, each part by itself (supplement, Table 4)."""
 
-    symmetric: bool = False  # each view also asks the other
+    symmetric: bool = False  # either view is the query once and the key once
     view_losses: Literal["sum", "mean"] = added("sum")  # of both views, if symmetric
     queue_view: Literal["random", "both", "key"] = "random"  # whose keys join, if symmetric
     predictor: bool = False  # an MLP behind the query encoder's projections

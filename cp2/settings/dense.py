@@ -1,4 +1,4 @@
-"""Methods that contrast cells of two views with each other: DenseCL and PixCon."""
+"""Methods that contrast positions of two views' feature maps: DenseCL and PixCon."""
 
 from typing import Annotated, Literal
 
@@ -9,38 +9,38 @@ from cp2.settings.contrastive import PlusSettings
 
 
 class DenseSettings(PlusSettings):
-    """(1 - lambda) x loss of whole views + lambda x loss of their cells."""
+    """(1 - lambda) x loss of whole views + lambda x loss of their positions."""
 
     loss_lambda: Share = 0.5
     lambda_warmup_steps: Annotated[int, Field(ge=0)] = 0  # lambda is 0 until then
-    # What of an image joins the dense queue: the mean of its cells, or one that is drawn.
+    # What of an image joins the dense queue: the mean of its positions, or one that is drawn.
     dense_queue: Literal["mean", "cell"] = added("mean")
-    grid: PositiveInt | None = None  # cells a side, pooled from the backbone's map; None: its own
+    grid: PositiveInt | None = None  # side that the map is pooled to; None: its own
 
-    def grid_misfit(self, stride: int) -> str | None:
-        """Why a backbone of this output stride cannot have the grid; None where it can."""
+    def misfit(self, stride: int, micro_batches: int) -> str | None:
+        """A grid that is larger than the map cannot be pooled from it."""
         size = self.views.crop_size
-        cells = -(-size // stride)
-        if self.grid is None or self.grid <= cells:
+        side = -(-size // stride)
+        if self.grid is None or self.grid <= side:
             return None
         return (
-            f"method {self.name!r}: grid {self.grid} is larger than the backbone's map, which has "
-            f"{cells} x {cells} cells (views.crop_size {size}, output stride {stride}), so that "
-            f"cells would be repeated; write {cells} or less, or grid: null for the map as it is"
+            f"grid {self.grid} is larger than the backbone's map, which has {side} x {side} "
+            f"positions (views.crop_size {size}, output stride {stride}), so that positions would "
+            f"be repeated; write {side} or less, or grid: null for the map as it is"
         )
 
 
 class DenseClSettings(DenseSettings):
-    """DenseCL: each cell is pulled to one cell of the other view."""
+    """DenseCL: each position is pulled to one position of the other view."""
 
     kind: Literal["densecl"]
     matching: Literal["max-sim-backbone", "max-sim-projection", "random"] = "max-sim-backbone"
 
 
 class PixConSettings(DenseSettings):
-    """PixCon: DenseCL's losses on MoCo v2+'s footing.
+    """PixCon: DenseCL's losses in MoCo v2+'s step.
 
-    sim: DenseCL's matches. coord: the nearest cell in the photograph, where there is one within
+    sim: DenseCL's matches. coord: the nearest position in the image, where there is one within
     `coord_radius`. sr: DenseCL's matches, weighted by 1 in the views' overlap (`overlap_rule`) and
     by a power of their similarity elsewhere.
     """
@@ -49,17 +49,17 @@ class PixConSettings(DenseSettings):
     variant: Literal["sim", "coord", "sr"] = "sr"
     sr_power: PositiveFloat = 2.0
     overlap_rule: bool = True
-    # Edges of the overlap, in cells: cut off (release), or taken to the nearest whole one.
+    # Edges of the overlap, in positions: cut off (release), or taken to the nearest whole one.
     overlap_edges: Literal["floor", "round"] = added("floor")
-    coord_radius: PositiveFloat = 0.7  # in diagonals of the larger view's cell (PixPro's)
+    coord_radius: PositiveFloat = 0.7  # in diagonals of the larger view's position (PixPro's)
 
-    def micro_batch_misfit(self, count: int) -> str | None:
-        """Why a step cannot be made in so many micro-batches; None where it can."""
-        if count == 1 or self.variant == "sim":
-            return None
+    def misfit(self, stride: int, micro_batches: int) -> str | None:
+        """Weights are divided by their sum over the whole batch, which a part does not know."""
+        if micro_batches == 1 or self.variant == "sim":
+            return super().misfit(stride, micro_batches)
         return (
-            f"method {self.name!r} (variant {self.variant}) divides by a sum of weights over the "
-            f"whole batch, which {count} micro-batches do not know; leave --accumulate and "
+            f"variant {self.variant} divides by a sum of weights over the whole batch, which "
+            f"{micro_batches} micro-batches do not know; leave --accumulate and "
             "execution.accumulate.pretrain out, or use more processes"
         )
 

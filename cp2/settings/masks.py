@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from cp2.settings.base import Name, PositiveFloat, PositiveInt, Range, Settings
+from cp2.settings.base import Name, PositiveFloat, PositiveInt, PositiveRange, Range, Settings
 
 
 def _share_range(pair: tuple[float, float]) -> tuple[float, float]:
@@ -28,7 +28,7 @@ class RectangleMaskSettings(Settings):
 
     kind: Literal["rectangle"] = "rectangle"
     area: ShareRange = (0.5, 0.8)  # share of the image
-    aspect: Range = (0.8, 1.25)  # height / width
+    aspect: PositiveRange = (0.8, 1.25)  # height / width
     aspect_sampling: Literal["uniform", "log"] = "uniform"
 
 
@@ -46,7 +46,7 @@ class BlocksMaskSettings(Settings):
     kind: Literal["blocks"]
     area: ShareRange = (0.5, 0.8)  # of the union
     count: Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_count_range)] = (4, 8)
-    aspect: Range = (0.5, 2.0)  # height / width of each, log-uniform
+    aspect: PositiveRange = (0.5, 2.0)  # height / width of each, log-uniform
 
 
 class PatchesMaskSettings(Settings):
@@ -54,7 +54,7 @@ class PatchesMaskSettings(Settings):
 
     kind: Literal["patches"]
     area: ShareRange = (0.5, 0.8)
-    patch: PositiveInt = 16  # pixels; 16 is one cell of the feature map
+    patch: PositiveInt = 16  # pixels; 16 is one position of the feature map
 
 
 class DinoMaskSettings(Settings):

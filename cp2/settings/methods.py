@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cp2.settings.base import NonNegativeFloat, PositiveFloat
-from cp2.settings.contrastive import ContrastiveSettings, PlusSettings
+from cp2.settings.contrastive import ContrastiveSettings, PlusSettings, PretrainingSettings
 from cp2.settings.dense import DenseClSettings, PixConSettings
-from cp2.settings.mask_fits import misfit
 from cp2.settings.masks import MaskSettings, RectangleMaskSettings
 from cp2.settings.views import ViewSettings
 
 __all__ = [
     "ContrastiveSettings",
+    "CopyPasteSettings",
     "Cp2Settings",
     "DenseClSettings",
     "MethodSettings",
@@ -20,6 +20,7 @@ __all__ = [
     "PixConSettings",
     "PlainSettings",
     "PlusSettings",
+    "PretrainingSettings",
     "ViewSettings",
 ]
 
@@ -36,12 +37,43 @@ class PlainSettings(PlusSettings):
     kind: Literal["moco-v2-plus"]
 
 
-class Cp2Settings(ContrastiveSettings):
-    """CP²: instance loss on masked averages plus dense loss between composed images."""
+class CopyPasteSettings(PretrainingSettings):
+    """Methods whose views are pasted onto other images (CP² Eq. 1)."""
 
-    kind: Literal["cp2"]
     mask: MaskSettings = RectangleMaskSettings()
     background: Literal["permutation", "batch"] = "permutation"  # batch: decoded once a sample
+
+    @property
+    def pastes(self) -> bool:
+        """Whether there are backgrounds; with masks of kind full all of a view is foreground."""
+        return self.mask.kind != "full"
+
+    def misfit(self, stride: int, micro_batches: int) -> str | None:
+        """Masks are sampled at the positions of the feature map."""
+        size = self.views.crop_size
+        if size % stride == 0:
+            return None
+        return (
+            f"views.crop_size {size} is no multiple of {stride}, the output stride of the "
+            "backbone; masks are sampled once a position"
+        )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> "CopyPasteSettings":
+        if self.mask.kind == "patches" and self.views.crop_size % self.mask.patch:
+            raise ValueError(
+                f"mask.patch {self.mask.patch} does not divide views.crop_size "
+                f"{self.views.crop_size}; choose a patch that does"
+            )
+        return self
+
+
+class Cp2Settings(CopyPasteSettings, ContrastiveSettings):
+    """CP²: instance loss on masked averages plus dense loss between composed images."""
+
+    pretrains_head = True
+
+    kind: Literal["cp2"]
     instance_weight: NonNegativeFloat = 1.0  # 0: dense loss only (appendix, loss ablation)
     dense_weight: NonNegativeFloat = 0.2  # alpha of Eq. 5
     dense_temperature: PositiveFloat = 1.0
@@ -64,21 +96,6 @@ class Cp2Settings(ContrastiveSettings):
                 f"{self.dense_weight:g}) tells apart; write dense_weight: 0 (CP² Table 4) or "
                 "another mask"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_patches(self) -> "Cp2Settings":
-        if self.mask.kind == "patches" and self.views.crop_size % self.mask.patch:
-            raise ValueError(
-                f"mask.patch {self.mask.patch} does not divide views.crop_size "
-                f"{self.views.crop_size}; choose a patch that does"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _masks_that_fit(self) -> "Cp2Settings":
-        if reason := misfit(self.mask, self.views.crop_size):
-            raise ValueError(reason)
         return self
 
 

@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from cp2.settings.base import PositiveInt, Range, Settings, Share, added
-from cp2.settings.overlaps import TOLERATED, TRIES, central_share
+from cp2.settings.base import PositiveInt, PositiveRange, Range, Settings, Share, added
 
 
 class SecondView(Settings):
@@ -25,7 +24,7 @@ class ViewSettings(Settings):
 
     crop_size: PositiveInt = 224
     crop_scale: Range = (0.2, 1.0)
-    crop_ratio: Range = (0.75, 4 / 3)
+    crop_ratio: PositiveRange = (0.75, 4 / 3)
     jitter_probability: Share = 0.8
     brightness: Share = 0.4
     contrast: Share = 0.4
@@ -38,20 +37,6 @@ class ViewSettings(Settings):
     solarize_probability: Share = added(0.0)
     min_overlap: Share = added(0.0)
     second: SecondView | None = added(None)
-
-    @model_validator(mode="after")
-    def _crops_that_overlap(self) -> "ViewSettings":
-        if not self.min_overlap or min(self.crop_scale[0], self.crop_ratio[0]) <= 0:
-            return self
-        share = central_share(self.crop_scale, self.crop_ratio, self.min_overlap)
-        if share > TOLERATED:
-            raise ValueError(
-                f"min_overlap {self.min_overlap:g} with crop_scale {list(self.crop_scale)} and "
-                f"crop_ratio {list(self.crop_ratio)}: of {share:.0%} of the pairs no second crop "
-                f"of {TRIES} overlaps the first so much, and both views would be the same central "
-                "crop; choose a smaller min_overlap, or larger crops (crop_scale)"
-            )
-        return self
 
     def of(self, view: int) -> "ViewSettings":
         """Those of the first (even) or second (odd) view."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.augment import counters
 from cp2.augment.ahead import prepared_ahead
 from cp2.augment.finetune import (
     FinetuneDataset,
@@ -21,6 +20,7 @@ from cp2.augment.finetune import (
 from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
 from cp2.data.decoded import DecodedPairs
 from cp2.data.memory import available_memory
+from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.auxiliary import DeeplySupervised, set_dropout_rows
 from cp2.models.batch_norm import group_batch_norm, settle

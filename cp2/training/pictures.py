@@ -5,12 +5,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from cp2.augment.copy_paste import compose
-from cp2.augment.masks import unpack
+from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD, augment_views
 from cp2.augment.pipeline import ViewBatch
 from cp2.record.files import whole_file
-from cp2.settings.methods import Cp2Settings, MethodSettings
+from cp2.settings.methods import MethodSettings
 
 GAP = 4  # white pixels between pictures
 
@@ -18,13 +17,13 @@ GAP = 4  # white pixels between pictures
 def picture_views(batch: ViewBatch, settings: MethodSettings, path: Path, rows: int = 4) -> None:
     """A sheet with one row a sample.
 
-    CP²: foreground, background, mask and composed image of the query, the same of the key (the
-    paper's Figure 2). MoCo v2: the two views.
+    The two views; where they are composed, foreground, background, mask and composed image of the
+    query, then the same of the key (CP², Figure 2).
     """
     crops = batch.crops[:rows].cpu().permute(1, 0, 4, 2, 3)
     views = [augment_views(crops[v], batch.parameters[:rows, v]) for v in range(len(crops))]
     columns = [_to_bytes(view) for view in views]
-    if isinstance(settings, Cp2Settings) and len(views) == 4:
+    if pastes(settings):
         columns = []
         for side in range(2):
             mask = unpack(batch.masks[:rows, side].cpu(), settings.views.crop_size)

@@ -30,6 +30,7 @@ from cp2.models.distributed import rank, world_size
 from cp2.models.heads import Head, build_head
 from cp2.models.weights import save_weights
 from cp2.plan.graph import Run
+from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
@@ -188,6 +189,7 @@ def build(
 ) -> tuple[Contrastive, list[str]]:
     """The method around its encoder, with the starting weights, and notes on what was adapted."""
     settings = recipe.method
+    check_pretraining(settings, recipe.backbone, micro_batches)
     backbone = build_backbone(recipe.backbone, zero_init_residual=settings.zero_init_residual)
     notes: list[str] = []
     if recipe.start:

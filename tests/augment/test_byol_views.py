@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms import functional as pil_functional
 
 from cp2.augment import photometric, views
-from cp2.augment.counters import generator
+from cp2.drawing.counters import generator
 from cp2.settings.base import hashed_fields
 from cp2.settings.methods import ViewSettings
 from cp2.settings.views import SecondView

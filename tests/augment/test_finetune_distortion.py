@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cp2.augment.counters import generator
 from cp2.augment.distortion import (
     BRIGHTNESS,
     CONTRAST_FIRST,
@@ -19,6 +18,7 @@ from cp2.augment.distortion import (
     scale_saturation,
 )
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
+from cp2.drawing.counters import generator
 from cp2.settings.protocols import FinetuneAugmentation
 
 SETTINGS = FinetuneAugmentation(crop=(8, 8), resize=(8, 32))

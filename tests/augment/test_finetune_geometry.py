@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cp2.augment.counters import generator
 from cp2.augment.geometry import (
     CROP_TRIES,
     ResizedLabel,
@@ -17,6 +16,7 @@ from cp2.augment.geometry import (
     resize_image,
 )
 from cp2.data.datasets import IGNORE
+from cp2.drawing.counters import generator
 from cp2.settings.protocols import FinetuneAugmentation
 
 PLAIN = FinetuneAugmentation(

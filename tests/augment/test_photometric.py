@@ -7,8 +7,8 @@ from torchvision.transforms import functional as pil_functional
 from torchvision.transforms.v2 import functional
 
 from cp2.augment import photometric, views
-from cp2.augment.counters import generator
 from cp2.augment.views import draw_photometric
+from cp2.drawing.counters import generator
 from cp2.settings.methods import ViewSettings
 
 SIZE = 48

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from cp2.augment import views
-from cp2.augment.counters import generator
 from cp2.augment.pipeline import PretrainDataset, prepare
 from cp2.augment.places import cell_centres, cell_diagonals, overlap_mask, place
 from cp2.augment.samples import Position
+from cp2.drawing.counters import generator
+from cp2.drawing.crops import draw_crop, draw_second_crop, overlap
 from cp2.settings.methods import MoCoV2Settings, ViewSettings
 
 
@@ -125,18 +126,18 @@ def test_second_crops_overlap_the_first(share):
     settings = ViewSettings(crop_scale=(0.08, 1.0), min_overlap=share)
     rng = generator(0, 3, 0, 0)
     for _ in range(300):
-        first = views.draw_crop(rng, 90, 120, settings.crop_scale, settings.crop_ratio)
-        box, other = views.draw_second_crop(rng, 90, 120, settings, first)
-        assert views.overlap(box, other) >= share
+        first = draw_crop(rng, 90, 120, settings.crop_scale, settings.crop_ratio)
+        box, other = draw_second_crop(rng, 90, 120, settings, first)
+        assert overlap(box, other) >= share
 
 
 def test_after_ten_misses_both_views_are_the_centre():
     settings = ViewSettings(crop_scale=(0.5, 0.5), crop_ratio=(1.0, 1.0), min_overlap=0.5)
-    boxes = views.draw_second_crop(generator(0, 3, 0, 0), 90, 120, settings, (0, 0, 3, 3))
+    boxes = draw_second_crop(generator(0, 3, 0, 0), 90, 120, settings, (0, 0, 3, 3))
     assert boxes == ((0, 15, 90, 90), (0, 15, 90, 90))
 
 
 def test_overlap_is_a_share_of_the_second_box():
-    assert views.overlap((0, 0, 10, 10), (5, 5, 10, 10)) == 0.25
-    assert views.overlap((0, 0, 100, 100), (5, 5, 10, 10)) == 1
-    assert views.overlap((0, 0, 5, 5), (5, 5, 10, 10)) == 0
+    assert overlap((0, 0, 10, 10), (5, 5, 10, 10)) == 0.25
+    assert overlap((0, 0, 100, 100), (5, 5, 10, 10)) == 1
+    assert overlap((0, 0, 5, 5), (5, 5, 10, 10)) == 0

@@ -8,7 +8,8 @@ from scipy.stats import ks_2samp
 from torchvision import transforms
 
 from cp2.augment import views
-from cp2.augment.counters import generator
+from cp2.drawing.counters import generator
+from cp2.drawing.crops import draw_crop
 from cp2.settings.methods import ViewSettings
 
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
@@ -23,9 +24,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
         transforms.RandomResizedCrop.get_params(image, list(SCALE), list(RATIO))
         for _ in range(draws)
     ]
-    ours = [
-        views.draw_crop(generator(0, 3, 0, i), height, width, SCALE, RATIO) for i in range(draws)
-    ]
+    ours = [draw_crop(generator(0, 3, 0, i), height, width, SCALE, RATIO) for i in range(draws)]
     for theirs_side, ours_side in zip(np.array(theirs).T, np.array(ours).T, strict=True):
         assert ks_2samp(theirs_side, ours_side, method="asymp").pvalue > 1e-3
 
@@ -33,7 +32,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (50, 1), (7, 400), (224, 224)])
 def test_every_crop_lies_inside_the_image(height, width):
     for i in range(300):
-        top, left, h, w = views.draw_crop(generator(1, 3, 0, i), height, width, SCALE, RATIO)
+        top, left, h, w = draw_crop(generator(1, 3, 0, i), height, width, SCALE, RATIO)
         assert top >= 0
         assert left >= 0
         assert h >= 1
@@ -48,7 +47,7 @@ def test_where_no_crop_fits_the_largest_central_one_is_taken(height, width):
     theirs = transforms.RandomResizedCrop.get_params(
         torch.empty(3, height, width), [1.0, 1.0], list(RATIO)
     )
-    ours = views.draw_crop(generator(0, 3, 0, 0), height, width, (1.0, 1.0), RATIO)
+    ours = draw_crop(generator(0, 3, 0, 0), height, width, (1.0, 1.0), RATIO)
     assert ours == theirs
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cp2.augment.counters import KEY_SHUFFLE
 from cp2.augment.pipeline import PreparedBatch
+from cp2.drawing.counters import KEY_SHUFFLE
 from cp2.methods.registry import build_method
 from cp2.methods.step import Step
 from cp2.settings.methods import MoCoV2Settings

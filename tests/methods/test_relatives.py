@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cp2.augment.pipeline import PreparedBatch
-from cp2.errors import UserError
 from cp2.methods.densecl import batch_mean
 from cp2.methods.matching import by_backbone
 from cp2.methods.pixcon import SemanticWeights, WithinRadius, scaled_weights
@@ -343,17 +342,6 @@ def test_a_batch_in_micro_batches_has_the_same_gradient():
         gradients[-1] += [b for n, b in method.named_buffers() if "running" in n]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("variant", ["sr", "coord"])
-def test_weights_over_the_batch_refuse_micro_batches(variant):
-    with pytest.raises(UserError, match=f"variant {variant}.*2 micro-batches.*--accumulate"):
-        build(settings("pixcon", variant=variant), micro_batches=2)
-
-
-def test_a_grid_larger_than_the_map_is_refused():
-    with pytest.raises(UserError, match=r"grid 4 is larger .* 3 x 3 cells .*stride 32"):
-        build(settings("densecl", grid=4))
 
 
 def test_peak_of_logits_is_bounded():

@@ -197,17 +197,22 @@ def test_legacy_normalisation_needs_imagenets_input(plan_of):
         (
             "paper_densecl",
             ["methods.densecl.grid=9"],
-            r"method 'densecl': grid 9 is larger .* 7 x 7 cells .*write 7 or less",
+            r"method 'densecl': grid 9 is larger .* 7 x 7 positions .*write 7 or less",
         ),
         (
             "paper_pixcon",
             ["methods.pixcon-sim.grid=4", "methods.pixcon-sim.views.crop_size=96"],
-            r"grid 4 .* 3 x 3 cells \(views.crop_size 96, output stride 32\)",
+            r"grid 4 .* 3 x 3 positions \(views.crop_size 96, output stride 32\)",
         ),
         (
             "paper_pixcon",
             ["campaign.execution.accumulate={pretrain: 2}"],
-            r"variant coord\) .* 2 micro-batches .*execution.accumulate.pretrain out",
+            r"variant coord .* 2 micro-batches .*execution.accumulate.pretrain out",
+        ),
+        (
+            "paper",
+            ["methods.cp2.mask.area=[0.97, 1.0]"],
+            r"method 'cp2': mask.area .* such rectangles fit into 224 x 224 pixels",
         ),
         (
             "paper_pixcon",

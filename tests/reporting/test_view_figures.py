@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cp2.augment.views import overlap
+from cp2.drawing.crops import overlap
 from cp2.errors import UserError
 from cp2.models.backbones import build_backbone
 from cp2.models.weights import save_weights

@@ -20,9 +20,9 @@ from squares import (
     write_squares,
 )
 
-from cp2.augment import counters
 from cp2.data import decoded
 from cp2.data.datasets import IGNORE, read_index
+from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.segmentor_files import build_segmentor, load_segmentor
 from cp2.models.weights import save_weights

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cp2.augment import counters
 from cp2.augment.distortion import normalize
-from cp2.augment.views import Box, crop, draw_crop, overlap
+from cp2.augment.views import crop
+from cp2.drawing import counters
+from cp2.drawing.crops import Box, draw_crop, overlap
 from cp2.errors import UserError
 from cp2.models.backbones import Backbone, ViTBackbone, build_backbone
 from cp2.models.checkpoints import load_backbone

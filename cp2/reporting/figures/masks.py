@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from cp2.augment import counters
-from cp2.augment.masks import draw_masks
-from cp2.augment.masks.attention import attention_mask
-from cp2.augment.views import Box, crop, draw_crop
+from cp2.augment.views import crop
 from cp2.data.attention_maps import AttentionMaps
 from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.images import decode_rgb
+from cp2.drawing import counters
+from cp2.drawing.attention import attention_mask
+from cp2.drawing.crops import Box, draw_crop
+from cp2.drawing.masks import draw_masks
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
@@ -26,7 +27,7 @@ from cp2.settings.masks import (
     PolygonMaskSettings,
     RectangleMaskSettings,
 )
-from cp2.settings.methods import Cp2Settings
+from cp2.settings.methods import CopyPasteSettings
 
 EXAMPLES = 3  # composed images of each kind
 TITLES = {
@@ -47,12 +48,12 @@ class _View(NamedTuple):
 
 
 def mask_examples(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
-    """Masks and composed images, without colour changes, from the first CP² pretraining's images.
+    """Masks and composed images, without colour changes, from the first such pretraining's images.
 
     A kind is drawn with the settings of the campaign's first run that uses it, else with the
     default ones; DINO's where its maps have been computed.
     """
-    runs = [(run, method) for run in plan.stage("pretrain") if (method := _cp2(run))]
+    runs = [(run, method) for run in plan.stage("pretrain") if (method := _composed(run))]
     runs = [(run, method) for run, method in runs if plan.runs[run.needs[0]].is_done(results)]
     if not runs:
         return None
@@ -83,12 +84,12 @@ def mask_examples(plan: Plan, results: Path, folder: Path) -> ReportFigure | Non
     return save(figure, folder, "masks", "Foreground masks", caption, photographs=True)
 
 
-def _cp2(run: Run) -> Cp2Settings | None:
+def _composed(run: Run) -> CopyPasteSettings | None:
     method = run.recipe.method if isinstance(run.recipe, PretrainRecipe) else None
-    return method if isinstance(method, Cp2Settings) else None
+    return method if isinstance(method, CopyPasteSettings) else None
 
 
-def _views(index: DatasetIndex, method: Cp2Settings) -> list[_View]:
+def _views(index: DatasetIndex, method: CopyPasteSettings) -> list[_View]:
     """Crops of images spread over the data set; unreadable images are passed over."""
     paths = index.paths(index.pretraining_split)
     views: list[_View] = []
@@ -117,7 +118,7 @@ def _maps(plan: Plan, results: Path, index: DatasetIndex) -> AttentionMaps | Non
     return None
 
 
-def _kinds(methods: list[Cp2Settings], dino: bool) -> list[MaskSettings]:
+def _kinds(methods: list[CopyPasteSettings], dino: bool) -> list[MaskSettings]:
     """One mask of each kind that can be shown."""
     size = methods[0].views.crop_size
     shown: dict[str, MaskSettings] = {

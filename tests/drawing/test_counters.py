@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cp2.augment import counters
+from cp2.drawing import counters
 
 
 def test_equal_counters_give_equal_numbers():

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from cp2.augment.views import Box
+from cp2.drawing.crops import Box
 from cp2.settings.masks import DinoMaskSettings
 
-CELL = 16  # pixels of the image a cell of the feature map, at the output stride of all defaults
+STRIDE = 16  # of the feature map that masks are sampled for: the output stride of all defaults
 
 
 def attention_mask(
@@ -36,10 +36,10 @@ def attention_mask(
     values = rows @ ranks.astype(np.float32) @ columns.T
     if flip:
         values = values[:, ::-1]
-    start, step = (CELL // 2, CELL) if size >= CELL else (size // 2, size)
-    cells = np.sort(values[start::step, start::step], axis=None)
-    fewest = math.ceil(settings.min_area * len(cells))
-    threshold = min(255 * (1 - settings.mass), float(cells[-fewest]))
+    start, step = (STRIDE // 2, STRIDE) if size >= STRIDE else (size // 2, size)
+    sampled = np.sort(values[start::step, start::step], axis=None)
+    fewest = math.ceil(settings.min_area * len(sampled))
+    threshold = min(255 * (1 - settings.mass), float(sampled[-fewest]))
     return values >= threshold
 
 
@@ -48,6 +48,6 @@ def _interpolation(start: float, length: float, side: int, size: int) -> np.ndar
 
     The line is one unit long, the part `start` to `start + length`; both hold pixels' centres.
     """
-    place = (start + length * (np.arange(size) + 0.5) / size) * side - 0.5
-    distance = np.abs(place.clip(0, side - 1)[:, None] - np.arange(side))
+    where = (start + length * (np.arange(size) + 0.5) / size) * side - 0.5
+    distance = np.abs(where.clip(0, side - 1)[:, None] - np.arange(side))
     return (1 - distance).clip(0).astype(np.float32)

@@ -4,10 +4,9 @@ import torch
 from scipy.stats import ks_2samp
 from torchvision import transforms
 
-from cp2.augment.copy_paste import compose
-from cp2.augment.counters import generator
-from cp2.augment.masks import downsample, pack, unpack
-from cp2.augment.masks.rectangle import draw_rectangles, rectangles
+from cp2.augment.copy_paste import compose, downsample, pack, unpack
+from cp2.drawing.counters import generator
+from cp2.drawing.masks import draw_masks, draw_rectangles
 from cp2.errors import UserError
 from cp2.settings.masks import RectangleMaskSettings
 
@@ -35,7 +34,7 @@ def test_published_rectangles_cover_what_the_released_code_covers():
     assert area.mean().item() == pytest.approx(0.650, abs=0.006)
     assert area.min() > 0.495
     assert area.max() < 0.806
-    drawn = rectangles(generator(0, 4), 4000, 224, RectangleMaskSettings())
+    drawn = draw_masks(generator(0, 4), 4000, 224, RectangleMaskSettings())
     cells = downsample(unpack(torch.from_numpy(pack(drawn)), 224), 16).sum((1, 2, 3))
     assert cells.mean().item() == pytest.approx(128.3, abs=1.2)
     assert cells.min() >= 81
@@ -69,7 +68,7 @@ def test_impossible_rectangles_are_named():
 
 
 def test_masks_are_true_inside_their_rectangle():
-    masks = rectangles(generator(0, 4), 5, 9, RectangleMaskSettings())
+    masks = draw_masks(generator(0, 4), 5, 9, RectangleMaskSettings())
     boxes = draw_rectangles(generator(0, 4), 5, 9, RectangleMaskSettings())
     for mask, (top, left, height, width) in zip(masks, boxes, strict=True):
         expected = np.zeros((9, 9), dtype=bool)

@@ -36,8 +36,7 @@ def draw_polygon(rng: np.random.Generator, settings: PolygonMaskSettings) -> np.
     vertices = int(rng.integers(*settings.vertices, endpoint=True))
     for _ in range(TRIES):
         shapes = _star_shapes(rng, BATCH, vertices)
-        scale = np.sqrt(area / _areas(shapes))
-        extent = np.ptp(shapes, axis=1) * scale[:, None]  # (BATCH, 2)
+        scale, extent = _scaled(shapes, area)
         fitting = np.flatnonzero((extent <= 1).all(1))
         if len(fitting):
             first = fitting[0]
@@ -50,13 +49,25 @@ def draw_polygon(rng: np.random.Generator, settings: PolygonMaskSettings) -> np.
     )
 
 
+def share_that_fits(rng: np.random.Generator, vertices: int, area: float, n: int = 1000) -> float:
+    """Share of n polygons of this area that fit into the unit square."""
+    _, extent = _scaled(_star_shapes(rng, n, vertices), area)
+    return float((extent <= 1).all(1).mean())
+
+
+def _scaled(shapes: np.ndarray, area: float) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (n,) that give shapes (n, v, 2) this area, and their extents (n, 2) at it."""
+    scale = np.sqrt(area / _areas(shapes))
+    return scale, np.ptp(shapes, axis=1) * scale[:, None]
+
+
 def _star_shapes(rng: np.random.Generator, n: int, vertices: int) -> np.ndarray:
     """Vertices (n, vertices, 2) about (0, 0), each on its way to the edge of [-1, 1] squared."""
     along = (np.arange(vertices) + rng.random((n, vertices)) + rng.random((n, 1))) / vertices
-    side, place = np.divmod(4 * (along % 1), 1)
-    place = 2 * place - 1
-    ones = np.ones_like(place)
-    corners = [(-ones, place), (place, ones), (ones, -place), (-place, -ones)]
+    side, part = np.divmod(4 * (along % 1), 1)
+    part = 2 * part - 1
+    ones = np.ones_like(part)
+    corners = [(-ones, part), (part, ones), (ones, -part), (-part, -ones)]
     edge = np.select(
         [(side == k)[..., None] for k in range(4)], [np.stack(pair, -1) for pair in corners]
     )

@@ -1,0 +1,1 @@
+"""Random numbers, crop boxes and foreground masks: drawn by the workers, asked by the plan."""
