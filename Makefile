@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
 CAMPAIGN ?= demo
-PHOTOGRAPHS ?=
+IMAGES ?=
 FIGURES ?= benchmarks/results
 
 .PHONY: demo demo-full test check mlflow bench unlock clean
@@ -39,7 +39,7 @@ mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 
 bench: $(VENV)/installed  ## speed beside the published recipe, as far as this machine goes
 	failed=; for part in data step pretrain numerics finetune evaluate; do \
-		$(BIN)/python -m cp2 bench $$part $(PHOTOGRAPHS) --json $(FIGURES) || failed="$$failed $$part"; \
+		$(BIN)/python -m benchmarks $$part $(IMAGES) --json $(FIGURES) || failed="$$failed $$part"; \
 	done; if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 unlock: $(VENV)/installed  ## after a Snakemake that was killed on another host

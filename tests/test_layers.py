@@ -18,7 +18,7 @@ LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("augment", "models"),
     ("methods",),
     ("training", "evaluation", "tracking", "reporting"),
-    ("bench",),
+    ("costs",),
     ("cli",),
     ("__main__",),
 )

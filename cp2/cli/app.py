@@ -16,8 +16,6 @@ HELP = """One command a stage, and those that look at what is there.
 app = typer.Typer(
     help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-bench = typer.Typer(help="Measure speed beside the published recipe.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
 
 CampaignOption = Annotated[
     str, typer.Option("--campaign", "-c", help="name in configs/, or a path to a YAML file")

@@ -25,7 +25,7 @@ def plan(
     ] = False,
     gpus: Annotated[int, typer.Option(min=1, help="for the wall-clock of --cost")] = 1,
     throughput: Annotated[
-        Path | None, typer.Option(help="file of `cp2 bench ... --json`; default: the shipped one")
+        Path | None, typer.Option(help="file of `cp2 bench --json`; default: the shipped one")
     ] = None,
     device: Annotated[str | None, typer.Option(help="device named in the throughput table")] = None,
     site: Annotated[

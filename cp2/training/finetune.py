@@ -1,6 +1,6 @@
 """The finetuning loop: a segmentation model trained with labels (CP² sec. 4.1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from cp2.augment.ahead import prepared_ahead
 from cp2.augment.finetune import (
     FinetuneDataset,
-    LabelledBatch,
     LabelledPair,
     finetune_batches,
     prepare_labelled,
@@ -38,18 +37,12 @@ from cp2.training.optimizers import build_optimizer, finetune_lr, set_lr
 from cp2.training.origin import Origin
 from cp2.training.window import Term
 
-Feed = Callable[[Iterable[LabelledBatch]], Iterable[LabelledBatch]]
 Loss = Callable[[Any, Tensor], dict[str, Term]]  # model's output and labels -> terms
 TERMS = ("loss", "accuracy")
 
 
-def finetune(
-    run: Run, results: Path, execution: Execution, deadline: Deadline, *, feed: Feed = iter
-) -> None:
+def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
     """Run or resume one finetuning; writes model.safetensors, then done.json.
-
-    Args:
-        feed: what of the batches the steps get; for measurements.
 
     Raises:
         UserError: bad input, or a loss that is not finite.
@@ -90,7 +83,7 @@ def finetune(
     ready = partial(
         prepare_labelled, device=device, normalization=recipe.augmentation.normalization
     )
-    stream = prepared_ahead(feed(loader), ready, device)
+    stream = prepared_ahead(loader, ready, device)
     loss = loss_of(recipe)
     trained.train()
     while attempt.step < total:

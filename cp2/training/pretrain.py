@@ -1,18 +1,16 @@
 """The pretraining loop of all methods, from random weights or as Quick Tuning."""
 
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cp2.augment.ahead import prepared_ahead
 from cp2.augment.device_decoding import EncodedDataset, check_decoder, decoded
 from cp2.augment.pipeline import (
     PreparedBatch,
     PretrainDataset,
-    ViewBatch,
     batches,
     check_batch_size,
     prepare,
@@ -22,19 +20,18 @@ from cp2.methods.contrastive import Contrastive
 from cp2.methods.keys import bn_note
 from cp2.methods.registry import build_encoder, build_method
 from cp2.methods.step import Step
-from cp2.models.backbones import Backbone, build_backbone
+from cp2.models.backbones import build_backbone
 from cp2.models.batch_norm import average_statistics
 from cp2.models.checkpoints import load_backbone
 from cp2.models.devices import place
 from cp2.models.distributed import rank, world_size
-from cp2.models.heads import Head, build_head
+from cp2.models.heads import build_head
 from cp2.models.weights import save_weights
 from cp2.plan.graph import Run
 from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
-from cp2.settings.contrastive import ContrastiveSettings
 from cp2.training.attempt import Attempt
 from cp2.training.cache import image_source
 from cp2.training.central_pairs import CentralPairs
@@ -47,24 +44,9 @@ from cp2.training.parallel import split
 from cp2.training.pictures import picture_views
 from cp2.training.unreadable import UnreadableImages
 
-EncoderMaker = Callable[[ContrastiveSettings, Backbone, Head | None], nn.Module]
-Feed = Callable[[Iterable[ViewBatch]], Iterable[ViewBatch]]
 
-
-def pretrain(
-    run: Run,
-    results: Path,
-    execution: Execution,
-    deadline: Deadline,
-    *,
-    make_encoder: EncoderMaker = build_encoder,
-    feed: Feed = iter,
-) -> None:
+def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
     """Run or resume one pretraining; writes model.safetensors, then done.json.
-
-    Args:
-        make_encoder: of the method's settings, the backbone and the recipe's head.
-        feed: what of an epoch's batches the steps get; for measurements.
 
     Raises:
         UserError: bad input, or a loss that is not finite.
@@ -84,7 +66,7 @@ def pretrain(
 
     torch.manual_seed(seed)
     micro_batches = execution.accumulate.get("pretrain", 1)
-    method, notes = build(recipe, results, micro_batches, make_encoder)
+    method, notes = build(recipe, results, micro_batches)
     place(method)
     optimizer = build_optimizer(settings.optimizer[recipe.backbone.family], method)
     attempt = Attempt(
@@ -127,7 +109,7 @@ def pretrain(
             world_size=world_size(),
         )
         ready = partial(prepare, settings=settings, device=device)
-        stream = prepared_ahead(feed(decoded(loader, dataset, device)), ready, device)
+        stream = prepared_ahead(decoded(loader, dataset, device), ready, device)
         for position in range(first, steps_an_epoch):
             lr = cosine_lr(
                 base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs
@@ -182,10 +164,7 @@ def zeros_like_a_micro_batch(method: Contrastive, device: torch.device) -> Tenso
 
 
 def build(
-    recipe: PretrainRecipe,
-    results: Path,
-    micro_batches: int = 1,
-    make_encoder: EncoderMaker = build_encoder,
+    recipe: PretrainRecipe, results: Path, micro_batches: int = 1
 ) -> tuple[Contrastive, list[str]]:
     """The method around its encoder, with the starting weights, and notes on what was adapted."""
     settings = recipe.method
@@ -196,7 +175,7 @@ def build(
         origin = Origin(recipe.start, results)
         notes += load_backbone(backbone, origin.backbone, origin.path, origin.metadata)
     head = build_head(recipe.head, backbone.channels) if recipe.head else None
-    encoder = make_encoder(settings, backbone, head)
+    encoder = build_encoder(settings, backbone, head)
     return build_method(settings, encoder, micro_batches), notes
 
 

@@ -1,66 +1,58 @@
-"""From turns to figures, and to lines."""
+"""From timings to figures, and to lines."""
+
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from cp2.bench.arithmetic import (
-    finetuning_flops,
-    inference_flops,
-    matmul_peak,
-    pretraining_flops,
-)
-from cp2.bench.figures import percentile, summarize
-from cp2.bench.harness import Turn, Way
-from cp2.bench.memory import peak_of_events, traced_peak_mib
-from cp2.bench.methods import (
-    ON_THAT_NETWORK,
-    all_methods,
-    configuration,
-    measured,
-    pretrain_recipe,
-    query_encoder,
-)
-from cp2.bench.sizes import PREFETCH, STAGES, Sizes, sizes
-from cp2.bench.step import describe
-from cp2.bench.table import print_table
+from benchmarks.figures import percentile, print_table, slug, summarize, write_figures
+from benchmarks.harness import Timing, Variant
+from benchmarks.loops import ON_THAT_NETWORK, all_methods, configuration, measured, pretrain_recipe
+from benchmarks.machine import describe_machine, matmul_peak, peak_of_events, traced_peak_mib
+from benchmarks.sizes import STAGES, Sizes, sizes_of
+from benchmarks.step import describe
+from cp2.costs.flops import finetuning_flops, inference_flops, pretraining_flops
+from cp2.costs.measure import PREFETCH
 from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.footing import Footing
 from cp2.methods.moco_v2 import InstanceContrast
+from cp2.training.pretrain import build
 
 SMALL = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 0, 1, 1, "off", queue=64)
 
 
-def turn(rate, waited=None, steps=(1.0,)):
-    return Turn(int(rate), 1.0, steps, waited, None, 100.0 + rate)
+def timing(rate, waited=None, steps=(1.0,)):
+    return Timing(int(rate), 1.0, steps, waited, None, 100.0 + rate)
 
 
-def ways():
+def variants():
     def nothing(watch):
         raise AssertionError
 
     return [
-        Way("theirs", nothing, 1, "published", precision="off", flops=2.0),
-        Way("ours", nothing, 1, "ours", precision="bf16", flops=3.0),
-        Way("other", nothing, 1, "ours", limit="second limit"),
-        Way("limit", nothing, 1, "limit"),
-        Way("work of its own", nothing, 1, "relative"),
-        Way("second limit", nothing, 1, "limit"),
+        Variant("theirs", nothing, 1, "published", precision="off", flops=2.0),
+        Variant("ours", nothing, 1, "ours", precision="bf16", flops=3.0),
+        Variant("other", nothing, 1, "ours", limit="second limit"),
+        Variant("limit", nothing, 1, "limit"),
+        Variant("work of its own", nothing, 1, "relative"),
+        Variant("second limit", nothing, 1, "limit"),
     ]
 
 
-TURNS = {
-    "theirs": [turn(10), turn(30), turn(20)],
-    "ours": [turn(60, 0.1), turn(40, 0.3), turn(50, 0.2)],
-    "other": [turn(20)],
-    "limit": [turn(100)],
-    "work of its own": [turn(5)],
-    "second limit": [turn(25)],
+TIMINGS = {
+    "theirs": [timing(10), timing(30), timing(20)],
+    "ours": [timing(60, 0.1), timing(40, 0.3), timing(50, 0.2)],
+    "other": [timing(20)],
+    "limit": [timing(100)],
+    "work of its own": [timing(5)],
+    "second limit": [timing(25)],
 }
 
 
 def test_medians_ratios_and_shares():
-    figures = summarize(ways(), TURNS, {"off": 80.0, "bf16": 200.0}, {"ours": 7.0})
+    figures = summarize(variants(), TIMINGS, {"off": 80.0, "bf16": 200.0}, {"ours": 7.0})
     ours = figures["ours"]
     assert ours["samples_per_second"] == {
         "median": 50,
@@ -92,15 +84,16 @@ def test_percentiles(n, p50, p95):
     assert (percentile(values, 0.5), percentile(values, 0.95)) == (p50, p95)
 
 
-def test_every_way_is_printed():
+def test_every_variant_is_printed():
     machine = {"device": "cpu", "cpu": "abacus", "torch": "0", "cores": 1, "load": 2.5}
     lines = []
     print_table(
-        {"ways": summarize(ways(), TURNS), "machine": machine, "images": "3 given"}, lines.append
+        {"variants": summarize(variants(), TIMINGS), "machine": machine, "images": "3 given"},
+        lines.append,
     )
     assert "abacus" in lines[1]
     assert "load 2.5" in lines[2]
-    assert [line.split("  ")[0] for line in lines[-6:]] == list(TURNS)
+    assert [line.split("  ")[0] for line in lines[-6:]] == list(TIMINGS)
     assert len({len(line) for line in lines[-7:]}) == 1  # columns stand below each other
 
 
@@ -164,12 +157,14 @@ def test_every_method_can_be_measured_at_the_defaults():
     assert set(names) == set(config.names("methods"))
     assert set(all_methods(config, "vit-s16")) == {"cp2", "moco-v2"}
     for device in ("cpu", "cuda"):
-        chosen = sizes("step", torch.device(device))
+        chosen = sizes_of("step", torch.device(device))
         found = measured(config, names, chosen)
         assert [one.name for one in found] == ["cp2", ON_THAT_NETWORK, *names[1:]]
         assert {one.baseline for one in found} == {ON_THAT_NETWORK, "moco-v2-coco", None}
         with torch.device("meta"):
-            assert all(query_encoder(one.recipe) for one in found)
+            for one in found:
+                with one.network():
+                    assert build(one.recipe, Path())[0].encoders.query
 
 
 def test_peak_of_traced_memory():
@@ -194,7 +189,7 @@ def test_traced_memory_of_known_tensors():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_default_sizes_name_what_there_is(stage, device):
-    chosen = sizes(stage, torch.device(device))
+    chosen = sizes_of(stage, torch.device(device))
     config = configuration()
     assert config.backbone(chosen.backbone).name == chosen.backbone
     assert config.head(chosen.head).name == chosen.head
@@ -202,11 +197,32 @@ def test_default_sizes_name_what_there_is(stage, device):
 
 def test_sizes():
     cpu = torch.device("cpu")
-    chosen = sizes("pretrain", cpu, batch=8, workers=3, crop=None)
-    assert (chosen.batch, chosen.crop) == (8, sizes("pretrain", cpu).crop)
+    chosen = sizes_of("pretrain", cpu, batch=8, workers=3, crop=None)
+    assert (chosen.batch, chosen.crop) == (8, sizes_of("pretrain", cpu).crop)
     assert chosen.warmup > PREFETCH * 3
-    gpu = sizes("pretrain", torch.device("cuda"))
+    gpu = sizes_of("pretrain", torch.device("cuda"))
     assert (gpu.backbone, gpu.head, gpu.crop, gpu.batch) == ("resnet50", "deeplabv3", 224, 256)
     with pytest.raises(UserError, match="--batch 0; 2 is the least"):
-        sizes("step", cpu, batch=0)
-    assert sizes("step", cpu, workers=0).workers == 0
+        sizes_of("step", cpu, batch=0)
+    assert sizes_of("step", cpu, workers=0).workers == 0
+
+
+def test_benchmarks_share_a_file_and_keep_their_own_machine(tmp_path):
+    machine = describe_machine(torch.device("cpu"))
+    path = write_figures(tmp_path, "pretrain", {"machine": machine, "images": "3 given images"})
+    assert path == tmp_path / f"{slug(machine)}.json"
+    other = machine | {"git_commit": "0" * 40}
+    assert write_figures(path, "data", {"machine": other}) == path
+    write_figures(path, "pretrain", {"machine": machine, "images": "4 given images"})
+    benches = json.loads(path.read_text())["benches"]
+    assert benches["data"] == {"machine": other}
+    assert benches["pretrain"] == {"machine": machine, "images": "4 given images"}
+
+
+def test_the_machine_is_described_without_host_name_and_paths():
+    machine = describe_machine(torch.device("cpu"))
+    assert {"device", "cpu", "driver", "torch", "torchvision", "python", "git_commit"} <= set(
+        machine
+    )
+    assert not {"host", "command", "platform", "slurm_job"} & set(machine)
+    assert slug(machine | {"device": "NVIDIA H100 80GB HBM3"}) == "nvidia-h100-80gb-hbm3"

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cp2.bench import data, harness, inputs, numerics, worker_memory
-from cp2.bench.inputs import check_jpegs, check_results, photographs
-from cp2.bench.photographs import write_photographs
-from cp2.cli.main import app
+from benchmarks import data, harness, numerics
+from benchmarks.__main__ import app
+from benchmarks.data import check_jpegs
+from benchmarks.figures import check_results
+from cp2.costs.work_folder import given_images, write_images
 from cp2.errors import UserError
 
 
@@ -18,29 +19,28 @@ def _nothing_is_measured(monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr(harness, "_turn", never)
-    monkeypatch.setattr(data, "scratch", never)
-    monkeypatch.setattr(worker_memory, "scratch", never)
-    monkeypatch.setattr(numerics, "scratch", never)
+    monkeypatch.setattr(harness, "_time", never)
+    monkeypatch.setattr(data, "work_folder", never)
+    monkeypatch.setattr(numerics, "work_folder", never)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "photographs"
+    made = tmp_path / "images"
     made.mkdir()
-    write_photographs(made, 2)
+    write_images(made, 2)
     return made
 
 
 def refusal(*command):
-    done = CliRunner().invoke(app, ["bench", *map(str, command)])
+    done = CliRunner().invoke(app, [*map(str, command)])
     assert isinstance(done.exception, UserError), done.output
     return str(done.exception)
 
 
 def test_a_png_has_no_jpeg_limit(folder):
     Image.new("RGB", (40, 30)).save(folder / "a.png")
-    assert "a.png: PNG; bench data compares with a JPEG decoder" in refusal("data", folder)
+    assert "a.png: PNG; this benchmark compares with a JPEG decoder" in refusal("data", folder)
     (folder / "a.png").rename(folder / "a.jpg")
     assert "a.jpg: PNG" in refusal("data", folder)
 
@@ -48,7 +48,7 @@ def test_a_png_has_no_jpeg_limit(folder):
 @pytest.mark.parametrize("bench", ["data", "step", "pretrain", "numerics", "finetune", "evaluate"])
 def test_other_files_are_named(folder, bench):
     (folder / "readme.txt").write_text("words")
-    assert "readme.txt: not a photograph by its name" in refusal(bench, folder)
+    assert "readme.txt: not an image by its name" in refusal(bench, folder)
     (folder / "readme.txt").rename(folder / "readme.jpg")
     assert "readme.jpg: not readable as an image" in refusal(bench, folder)
 
@@ -56,7 +56,7 @@ def test_other_files_are_named(folder, bench):
 def test_some_of_many_are_opened(monkeypatch):
     check_jpegs([])  # synthetic ones: nothing to look at
     opened = []
-    monkeypatch.setattr(inputs, "image_format", lambda path: opened.append(path) or "JPEG")
+    monkeypatch.setattr(data, "image_format", lambda path: opened.append(path) or "JPEG")
     for count, expected in ((3, 3), (1000, 1000), (1001, 501), (2500, 834)):
         opened.clear()
         check_jpegs(range(count))
@@ -65,7 +65,7 @@ def test_some_of_many_are_opened(monkeypatch):
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="no files"):
-        photographs(tmp_path)
+        given_images(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_another_json_is_left_alone(tmp_path, content):
     file = tmp_path / "other.json"
     file.write_text(content)
     for bench in (["data"], ["data", "--memory", "320"], ["step"], ["evaluate"]):
-        assert "is not a file that cp2 bench wrote" in refusal(*bench, "--json", file)
+        assert "is not a file that a benchmark wrote" in refusal(*bench, "--json", file)
     assert file.read_text() == content
 
 

@@ -1,10 +1,10 @@
-"""The stopwatch and the order of turns, by a clock that the tests turn themselves."""
+"""The stopwatch and the order of rounds, by a clock that the tests turn themselves."""
 
 import pytest
 import torch
 
-from cp2.bench import harness
-from cp2.bench.harness import OVER, Stopwatch, Way, alternate
+from benchmarks import harness
+from benchmarks.harness import OVER, Stopwatch, Variant, alternate
 from cp2.errors import UserError
 
 CPU = torch.device("cpu")
@@ -34,11 +34,11 @@ def test_warmup_is_not_counted(clock):
         clock.now += seconds * 3 / 4
         watch.lap()
     assert watch.over
-    turn = watch.turn()
-    assert turn.steps == (1.0, 2.0, 3.0)
-    assert (turn.samples, turn.seconds, turn.samples_per_second) == (12, 6.0, 2.0)
-    assert turn.waited == 1.5
-    assert turn.device_mib is None
+    timing = watch.timing()
+    assert timing.steps == (1.0, 2.0, 3.0)
+    assert (timing.samples, timing.seconds, timing.samples_per_second) == (12, 6.0, 2.0)
+    assert timing.waited == 1.5
+    assert timing.device_mib is None
 
 
 def test_a_turn_lasts_at_least_so_many_seconds(clock):
@@ -49,45 +49,45 @@ def test_a_turn_lasts_at_least_so_many_seconds(clock):
         clock.now += 1.0
         watch.lap()
     assert watch.over
-    assert len(watch.turn().steps) == 3
+    assert len(watch.timing().steps) == 3
 
 
 def test_as_a_deadline_it_stops_our_loops_after_the_last_step(clock):
     watch = Stopwatch(warmup=1, steps=2, samples=1, device=CPU)
     assert [watch.reason() for _ in range(3)] == [None, None, OVER]
-    assert watch.turn().waited is None
+    assert watch.timing().waited is None
 
 
 def test_whole_work_is_one_step(clock):
     watch = Stopwatch(warmup=3, steps=10, samples=24, device=CPU)
     with watch.whole():
         clock.now += 4.0
-    assert watch.turn().steps == (4.0,)
-    assert watch.turn().samples_per_second == 6.0
+    assert watch.timing().steps == (4.0,)
+    assert watch.timing().samples_per_second == 6.0
 
 
 def test_work_that_ends_early_is_an_error():
     watch = Stopwatch(warmup=1, steps=5, samples=1, device=CPU)
     watch.lap()
     with pytest.raises(UserError, match="only 1 of 6 steps"):
-        watch.turn()
+        watch.timing()
 
 
 def test_ways_take_turns(clock):
     order, lines = [], []
 
-    def way(name, seconds):
+    def variant(name, seconds):
         def run(watch):
             order.append(name)
             while not watch.over:
                 clock.now += seconds
                 watch.lap()
 
-        return Way(name, run, samples=2, role="ours", warmup=1, steps=2)
+        return Variant(name, run, samples=2, role="ours", warmup=1, steps=2)
 
-    turns = alternate([way("slow", 2.0), way("fast", 0.5)], 3, CPU, lines.append)
+    timings = alternate([variant("slow", 2.0), variant("fast", 0.5)], 3, CPU, lines.append)
     assert order == ["slow", "fast"] * 3
-    assert [turn.samples_per_second for turn in turns["fast"]] == [4.0] * 3
+    assert [timing.samples_per_second for timing in timings["fast"]] == [4.0] * 3
     assert len(lines) == 6
     with pytest.raises(UserError, match="0 rounds"):
         alternate([], 0, CPU, lines.append)
@@ -98,7 +98,7 @@ def test_too_large_for_the_gpu_says_what_to_lower():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match=r"big does not fit .* lower --batch"):
-        alternate([Way("big", run, 1, "ours")], 1, CPU, print)
+        alternate([Variant("big", run, 1, "ours")], 1, CPU, print)
 
 
 def test_all_ways_have_the_fastest_convolutions(monkeypatch):
@@ -110,6 +110,6 @@ def test_all_ways_have_the_fastest_convolutions(monkeypatch):
         while not watch.over:
             watch.lap()
 
-    ways = [Way("published", run, 1, "published"), Way("ours", run, 1, "ours")]
-    alternate(ways, 1, CPU, lambda line: None)
+    variants = [Variant("published", run, 1, "published"), Variant("ours", run, 1, "ours")]
+    alternate(variants, 1, CPU, lambda line: None)
     assert seen == [True, True]

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from cp2.bench import numerics
-from cp2.bench.numerics import LARGEST_BAND, MEAN_BAND, bench_numerics, difference, moved, within
-from cp2.bench.photographs import write_photographs
-from cp2.bench.sizes import Sizes
-from cp2.cli.main import app
+from benchmarks import __main__ as commands
+from benchmarks import numerics
+from benchmarks.numerics import LARGEST_BAND, MEAN_BAND, bench_numerics, difference, moved, within
+from benchmarks.sizes import Sizes
+from cp2.costs.work_folder import write_images
 from cp2.errors import UserError
 
 TOY = Sizes(
@@ -32,7 +32,7 @@ def _short_windows(monkeypatch):
 
 def test_curves_from_one_start_and_from_another(tmp_path):
     lines = []
-    figures = bench_numerics(TOY, write_photographs(tmp_path, 3), say=lines.append)
+    figures = bench_numerics(TOY, write_images(tmp_path, 3), say=lines.append)
     assert list(figures["curves"]) == ["off", "bf16", "off, another seed"]
     for curves in figures["curves"].values():
         assert curves.keys() == {"loss", "loss_instance", "loss_dense"}
@@ -62,7 +62,7 @@ def test_each_term_has_the_band(monkeypatch, wrong):
     """A dense loss that is 10 % off moves the total by less than its band."""
     terms = {"loss": 10.0, "loss_instance": 9.0, "loss_dense": 1.0}
 
-    def curves(method, sizes, room, seed):
+    def curves(method, sizes, work, seed):
         off = sizes.amp == "bf16"
         return {t: [v, v * (1.1 if off and t == wrong else 1)] for t, v in terms.items()}
 
@@ -89,11 +89,11 @@ def test_nothing_to_compare(changes, text):
 @pytest.mark.parametrize(("inside", "code"), [(True, 0), (False, 1)])
 def test_the_command_fails_outside_the_band(monkeypatch, tmp_path, inside, code):
     figures = {"machine": {"device": "cpu", "cpu": "one"}, "within": inside}
-    monkeypatch.setattr(numerics, "bench_numerics", lambda *_: dict(figures))
+    monkeypatch.setattr(commands, "bench_numerics", lambda *_: dict(figures))
     file = tmp_path / "figures.json"
-    result = CliRunner().invoke(app, ["bench", "numerics", "--json", str(file)])
+    result = CliRunner().invoke(commands.app, ["numerics", "--json", str(file)])
     assert result.exit_code == code
-    # Synthetic photographs never take the place of real ones' figures.
+    # Synthetic images never take the place of real ones' figures.
     (name,) = json.loads(file.read_text())["benches"]
     assert name == "numerics-synthetic"
     assert json.loads(file.read_text())["benches"][name]["within"] is inside
@@ -101,10 +101,10 @@ def test_the_command_fails_outside_the_band(monkeypatch, tmp_path, inside, code)
 
 def test_figures_on_given_photographs_have_the_name_of_the_bench(monkeypatch, tmp_path):
     figures = {"machine": {"device": "cpu", "cpu": "one"}, "within": True}
-    monkeypatch.setattr(numerics, "bench_numerics", lambda *_: dict(figures))
-    (tmp_path / "photographs").mkdir()
-    write_photographs(tmp_path / "photographs", 1)
+    monkeypatch.setattr(commands, "bench_numerics", lambda *_: dict(figures))
+    (tmp_path / "images").mkdir()
+    write_images(tmp_path / "images", 1)
     file = tmp_path / "figures.json"
-    command = ["bench", "numerics", str(tmp_path / "photographs"), "--json", str(file)]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    command = ["numerics", str(tmp_path / "images"), "--json", str(file)]
+    assert CliRunner().invoke(commands.app, command).exit_code == 0
     assert list(json.loads(file.read_text())["benches"]) == ["numerics"]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.published_pretraining import PublishedCp2, published_optimizer, published_update
 from cp2.augment.copy_paste import compose
 from cp2.augment.pipeline import PreparedBatch
-from cp2.bench.published.method import PublishedCp2, published_optimizer, published_update
 from cp2.methods.registry import build_method
 from cp2.methods.step import Step
 from cp2.models.backbones import build_backbone

@@ -7,42 +7,47 @@ from pathlib import Path
 import pytest
 import typer
 
-from cp2.cli.main import app
+from benchmarks.__main__ import app
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 ORDER = ["data", "step", "pretrain", "finetune", "evaluate"]
 HEAD = [
-    "| `cp2 bench` | ours | samples/s | published or plain | ratio | of the limit "
-    "| left to the device, ms a sample | turns | load, cores | commit |",
+    "| benchmark | ours | samples/s | published or plain | ratio | of the limit "
+    "| left to the device, ms a sample | rounds | load, cores | commit |",
     "|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
 def table(record: Path) -> list[str]:
-    """A line for each of our ways."""
+    """A line for each of our variants."""
     benches = json.loads(record.read_text(encoding="utf-8"))["benches"]
     return [*HEAD, *(row for name in ORDER if name in benches for row in rows(name, benches[name]))]
 
 
 def rows(name, bench):
-    machine, ways = bench["machine"], bench["ways"]
-    published = next((way for way in ways.values() if way["role"] == "published"), None)
-    for way_name, way in ways.items():
-        if way["role"] not in ("ours", "relative"):
+    machine, variants = bench["machine"], bench["variants"]
+    published = next(
+        (variant for variant in variants.values() if variant["role"] == "published"), None
+    )
+    for variant_name, variant in variants.items():
+        if variant["role"] not in ("ours", "relative"):
             continue
-        compared = way["role"] == "ours"
-        share, left = way["share_of_limit"], bench.get("device_ms_per_sample", {}).get(way_name)
+        compared = variant["role"] == "ours"
+        share, left = (
+            variant["share_of_limit"],
+            bench.get("device_ms_per_sample", {}).get(variant_name),
+        )
         cells = [
             f"`{name}`",
-            way_name.removeprefix("ours, "),
-            spread(way["samples_per_second"]),
+            variant_name.removeprefix("ours, "),
+            spread(variant["samples_per_second"]),
             spread(published["samples_per_second"]) if compared else "-",
-            f"{way['ratio']:.2f}x" if compared else "-",
+            f"{variant['ratio']:.2f}x" if compared else "-",
             "-" if share is None else f"{share:.0%}",
             "-" if left is None else f"{left:.0f}",
-            str(len(way["samples_per_second"]["rounds"])),
+            str(len(variant["samples_per_second"]["rounds"])),
             f"{machine['load']}, {machine['cores']}",
             machine["git_commit"][:7],
         ]
@@ -78,9 +83,9 @@ def test_the_text_on_memory_is_that_of_the_record():
     text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     record = ROOT / "benchmarks" / "results" / "cpu-amd-epyc-2-cores.json"
     benches = json.loads(record.read_text(encoding="utf-8"))["benches"]
-    growth = max(way["growth"] for way in benches["memory"]["ways"].values())
+    growth = max(variant["growth"] for variant in benches["memory"]["variants"].values())
     assert f"Recorded: {100 * growth:.1f} % at most" in text
-    assert {way["samples"][-1] for way in benches["memory"]["ways"].values()} == {20000}
+    assert {variant["samples"][-1] for variant in benches["memory"]["variants"].values()} == {20000}
     cut = benches["finetune"]["cut_ms_per_sample"]
     assert f"`cut_ms_per_sample`): {cut:.1f} ms" in " ".join(text.split())
 
@@ -91,7 +96,7 @@ def test_the_options_of_each_command_are_listed():
         name: set(re.findall(r"`(--[a-z]+)`", options))
         for name, options in re.findall(r"^\| `(\w+)` \| (`--.*) \|$", text, re.MULTILINE)
     }
-    commands = typer.main.get_command(app).commands["bench"].commands
+    commands = typer.main.get_command(app).commands
     real = {
         name: {one.opts[0] for one in command.params if one.param_type_name == "option"}
         - {"--json"}

@@ -7,11 +7,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typer.testing import CliRunner
 
-from cp2.bench import worker_memory
-from cp2.bench.memory import host_mib
-from cp2.bench.photographs import write_photographs
-from cp2.bench.worker_memory import GROWTH_LIMIT, POINTS, bench_memory
-from cp2.cli.main import app
+from benchmarks import data
+from benchmarks.__main__ import app
+from benchmarks.data import GROWTH_LIMIT, POINTS, bench_memory
+from benchmarks.machine import host_mib
+from cp2.costs.work_folder import write_images
 from cp2.errors import UserError
 
 KEPT = 2**19  # bytes a sample
@@ -33,27 +33,27 @@ class Leak(Dataset):
 
 @pytest.fixture
 def leak(monkeypatch):
-    def pipeline(room, settings, samples, batch, workers=1):
+    def pipeline(work, settings, samples, batch, workers=1):
         return DataLoader(Leak(samples, pipeline.kept), batch, num_workers=workers)
 
     pipeline.kept = KEPT
-    monkeypatch.setattr(worker_memory, "worker_batches", pipeline)
-    monkeypatch.setattr(worker_memory, "all_backgrounds", lambda: ("permutation",))
+    monkeypatch.setattr(data, "worker_batches", pipeline)
+    monkeypatch.setattr(data, "all_backgrounds", lambda: ("permutation",))
     return pipeline
 
 
 def test_the_command_writes_its_figures_and_fails_on_a_leak(leak, tmp_path):
     file = tmp_path / "figures.json"
-    done = CliRunner().invoke(app, ["bench", "data", "--memory", "328", "--json", str(file)])
+    done = CliRunner().invoke(app, ["data", "--memory", "328", "--json", str(file)])
     assert done.exit_code == 1
     assert "since 32 samples; MORE THAN the limit of +5%" in done.output
     memory = json.loads(file.read_text())["benches"]["memory"]
-    (way,) = memory["ways"].values()
-    assert memory["flat"] is way["flat"] is False
-    assert way["samples"] == [16 * n for n in range(1, 21)]
-    assert way["growth_mib"] == pytest.approx(way["rss_mib"][-1] - way["rss_mib"][1])
+    (variant,) = memory["variants"].values()
+    assert memory["flat"] is variant["flat"] is False
+    assert variant["samples"] == [16 * n for n in range(1, 21)]
+    assert variant["growth_mib"] == pytest.approx(variant["rss_mib"][-1] - variant["rss_mib"][1])
     # Kept: 144 MiB. The worker runs ahead, and a busy system may take pages of files from it.
-    assert way["growth_mib"] > 0.2 * (320 - 32) * KEPT / 2**20
+    assert variant["growth_mib"] > 0.2 * (320 - 32) * KEPT / 2**20
 
 
 def test_what_keeps_nothing_passes(leak):
@@ -64,26 +64,26 @@ def test_what_keeps_nothing_passes(leak):
 @pytest.mark.parametrize(("last", "flat"), [(209.0, True), (211.0, False)])
 def test_growth_is_counted_from_a_tenth_of_the_samples(leak, monkeypatch, last, flat):
     sizes = iter([100.0, 200.0, *[500.0] * (POINTS - 3), last])
-    monkeypatch.setattr(worker_memory, "worker_rss_mib", lambda: next(sizes))
+    monkeypatch.setattr(data, "worker_rss_mib", lambda: next(sizes))
     leak.kept = 0
     figures = bench_memory(None, samples=640, say=lambda line: None)
-    (way,) = figures["ways"].values()
-    assert (way["samples"][1], way["growth_mib"], way["flat"]) == (64, last - 200, flat)
-    assert way["growth"] == pytest.approx((last - 200) / 200)
+    (variant,) = figures["variants"].values()
+    assert (variant["samples"][1], variant["growth_mib"], variant["flat"]) == (64, last - 200, flat)
+    assert variant["growth"] == pytest.approx((last - 200) / 200)
     assert figures["limit"] == GROWTH_LIMIT
 
 
 def test_real_workers_are_watched(tmp_path):
-    figures = bench_memory(write_photographs(tmp_path, 3), samples=320, say=lambda line: None)
-    assert len(figures["ways"]) == 2
-    for way in figures["ways"].values():
-        assert len(way["rss_mib"]) == POINTS
-        assert way["rss_mib"][0] > 10
+    figures = bench_memory(write_images(tmp_path, 3), samples=320, say=lambda line: None)
+    assert len(figures["variants"]) == 2
+    for variant in figures["variants"].values():
+        assert len(variant["rss_mib"]) == POINTS
+        assert variant["rss_mib"][0] > 10
     assert host_mib() > 10
 
 
 def test_unknown_memory_is_said(leak, monkeypatch):
-    monkeypatch.setattr(worker_memory, "worker_rss_mib", lambda: None)
+    monkeypatch.setattr(data, "worker_rss_mib", lambda: None)
     with pytest.raises(UserError, match="does not tell a worker's memory"):
         bench_memory(None, samples=320)
     with pytest.raises(UserError, match="320 samples are the least"):
@@ -93,11 +93,11 @@ def test_unknown_memory_is_said(leak, monkeypatch):
 def test_an_epoch_is_as_long_as_asked(monkeypatch):
     asked = []
 
-    def stream(room, settings, samples, batch):
+    def stream(work, settings, samples, batch):
         asked.append(samples)
         return iter(range(samples // batch))
 
-    monkeypatch.setattr(worker_memory, "worker_batches", stream)
-    monkeypatch.setattr(worker_memory, "worker_rss_mib", lambda: 1.0)
+    monkeypatch.setattr(data, "worker_batches", stream)
+    monkeypatch.setattr(data, "worker_rss_mib", lambda: 1.0)
     bench_memory(None, samples=60_000, say=lambda line: None)
     assert min(asked) >= 60_000

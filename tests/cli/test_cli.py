@@ -85,7 +85,7 @@ def test_plan_lists_runs_states_and_what_sharing_saved(campaign: Path) -> None:
         (["plan", "--set", "methods.cp2.views.crop_size=100"], ["crop_size 100", "multiple of 16"]),
         (["plan", "--set", "methods.cp2.batch_size=1"], ["methods.cp2.batch_size", "2"]),
         (["plan", "--set", "protocols.cp2.amp=fp17"], ["protocols.cp2.amp", "fp17", "fp16"]),
-        (["bench", "data", "/nowhere"], ["/nowhere", "name a folder of photographs"]),
+        (["bench", "--images", "/nowhere"], ["/nowhere", "name a folder of images"]),
     ],
 )
 def test_wrong_input_is_a_message_and_exit_code_2(

@@ -176,7 +176,7 @@ def test_the_nearest_measured_row_counts(tmp_path):
 
 
 def test_a_bench_of_cp2_tells_the_cost_of_its_relatives(tmp_path):
-    """The row that `cp2 bench pretrain` writes, against every pretraining of the relatives."""
+    """A row that `cp2 bench` writes, against every pretraining of the relatives."""
     known = [r | {"gflop": 10.0} for r in rows(0, 8, 0, 0)]
     plan = build_plan(load_campaign("paper_densecl", (), CONFIGS))
     works = [w for run in plan.runs.values() if (w := work_of(run, plan, tmp_path))]

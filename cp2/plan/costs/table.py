@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -48,7 +47,7 @@ class Throughput:
 
         None where there is no row and no rate for the precision, or the FLOP are not known.
         """
-        rows = [row for row in self.rows if _kind(row) == work.kind]
+        rows = [row for row in self.rows if kind_of(row) == work.kind]
         if not rows:
             return self._estimate(work)
         return min(rows, key=lambda row: _distance(row, work))
@@ -87,7 +86,7 @@ class Throughput:
             return None
         kind = work.kind
         return ThroughputRow.model_validate(
-            asdict(kind, dict_factory=_renamed)
+            asdict(kind)
             | {
                 "batch_size": work.batch_size,
                 "device": rate.device,
@@ -98,21 +97,17 @@ class Throughput:
         )
 
 
-def _renamed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {"crop_size" if key == "crop" else key: value for key, value in pairs}
-
-
 def read_throughput(path: Path, works: Iterable[Work], device: str | None = None) -> Throughput:
     """Rows of a YAML or JSON file: a list of rows, or that list under the key `throughput`.
 
-    `cp2 bench ... --json FILE` writes such files. Without `device`, the one that has rows for
+    `cp2 bench --json FILE` writes such files. Without `device`, the one that has rows for
     the most kinds of the works, then the one that can be put to most; the first in the file among
     equals.
 
     Raises:
         UserError: the file cannot be read, a row is wrong, or it has no such device.
     """
-    table = _read(path)
+    table = read_table(path)
     named = [row.device for row in table.throughput] + [rate.device for rate in table.flop_rates]
     devices = list(dict.fromkeys(named))
     if device is not None and device not in devices:
@@ -133,14 +128,19 @@ def read_throughput(path: Path, works: Iterable[Work], device: str | None = None
 
     def known(name: str) -> tuple[int, int]:
         there = of(name)
-        rows = {_kind(row) for row in there.rows}
+        rows = {kind_of(row) for row in there.rows}
         estimated = [work for work in kinds.values() if there.row(work) is not None]
         return len(rows & kinds.keys()), len(estimated)
 
     return of(device or max(devices, key=known))
 
 
-def _read(path: Path) -> ThroughputTable:
+def read_table(path: Path) -> ThroughputTable:
+    """A throughput table's content; further keys of the file are passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a row is wrong.
+    """
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -162,7 +162,8 @@ def _read(path: Path) -> ThroughputTable:
         raise UserError(f"{path}: {error}; write plain text, numbers, lists, keys") from None
 
 
-def _kind(row: ThroughputRow) -> Kind:
+def kind_of(row: ThroughputRow) -> Kind:
+    """The kind of work that a row is of."""
     crop = row.crop_size
     return Kind(
         row.stage,

@@ -34,7 +34,7 @@ class Kind:
     method: str | None
     backbone: str
     head: str | None
-    crop: tuple[int, int]  # height, width in pixels; evaluate: short and long side fitted into
+    crop_size: tuple[int, int]  # height, width in pixels; evaluate: short and long side fitted into
     amp: str
     slide: bool = False  # evaluation by windows; whole images cost less
     output_stride: int = 16  # of the network; a vision transformer's is its patch
@@ -43,7 +43,7 @@ class Kind:
 
     def __str__(self) -> str:
         names = [self.stage, self.method, self.backbone, self.head]
-        words = [*names, f"{self.crop[0]}x{self.crop[1]}"]
+        words = [*names, f"{self.crop_size[0]}x{self.crop_size[1]}"]
         words += (
             [f"stride {self.output_stride}"] if self.output_stride != Kind.output_stride else []
         )

@@ -7,21 +7,30 @@ from typing import get_args
 
 import torch
 
-from cp2.bench.arithmetic import matmul_peaks
-from cp2.bench.figures import Figures, Say, assemble
-from cp2.bench.harness import Stopwatch, Way, alternate
-from cp2.bench.inputs import check_backgrounds
-from cp2.bench.methods import CP2, Measured, configuration, pretrain_recipe, query_encoder
-from cp2.bench.project import loop_way, resident_way
-from cp2.bench.published.method import PublishedCp2, published_optimizer, published_update
-from cp2.bench.published.views import published_batches
-from cp2.bench.record import throughput_row
-from cp2.bench.scratch import Scratch, scratch
-from cp2.bench.sizes import Sizes
-from cp2.bench.table import print_table
+from benchmarks.figures import Figures, Say, assemble, print_table
+from benchmarks.harness import Stopwatch, Variant, alternate
+from benchmarks.loops import (
+    CP2,
+    Measured,
+    configuration,
+    loop_variant,
+    pretrain_recipe,
+    resident_variant,
+)
+from benchmarks.machine import matmul_peaks
+from benchmarks.published_pretraining import (
+    PublishedCp2,
+    published_batches,
+    published_optimizer,
+    published_update,
+)
+from benchmarks.sizes import Sizes
+from cp2.augment.pipeline import BATCH_SHIFTS
+from cp2.costs.work_folder import WorkFolder, work_folder
+from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings
-from cp2.training.pretrain import pretrain
+from cp2.training.pretrain import build, pretrain
 
 LIMIT = "step alone"
 
@@ -34,19 +43,19 @@ def bench_pretrain(
 ) -> Figures:
     """Measure, print, and return the figures of CP² from files to weights.
 
-    Ours is the loop of `cp2 pretrain`, stopped after enough steps, once for each way to choose
+    Ours is the loop of `cp2 pretrain`, stopped after enough steps, once for each variant to choose
     backgrounds, and on a GPU once with its decoder. The limit is the same loop on one batch that
     already lies on the device.
 
     Args:
-        paths: photographs; None: synthetic ones.
+        paths: images; None: synthetic ones.
         backgrounds: values of the method's `background`; None: all.
 
     Raises:
         UserError: unknown names; sizes that do not fit together or into memory.
     """
     backgrounds = backgrounds or all_backgrounds()
-    check_backgrounds(sizes, backgrounds, all_backgrounds())
+    _check_backgrounds(sizes, backgrounds)
     device, config = choose_device(), configuration()
     recipes = {
         f"ours, background {kind}": pretrain_recipe(config, CP2, sizes, background=kind)
@@ -58,27 +67,17 @@ def bench_pretrain(
         )
     first = Measured(LIMIT, next(iter(recipes.values())))
     peaks = matmul_peaks(device, sizes.amp)
-    with scratch(paths) as room:
+    with work_folder(paths) as work:
         ours = [
-            replace(loop_way(name, pretrain, "pretrain", recipe, room, sizes), flops=first.flops)
+            replace(
+                loop_variant(name, pretrain, "pretrain", recipe, work, sizes), flops=first.flops
+            )
             for name, recipe in recipes.items()
         ]
-        limit = resident_way(first, room, sizes, role="limit")
-        ways = [_published(first, room, sizes, device), *ours, limit]
-        turns = alternate(ways, sizes.rounds, device, say)
-    figures = assemble(sizes, room, ways, turns, device, peaks)
-    rate = figures["ways"][ours[0].name]["samples_per_second"]["median"]
-    figures["throughput"] = [
-        throughput_row(
-            "pretrain",
-            sizes,
-            rate,
-            figures["machine"],
-            method=CP2,
-            output_stride=first.recipe.backbone.stride,
-            flops=first.flops,
-        )
-    ]
+        limit = resident_variant(first, work, sizes, role="limit")
+        variants = [_published(first, work, sizes, device), *ours, limit]
+        timings = alternate(variants, sizes.rounds, device, say)
+    figures = assemble(sizes, work, variants, timings, device, peaks)
     print_table(figures, say)
     return figures
 
@@ -88,16 +87,29 @@ def all_backgrounds() -> tuple[str, ...]:
     return get_args(Cp2Settings.model_fields["background"].annotation)
 
 
-def _published(one: Measured, room: Scratch, sizes: Sizes, device: torch.device) -> Way:
+def _check_backgrounds(sizes: Sizes, backgrounds: Sequence[str]) -> None:
+    known = all_backgrounds()
+    for kind in backgrounds:
+        if kind not in known:
+            raise UserError(f"pretrain --background {kind}: use one of {', '.join(known)}")
+    least = max(BATCH_SHIFTS) + 1
+    if "batch" in backgrounds and sizes.batch < least:
+        raise UserError(
+            f"pretrain --batch {sizes.batch}: background batch takes two other images of the "
+            f"batch; use {least} or more, or --background permutation"
+        )
+
+
+def _published(one: Measured, work: WorkFolder, sizes: Sizes, device: torch.device) -> Variant:
     recipe = one.recipe
     settings = recipe.method
     assert isinstance(settings, Cp2Settings)
 
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
-        method = PublishedCp2(settings, query_encoder(recipe)).to(device).train()
+        method = PublishedCp2(settings, build(recipe, Path())[0].encoders.query).to(device).train()
         optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
-        paths = room.repeated((watch.warmup + watch.steps + 1) * sizes.batch)
+        paths = work.repeated((watch.warmup + watch.steps + 1) * sizes.batch)
         pin = device.type == "cuda"
         stream = published_batches(paths, settings, sizes.batch, sizes.workers, pin)
         while not watch.over:
@@ -107,7 +119,7 @@ def _published(one: Measured, room: Scratch, sizes: Sizes, device: torch.device)
             published_update(method(*on_device), optimizer)
             watch.lap()
 
-    return Way(
+    return Variant(
         "published",
         run,
         sizes.batch,

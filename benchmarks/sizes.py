@@ -1,29 +1,28 @@
 """How large the measured work is: published sizes on a GPU, small ones on a CPU."""
 
-import os
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
+from cp2.costs.measure import CORES, PREFETCH
 from cp2.errors import UserError
 
-PREFETCH = 2  # batches that each worker of a data loader keeps ready (PyTorch's default)
 PRECISIONS = ("off", "bf16", "fp16")
 STAGES = ("step", "pretrain", "numerics", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a bench's options say.
+    """What a benchmark's options say.
 
     Attributes:
         backbone, head: names in configs/models/.
         crop: pixels of a side.
         batch: samples of a step.
         workers: data loading processes (of each loader).
-        steps: timed steps of a turn; of evaluate, images.
-        rounds: turns of each way.
+        steps: timed steps of a round; of evaluate, images.
+        rounds: in each of which every variant is timed once.
         amp: precision of ours: "off", "bf16", "fp16".
         compile: whether our pretraining compiles its encoders.
         queue: keys that each queue of a pretraining holds.
@@ -46,7 +45,6 @@ class Sizes:
         return max(3, PREFETCH * self.workers + 1)
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _GPU = Sizes("resnet50", "deeplabv3", 224, 256, CORES, 20, 3, "bf16")
 # The queue is smaller, too: beside a network this small, 65,536 keys would be most of the work.
 _CPU = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 1, 4, 3, "off", queue=4096)
@@ -64,7 +62,7 @@ _BY_STAGE: dict[tuple[str, str], Sizes] = {
 }
 
 
-def sizes(stage: str, device: torch.device, **given: Any) -> Sizes:
+def sizes_of(stage: str, device: torch.device, **given: Any) -> Sizes:
     """The stage's defaults on this device, with what was given (None: not given).
 
     Raises:
@@ -78,9 +76,9 @@ def sizes(stage: str, device: torch.device, **given: Any) -> Sizes:
         value = getattr(chosen, field.name)
         least = _least(stage, field.name)
         if type(value) is int and value < least:
-            raise UserError(f"bench {stage}: --{field.name} {value}; {least} is the least")
+            raise UserError(f"{stage}: --{field.name} {value}; {least} is the least")
     if chosen.amp not in PRECISIONS:
-        raise UserError(f"bench {stage}: --amp {chosen.amp}; use one of {', '.join(PRECISIONS)}")
+        raise UserError(f"{stage}: --amp {chosen.amp}; use one of {', '.join(PRECISIONS)}")
     return chosen
 
 

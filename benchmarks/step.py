@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiler
 
-from cp2.bench.arithmetic import matmul_peaks
-from cp2.bench.figures import Figures, Say, assemble
-from cp2.bench.harness import Role, Stopwatch, Way, alternate, tensor_peaks
-from cp2.bench.methods import (
+from benchmarks.figures import Figures, Say, assemble, print_table
+from benchmarks.harness import Role, Stopwatch, Variant, alternate, tensor_peaks
+from benchmarks.loops import (
     CP2,
     ON_THAT_NETWORK,
     Measured,
@@ -17,18 +19,19 @@ from cp2.bench.methods import (
     configuration,
     measured,
     pretrain_recipe,
-    query_encoder,
+    resident_variant,
+    run_step,
 )
-from cp2.bench.profiling import print_operators, top_operators
-from cp2.bench.project import resident_way, run_step
-from cp2.bench.published.method import PublishedCp2, published_optimizer, published_update
-from cp2.bench.scratch import scratch
-from cp2.bench.sizes import Sizes
-from cp2.bench.table import print_table
+from benchmarks.machine import matmul_peaks
+from benchmarks.published_pretraining import PublishedCp2, published_optimizer, published_update
+from benchmarks.sizes import Sizes
+from cp2.costs.work_folder import work_folder
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings
+from cp2.training.pretrain import build
 
 PUBLISHED = "published"
+PROFILED, SHOWN = 3, 15  # steps, operators
 
 
 def bench_step(
@@ -46,7 +49,7 @@ def bench_step(
     FLOP utilisation.
 
     Args:
-        paths: photographs; None: synthetic ones.
+        paths: images; None: synthetic ones.
         methods: names in configs/methods/; None: all that train such a backbone.
         profile: also print the operators that take longest.
 
@@ -60,16 +63,18 @@ def bench_step(
     device, config = choose_device(), configuration()
     found = measured(config, list(methods or all_methods(config, sizes.backbone)), sizes)
     peaks = matmul_peaks(device, sizes.amp)
-    with scratch(paths) as room:
-        ways = [resident_way(one, room, sizes, _role(one)) for one in found]
+    with work_folder(paths) as work:
+        variants = [resident_variant(one, work, sizes, _role(one)) for one in found]
         if any(one.name == CP2 for one in found):
             published = Measured(PUBLISHED, pretrain_recipe(config, CP2, sizes))
-            ways.insert(0, published_step(published, device, sizes))
-        turns = alternate(ways, sizes.rounds, device, say)
-        memory = tensor_peaks(ways, device)
-        operators = {way.name: top_operators(way, device) for way in ways if profile}
-    figures = assemble(sizes, room, ways, turns, device, peaks, memory)
-    figures |= {"beside": beside(found, figures["ways"]), "operators": operators}
+            variants.insert(0, published_step(published, device, sizes))
+        timings = alternate(variants, sizes.rounds, device, say)
+        memory = tensor_peaks(variants, device)
+        operators = {
+            variant.name: top_operators(variant, device) for variant in variants if profile
+        }
+    figures = assemble(sizes, work, variants, timings, device, peaks, memory)
+    figures |= {"beside": beside(found, figures["variants"]), "operators": operators}
     print_table(figures, say)
     for line in describe(found, figures["beside"]):
         say(line)
@@ -83,21 +88,21 @@ def _role(one: Measured) -> Role:
     return "ours" if one.name in (CP2, ON_THAT_NETWORK) else "relative"
 
 
-def beside(found: Sequence[Measured], ways: Figures) -> Figures:
+def beside(found: Sequence[Measured], variants: Figures) -> Figures:
     """Each method's step time and tensor memory, divided by those of its MoCo v2."""
     return {
         one.name: {
             "baseline": one.baseline,
-            "time": _rate(ways[one.baseline]) / _rate(ways[one.name]),
-            "memory": ways[one.name]["tensor_mib"] / ways[one.baseline]["tensor_mib"],
+            "time": _rate(variants[one.baseline]) / _rate(variants[one.name]),
+            "memory": variants[one.name]["tensor_mib"] / variants[one.baseline]["tensor_mib"],
         }
         for one in found
         if one.baseline is not None
     }
 
 
-def _rate(way: Figures) -> float:
-    rate: float = way["samples_per_second"]["median"]
+def _rate(variant: Figures) -> float:
+    rate: float = variant["samples_per_second"]["median"]
     return rate
 
 
@@ -122,7 +127,7 @@ def describe(found: Sequence[Measured], figures: Figures) -> list[str]:
     return lines
 
 
-def published_step(one: Measured, device: torch.device, sizes: Sizes) -> Way:
+def published_step(one: Measured, device: torch.device, sizes: Sizes) -> Variant:
     """The published step on random views and backgrounds that lie on the device."""
     recipe = one.recipe
     settings = recipe.method
@@ -130,12 +135,50 @@ def published_step(one: Measured, device: torch.device, sizes: Sizes) -> Way:
 
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
-        method = PublishedCp2(settings, query_encoder(recipe)).to(device).train()
+        method = PublishedCp2(settings, build(recipe, Path())[0].encoders.query).to(device).train()
         optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
         batch = torch.randn(4, sizes.batch, 3, sizes.crop, sizes.crop, device=device)
         hole = slice(sizes.crop // 8, sizes.crop - sizes.crop // 8)
         batch[2:, :, :, hole, hole] = 0
         run_step(watch, lambda: published_update(method(*batch), optimizer))
 
-    way = Way(PUBLISHED, run, sizes.batch, "published", steps=sizes.steps, precision="off")
-    return replace(way, flops=one.flops)
+    variant = Variant(PUBLISHED, run, sizes.batch, "published", steps=sizes.steps, precision="off")
+    return replace(variant, flops=one.flops)
+
+
+def top_operators(
+    variant: Variant, device: torch.device, shown: int = SHOWN
+) -> list[dict[str, Any]]:
+    """The operators of one variant that take longest, by their own time on the device.
+
+    Returns:
+        Rows {operator, ms, share, calls} a step, longest first; `share` is of all operators.
+    """
+    gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    trace = profiler(activities=activities, acc_events=True)
+    variant.run(Stopwatch(variant.warmup, PROFILED, variant.samples, device, trace=trace))
+    events = trace.key_averages()
+    times = {e.key: (e.self_device_time_total if gpu else e.self_cpu_time_total) for e in events}
+    total = sum(times.values()) or 1.0
+    calls = {event.key: event.count for event in events}
+    longest = sorted(times, key=lambda key: -times[key])[:shown]
+    return [
+        {
+            "operator": key,
+            "ms": times[key] / 1000 / PROFILED,
+            "share": times[key] / total,
+            "calls": calls[key] / PROFILED,
+        }
+        for key in longest
+    ]
+
+
+def print_operators(title: str, rows: Sequence[dict[str, Any]], say: Say) -> None:
+    """One line an operator."""
+    say(f"{title:<56}{'ms a step':>10}{'share %':>9}{'calls':>8}")
+    for row in rows:
+        say(
+            f"  {row['operator'][:52]:<54}{row['ms']:>10.2f}{100 * row['share']:>9.1f}"
+            f"{row['calls']:>8.0f}"
+        )

@@ -1,4 +1,4 @@
-"""Ways of doing the same work take turns, so that a busy machine slows all of them alike."""
+"""Variants of the same work, timed in turn each round: a busy machine slows all of them alike."""
 
 import gc
 import time
@@ -11,18 +11,18 @@ from typing import Literal
 
 import torch
 
-from cp2.bench.memory import device_peak_mib, host_mib, reset_device_peak, traced_peak_mib
+from benchmarks.machine import device_peak_mib, host_mib, reset_device_peak, traced_peak_mib
 from cp2.errors import UserError
 from cp2.training.clock import Deadline
 
-OVER = "the turn is over"
+OVER = "the timed steps are done"
 # "relative": ours, too, but work of its own that nothing published or limiting here stands for
 Role = Literal["published", "ours", "relative", "limit"]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one turn of one way showed.
+class Timing:
+    """What one round of one variant showed.
 
     Attributes:
         samples: of all timed steps.
@@ -46,7 +46,7 @@ class Turn:
 
 
 class Stopwatch(Deadline):
-    """Times the steps of one turn after a warm-up, and says when the turn is over.
+    """Times steps after a warm-up, and says when enough are timed.
 
     It is a deadline, so that the project's own loops can be measured as they are: they ask for a
     `reason` to stop after each step. Others call `lap` after each step while not `over`.
@@ -97,7 +97,7 @@ class Stopwatch(Deadline):
             self._stop()
 
     def reason(self) -> str | None:
-        """For the project's loops: counts a step, and says why to stop once the turn is over."""
+        """For the project's loops: counts a step, and says why to stop once enough are timed."""
         self.lap()
         return OVER if self.over else None
 
@@ -123,17 +123,17 @@ class Stopwatch(Deadline):
         self._mark()
         self._stop()
 
-    def turn(self) -> Turn:
+    def timing(self) -> Timing:
         """What was measured.
 
         Raises:
-            UserError: the work ended before the turn was over.
+            UserError: the work ended before enough steps were timed.
         """
         if not self.over:
-            raise UserError(f"bench: only {self._laps} of {self.warmup + self.steps} steps came")
+            raise UserError(f"only {self._laps} of {self.warmup + self.steps} steps came")
         marks = [self._events[0].elapsed_time(e) / 1000 for e in self._events] or self._marks
         steps = tuple(after - before for before, after in pairwise(marks))
-        return Turn(
+        return Timing(
             self.samples * len(steps), self._end - self._begin, steps, self._waited, *self._memory
         )
 
@@ -159,7 +159,7 @@ class Stopwatch(Deadline):
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """One way of doing the work.
 
     Attributes:
@@ -167,7 +167,7 @@ class Way:
         samples: of each step.
         role: what it stands for in the table.
         precision: what it computes in: "off" (float32), "bf16", "fp16"; None: nothing to say.
-        limit: name of the way that is the limit of this one; None: the bench's.
+        limit: name of the variant that is the limit of this one; None: the benchmark's.
         flops: arithmetic of a sample; None: nothing to say.
     """
 
@@ -183,55 +183,56 @@ class Way:
     flops: float | None = None
 
 
-Turns = dict[str, list[Turn]]
+Timings = dict[str, list[Timing]]
 
 
 def alternate(
-    ways: Sequence[Way], rounds: int, device: torch.device, say: Callable[[str], None]
-) -> Turns:
-    """Each round gives every way one turn.
+    variants: Sequence[Variant], rounds: int, device: torch.device, say: Callable[[str], None]
+) -> Timings:
+    """Time every variant once in each round.
 
     Raises:
         UserError: fewer than one round, or the GPU's memory does not do.
     """
     if rounds < 1:
-        raise UserError(f"bench: {rounds} rounds; one is the least, three give a spread")
-    turns: Turns = {way.name: [] for way in ways}
+        raise UserError(f"{rounds} rounds; one is the least, three give a spread")
+    timings: Timings = {variant.name: [] for variant in variants}
     torch.backends.cudnn.benchmark = True  # as `place` sets it, which only ours calls
     for number in range(1, rounds + 1):
-        for way in ways:
-            turn = _turn(way, device)
-            turns[way.name].append(turn)
+        for variant in variants:
+            timing = _time(variant, device)
+            timings[variant.name].append(timing)
             say(
-                f"round {number}/{rounds}  {way.name:<28}{turn.samples_per_second:>10.1f} samples/s"
+                f"round {number}/{rounds}  {variant.name:<28}"
+                f"{timing.samples_per_second:>10.1f} samples/s"
             )
-    return turns
+    return timings
 
 
-def tensor_peaks(ways: Sequence[Way], device: torch.device) -> dict[str, float]:
-    """Most memory in MiB that tensors held in each way on a CPU, by one more turn of two steps.
+def tensor_peaks(variants: Sequence[Variant], device: torch.device) -> dict[str, float]:
+    """Most memory in MiB that tensors held in each variant on a CPU, by one more run of two steps.
 
-    That turn is traced, so it is not timed. Nothing on a GPU, whose allocator keeps count itself.
+    That run is traced, so it is not timed. Nothing on a GPU, whose allocator keeps count itself.
     """
     if device.type != "cpu":
         return {}
     peaks = {}
-    for way in ways:
+    for variant in variants:
         gc.collect()
-        watch = Stopwatch(1, 1, way.samples, device)
-        peaks[way.name] = traced_peak_mib(partial(way.run, watch))
+        watch = Stopwatch(1, 1, variant.samples, device)
+        peaks[variant.name] = traced_peak_mib(partial(variant.run, watch))
     return peaks
 
 
-def _turn(way: Way, device: torch.device) -> Turn:
-    gc.collect()  # what the last way held
+def _time(variant: Variant, device: torch.device) -> Timing:
+    gc.collect()  # what the last variant held
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    watch = Stopwatch(way.warmup, way.steps, way.samples, device, way.seconds)
+    watch = Stopwatch(variant.warmup, variant.steps, variant.samples, device, variant.seconds)
     try:
-        way.run(watch)
+        variant.run(watch)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"bench: {way.name} does not fit into the GPU's memory ({error}); lower --batch"
+            f"{variant.name} does not fit into the GPU's memory ({error}); lower --batch"
         ) from None
-    return watch.turn()
+    return watch.timing()

@@ -4,27 +4,31 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from cp2.augment.finetune import FinetuneDataset, LabelledPair
-from cp2.bench.arithmetic import finetuning_flops, matmul_peaks
-from cp2.bench.figures import Figures, Say, assemble
-from cp2.bench.harness import Stopwatch, Way, alternate
-from cp2.bench.methods import configuration
-from cp2.bench.project import first_again, loop_way, run_loop
-from cp2.bench.published.finetune import (
+from benchmarks.figures import Figures, Say, assemble, print_table
+from benchmarks.harness import Stopwatch, Variant, alternate
+from benchmarks.loops import (
+    CLASSES,
+    DATASET,
+    configuration,
+    loop_variant,
+    resident_batches,
+    run_loop,
+)
+from benchmarks.machine import matmul_peaks
+from benchmarks.published_pretraining import published_optimizer, published_update
+from benchmarks.published_segmentation import (
     PublishedLabelled,
     published_labelled_batches,
     published_segmentation_terms,
 )
-from cp2.bench.published.method import published_optimizer, published_update
-from cp2.bench.record import throughput_row
-from cp2.bench.scratch import CLASSES, DATASET, Scratch, scratch
-from cp2.bench.sizes import Sizes
-from cp2.bench.table import print_table
+from benchmarks.sizes import Sizes
+from cp2.augment.finetune import FinetuneDataset, LabelledPair
+from cp2.costs.flops import finetuning_flops
+from cp2.costs.work_folder import WorkFolder, work_folder
 from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
@@ -32,13 +36,13 @@ from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
-from cp2.training.finetune import finetune
+from cp2.training import finetune as finetuning
 
 PLAIN, OURS, LIMIT = "plain", "ours, first epoch", "step alone"
 MEMORY = "ours, later epochs"
 PUBLISHED_CROP = (512, 512)  # on VOC2012
 CUT_FROM, CUTS = 64, 200  # images that are decoded for it, and samples whose cutting is timed
-ROOM = 10**9  # bytes for decoded images
+MEMORY_BYTES = 10**9  # bytes for decoded images
 MANY = 10**6  # iterations of a schedule that the bench never ends
 
 
@@ -46,10 +50,10 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     """Measure, print, and return the figures of finetuning end to end.
 
     Ours is the loop of `cp2 finetune`, stopped after enough steps; the plain loop augments with PIL
-    and numpy and trains in float32. Labels are drawn to the photographs' sizes.
+    and numpy and trains in float32. Labels are drawn to the images' sizes.
 
     Args:
-        paths: photographs; None: synthetic ones.
+        paths: images; None: synthetic ones.
 
     Returns:
         Also `cut_ms_per_sample`: what a worker does for a decoded image at the published crop.
@@ -60,31 +64,18 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     device, recipe = choose_device(), finetune_recipe(sizes)
     flops = finetuning_flops(lambda: _build(recipe), sizes.crop)
     peaks = matmul_peaks(device, sizes.amp)
-    with scratch(paths) as room:
-        ours = loop_way(OURS, finetune, "finetune", recipe, room, sizes)
-        ways = [
-            _plain(recipe, room, sizes, device),
+    with work_folder(paths) as work:
+        ours = loop_variant(OURS, finetuning.finetune, "finetune", recipe, work, sizes)
+        variants = [
+            _plain(recipe, work, sizes, device),
             ours,
-            _later_epochs(ours, recipe, room, sizes),
-            _step_alone(ours, recipe, room, sizes),
+            _later_epochs(ours, recipe, work, sizes),
+            _step_alone(ours, recipe, work, sizes),
         ]
-        ways = [replace(way, flops=flops) for way in ways]
-        turns = alternate(ways, sizes.rounds, device, say)
-        cut = _cut_ms(room)
-    figures = assemble(sizes, room, ways, turns, device, peaks)
-    rate = figures["ways"][MEMORY]["samples_per_second"]["median"]
-    crop = (sizes.crop, sizes.crop)
-    figures["throughput"] = [
-        throughput_row(
-            "finetune",
-            sizes,
-            rate,
-            figures["machine"],
-            crop_size=crop,
-            output_stride=recipe.backbone.stride,
-            flops=flops,
-        )
-    ]
+        variants = [replace(variant, flops=flops) for variant in variants]
+        timings = alternate(variants, sizes.rounds, device, say)
+        cut = _cut_ms(work)
+    figures = assemble(sizes, work, variants, timings, device, peaks)
     figures["cut_ms_per_sample"] = cut
     print_table(figures, say)
     side = PUBLISHED_CROP[0]
@@ -115,12 +106,12 @@ def finetune_recipe(sizes: Sizes) -> FinetuneRecipe:
     )
 
 
-def _cut_ms(room: Scratch) -> float:
+def _cut_ms(work: WorkFolder) -> float:
     """Milliseconds of one core for a sample of a decoded image, median over some."""
-    pairs = [LabelledPair(*files) for files in room.pairs(min(CUT_FROM, len(room.paths)))]
+    pairs = [LabelledPair(*files) for files in work.pairs(min(CUT_FROM, len(work.paths)), CLASSES)]
     crop = PUBLISHED_CROP
     settings = FinetuneAugmentation(crop=crop, resize=(crop[0], 4 * crop[0]))
-    dataset = FinetuneDataset(pairs, settings, 0, DecodedPairs(len(pairs), ROOM))
+    dataset = FinetuneDataset(pairs, settings, 0, DecodedPairs(len(pairs), MEMORY_BYTES))
     times = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
@@ -138,32 +129,32 @@ def _build(recipe: FinetuneRecipe) -> Segmentor:
     return build_segmentor(recipe.backbone, recipe.head, recipe.classes)
 
 
-def _later_epochs(ours: Way, recipe: FinetuneRecipe, room: Scratch, sizes: Sizes) -> Way:
+def _later_epochs(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes) -> Variant:
     """Our loop on so few images that all are decoded before the clock starts."""
 
     def run(watch: Stopwatch) -> None:
-        run_loop(watch, finetune, "finetune", recipe, room, sizes, images=sizes.batch)
+        run_loop(watch, finetuning.finetune, "finetune", recipe, work, sizes, images=sizes.batch)
 
     return replace(ours, name=MEMORY, run=run)
 
 
-def _step_alone(ours: Way, recipe: FinetuneRecipe, room: Scratch, sizes: Sizes) -> Way:
+def _step_alone(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes) -> Variant:
     """Our loop on one batch that lies on the device."""
     alone = replace(sizes, workers=0)
 
     def run(watch: Stopwatch) -> None:
-        loop = partial(finetune, feed=first_again(watch.device))
-        run_loop(watch, loop, "finetune", recipe, room, alone)
+        with resident_batches(finetuning):
+            run_loop(watch, finetuning.finetune, "finetune", recipe, work, alone)
 
     return replace(ours, name=LIMIT, run=run, role="limit")
 
 
-def _plain(recipe: FinetuneRecipe, room: Scratch, sizes: Sizes, device: torch.device) -> Way:
+def _plain(recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes, device: torch.device) -> Variant:
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
         model = _build(recipe).to(device).train()
         optimizer = published_optimizer(recipe.optimization.optimizer, model)
-        pairs = room.pairs((watch.warmup + watch.steps + 1) * sizes.batch)
+        pairs = work.pairs((watch.warmup + watch.steps + 1) * sizes.batch, CLASSES)
         dataset = PublishedLabelled(pairs, recipe.augmentation)
         pin = device.type == "cuda"
         stream = iter(published_labelled_batches(dataset, sizes.batch, sizes.workers, pin))
@@ -175,4 +166,4 @@ def _plain(recipe: FinetuneRecipe, room: Scratch, sizes: Sizes, device: torch.de
             published_update(published_segmentation_terms(model, images, labels), optimizer)
             watch.lap()
 
-    return Way(PLAIN, run, sizes.batch, "published", sizes.warmup, sizes.steps, precision="off")
+    return Variant(PLAIN, run, sizes.batch, "published", sizes.warmup, sizes.steps, precision="off")

@@ -1,9 +1,12 @@
-"""Memory of tensors, and of this process with its workers."""
+"""The machine that is measured on: what it is, its rate of matrix products, its memory."""
 
 import json
 import multiprocessing
 import os
+import statistics
+import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,69 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from cp2.costs.measure import CORES, processor
+from cp2.models.devices import device_name
+from cp2.record.environment import describe_environment
+
 MIB = 2**20
+GPU_SIZE, CPU_SIZE = 8192, 1024  # sides of the matrices
+DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_KEPT = ("git_commit", "git_dirty", "python", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Device, processor, driver and versions; no name of the host, no paths."""
+    environment = describe_environment(device_name(device))
+    return {
+        "device": device_name(device),
+        "driver": _driver() if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cpu": processor(),
+        "cores": CORES,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),  # above the cores: others used this machine, too
+        **{key: environment[key] for key in _KEPT},
+    }
+
+
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
+
+
+def matmul_peaks(device: torch.device, amp: str) -> dict[str, float]:
+    """The peak of float32, and of `amp` where it is another precision."""
+    return {name: matmul_peak(device, name) for name in dict.fromkeys(("off", amp))}
+
+
+def matmul_peak(device: torch.device, precision: str, size: int | None = None) -> float:
+    """Floating point operations a second of one large matrix product, median of five.
+
+    Args:
+        precision: as in the settings' `amp`: "off" is float32 (for convolutions PyTorch's default
+            is TF32 on GPUs that have it, so it is allowed here, too), "bf16", "fp16".
+    """
+    size = size or (GPU_SIZE if device.type == "cuda" else CPU_SIZE)
+    a, b = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        seconds = [_seconds(lambda: a @ b, device) for _ in range(6)][1:]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    begin = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
 
 
 def reset_device_peak(device: torch.device) -> None:
@@ -56,12 +121,12 @@ def peak_of_events(events: list[dict[str, Any]]) -> int:
     held: dict[int, int] = {}
     total = most = 0
     for event in sorted(changes, key=lambda event: float(event["ts"])):
-        size, place = event["args"]["Bytes"], event["args"]["Addr"]
+        size, address = event["args"]["Bytes"], event["args"]["Addr"]
         if size > 0:
-            held[place] = size
+            held[address] = size
             total += size
         else:
-            total -= held.pop(place, 0)
+            total -= held.pop(address, 0)
         most = max(most, total)
     return most
 

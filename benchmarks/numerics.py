@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cp2.bench.figures import Figures, Say
-from cp2.bench.methods import configuration, pretrain_recipe
-from cp2.bench.record import describe_machine
-from cp2.bench.scratch import DATASET, Scratch, scratch, silent
-from cp2.bench.sizes import Sizes
+from benchmarks.figures import Figures, Say
+from benchmarks.loops import DATASET, configuration, pretrain_recipe
+from benchmarks.machine import describe_machine
+from benchmarks.sizes import Sizes
+from cp2.costs.work_folder import WorkFolder, silent, work_folder
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.plan.graph import Run
@@ -38,7 +38,7 @@ def bench_numerics(
 
     Args:
         sizes: `steps` of each run.
-        paths: photographs; None: synthetic ones.
+        paths: images; None: synthetic ones.
 
     Raises:
         UserError: unknown names; too few steps for a point; nothing to compare with float32.
@@ -47,14 +47,13 @@ def bench_numerics(
         raise UserError(f"bench: --steps {sizes.steps}; a point of a curve needs {WINDOW}")
     if sizes.amp == FULL:
         raise UserError("bench: --amp off would compare float32 with itself; use bf16 or fp16")
-    with scratch(paths) as room:
-        room.prepare(sizes.steps * sizes.batch, "unlabelled", labelled=False)
+    with work_folder(paths) as work:
         curves = {
-            FULL: _curves(method, replace(sizes, amp=FULL), room, 0),
-            sizes.amp: _curves(method, sizes, room, 0),
-            OTHER_SEED: _curves(method, replace(sizes, amp=FULL), room, 1),
+            FULL: _curves(method, replace(sizes, amp=FULL), work, 0),
+            sizes.amp: _curves(method, sizes, work, 0),
+            OTHER_SEED: _curves(method, replace(sizes, amp=FULL), work, 1),
         }
-        images = room.description
+        images = work.description
     figures: Figures = {
         "machine": describe_machine(choose_device()),
         "images": images,
@@ -91,11 +90,11 @@ def within(found: dict[str, float]) -> bool:
     return found["mean"] <= MEAN_BAND and found["largest"] <= LARGEST_BAND
 
 
-def _curves(method: str, sizes: Sizes, room: Scratch, seed: int) -> Curves:
+def _curves(method: str, sizes: Sizes, work: WorkFolder, seed: int) -> Curves:
     """Each loss term's means over WINDOW steps."""
     queue = max(1, sizes.steps * sizes.batch // RENEWED)
     recipe = pretrain_recipe(configuration(), method, sizes, queue_size=queue)
-    results = room.results()
+    results = work.results(DATASET, sizes.steps * sizes.batch, "unlabelled")
     run = Run("pretrain", "bench-pretrain", "", recipe, seed, (f"dataset/{DATASET}",), {})
     execution = Execution(
         workers=sizes.workers, log_every=WINDOW, save_minutes=1e6, results=str(results)
