@@ -22,7 +22,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.files import read_json
 from cp2.settings.campaign import Execution
-from cp2.settings.protocols import InferenceSettings
+from cp2.settings.protocols.segmentation import InferenceSettings
 
 TRAINED = "bench"
 PLAIN, OURS, LIMIT = "plain", "ours", "model alone"

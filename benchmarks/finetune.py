@@ -35,7 +35,7 @@ from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
-from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
+from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
 from cp2.training import finetune as finetuning
 
 PLAIN, OURS, LIMIT = "plain", "ours, first epoch", "step alone"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.data.datasets import IGNORE
-from cp2.settings.protocols import FinetuneAugmentation
+from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 Pixels = npt.NDArray[np.float32]
 CROPS = 10

@@ -15,7 +15,7 @@ from cp2.augment.photometric import (
     adjust_hue,
     send,
 )
-from cp2.settings.protocols import FinetuneAugmentation, Normalization
+from cp2.settings.protocols.segmentation import FinetuneAugmentation, Normalization
 
 # Columns of a row of parameters. Neutral: 0, 1, 1, 1, 0.
 BRIGHTNESS, CONTRAST_FIRST, CONTRAST_LAST, SATURATION, HUE = range(5)

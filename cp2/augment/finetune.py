@@ -22,7 +22,7 @@ from cp2.data.decoded import DecodedPairs
 from cp2.data.images import decode_rgb
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
-from cp2.settings.protocols import FinetuneAugmentation, Normalization
+from cp2.settings.protocols.segmentation import FinetuneAugmentation, Normalization
 
 
 class LabelledPair(NamedTuple):

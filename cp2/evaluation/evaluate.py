@@ -31,7 +31,7 @@ from cp2.record.files import whole_file, write_json
 from cp2.record.folder import RunFolder
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
-from cp2.settings.protocols import Normalization
+from cp2.settings.protocols.segmentation import Normalization
 
 Item = TypeVar("Item")
 
@@ -109,9 +109,10 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     matrix, waited = _predict_all(model, images, recipe, execution.workers, folder, index)
 
     scores = score(matrix)
+    content = scores.as_json(names)
     write_json(
         folder.scores,
-        scores.as_json(names)
+        content
         | {
             "images": len(images),
             "dataset": recipe.dataset,
@@ -128,7 +129,7 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
             "seconds": seconds,
             "samples_per_second": len(images) / seconds,
             "data_wait": waited / seconds,
-            "miou": scores.miou,
+            "metrics": content["metrics"],
             "images": len(images),
         }
     )

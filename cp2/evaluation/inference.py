@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.settings.protocols import InferenceSettings
+from cp2.settings.protocols.segmentation import InferenceSettings
 
 PIXELS_AT_ONCE = 8 * 769 * 769  # of windows: all of a Cityscapes image (mmsegmentation's)
 

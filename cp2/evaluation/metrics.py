@@ -58,9 +58,11 @@ class Scores:
     def as_json(self, names: Sequence[str]) -> dict[str, Any]:
         """Content of scores.json; `names` are the classes in train-id order."""
         return {
-            "miou": self.miou,
-            "accuracy": self.accuracy,
-            "mean_accuracy": self.mean_accuracy,
+            "metrics": {
+                "miou": self.miou,
+                "accuracy": self.accuracy,
+                "mean_accuracy": self.mean_accuracy,
+            },
             "per_class": dict(zip(names, self.per_class, strict=True)),
         }
 

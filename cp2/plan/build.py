@@ -10,11 +10,13 @@ from cp2.plan.graph import Cell, Plan, PlannedTable, Run
 from cp2.plan.imported import Place, read_imported
 from cp2.plan.names import check_names
 from cp2.plan.pretraining import mask_checkpoint
+from cp2.plan.protocols import check_metrics, metric_of
 from cp2.plan.sources import missing_checkpoint
 from cp2.plan.stages import Stages
 from cp2.settings.imported import ImportedScores
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
+from cp2.settings.metrics import SECONDS_PER_EPOCH
 from cp2.settings.tables import Column, Row, TableSettings
 
 Named = TypeVar("Named", Row, Column)
@@ -53,6 +55,7 @@ class _Builder:
         return self.plan
 
     def _table(self, table: TableSettings) -> PlannedTable:
+        check_metrics(self.configuration, table)
         cells = [
             self._cell(table, row, column)
             for row in self._rows(table)
@@ -83,7 +86,7 @@ class _Builder:
         reason = row.missing or column.missing or self._unreachable(row)
         if reason:
             return Cell(row.name, column.name, (), reason)
-        if column.metric == "seconds_per_epoch":
+        if metric_of(self.configuration, table, column) == SECONDS_PER_EPOCH:
             return Cell(row.name, column.name, self._timed(table, row, column))
         keys = []
         for pretrain_seed, finetune_seed in self._seeds(table, row, column):

@@ -6,7 +6,7 @@ from cp2.plan.recipes import CheckpointRecipe, PretrainRecipe
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
-from cp2.settings.protocols import DatasetSchedule
+from cp2.settings.protocols.segmentation import DatasetSchedule
 from cp2.settings.tables import Row
 
 

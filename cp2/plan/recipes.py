@@ -1,16 +1,20 @@
 """Recipes: all settings of one stage that can change its numbers."""
 
+from typing import ClassVar
+
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings, added, unhashed
 from cp2.settings.campaign import PublishedCheckpoint
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.methods import MethodSettings
+from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings, ViTSettings
-from cp2.settings.protocols import (
+from cp2.settings.protocols.segmentation import (
     FinetuneAugmentation,
     FinetuneOptimization,
     InferenceSettings,
     Normalization,
+    SegmentationSettings,
 )
 from cp2.settings.world import WorldSettings
 
@@ -94,7 +98,15 @@ class FinetuneRecipe(Settings):
 
 
 class EvaluateRecipe(Settings):
-    """Scores of a finetuned model on a data set's validation split."""
+    """Scores of a finetuned model on a data set's validation split.
+
+    Attributes:
+        metrics: what scores.json holds.
+        per_class: what its `per_class` holds.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = SegmentationSettings.metrics
+    per_class: ClassVar[Metric] = Metric("iou", "IoU", "percent")
 
     dataset: str
     split: str

@@ -3,10 +3,14 @@
 from cp2.errors import UserError
 from cp2.settings.messages import nearest
 from cp2.settings.optimization import AdamWSettings, OptimizerSettings, SgdSettings
-from cp2.settings.protocols import DatasetSchedule, FinetuneOptimization, ProtocolSettings
+from cp2.settings.protocols.segmentation import (
+    DatasetSchedule,
+    FinetuneOptimization,
+    SegmentationSettings,
+)
 
 
-def schedule_of(protocol: ProtocolSettings, dataset: str) -> DatasetSchedule:
+def schedule_of(protocol: SegmentationSettings, dataset: str) -> DatasetSchedule:
     """A data set's schedule, by the name in the table.
 
     Raises:
@@ -21,7 +25,7 @@ def schedule_of(protocol: ProtocolSettings, dataset: str) -> DatasetSchedule:
 
 
 def optimization_of(
-    protocol: ProtocolSettings, dataset: str, family: str, pretrained_head: bool
+    protocol: SegmentationSettings, dataset: str, family: str, pretrained_head: bool
 ) -> FinetuneOptimization:
     """Optimiser and schedule of one run.
 

@@ -19,6 +19,7 @@ from cp2.plan.pretraining import (
     check_pretraining,
     masks_run,
 )
+from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import (
     AuxiliaryRecipe,
     CacheRecipe,
@@ -33,7 +34,7 @@ from cp2.plan.recipes import (
 from cp2.plan.schedules import optimization_of, schedule_of
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
-from cp2.settings.protocols import DatasetSchedule
+from cp2.settings.protocols.segmentation import DatasetSchedule, SegmentationSettings
 from cp2.settings.tables import Column, Pretraining, Row, TableSettings
 
 
@@ -188,7 +189,8 @@ class Stages:
         self, table: TableSettings, row: Row, column: Column, origin: Run | None, seed: int
     ) -> Run:
         configuration = self.configuration
-        protocol = configuration.protocol(table.protocol)
+        protocol = protocol_of(configuration, table, column)
+        assert isinstance(protocol, SegmentationSettings)
         head = configuration.head(configuration.used(column.head or table.head))
         dataset = self.dataset(column.dataset)
         if not isinstance(dataset.recipe, DatasetRecipe) or dataset.recipe.classes is None:
@@ -240,7 +242,8 @@ class Stages:
         return AuxiliaryRecipe(head=head, weight=asked.weight)
 
     def evaluate(self, table: TableSettings, column: Column, finetune: Run) -> Run:
-        protocol = self.configuration.protocol(table.protocol)
+        protocol = protocol_of(self.configuration, table, column)
+        assert isinstance(protocol, SegmentationSettings)
         schedule = schedule_of(protocol, column.dataset)
         dataset = self.dataset(column.dataset)
         recipe = EvaluateRecipe(

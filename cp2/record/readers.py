@@ -3,14 +3,14 @@
 The report and the import into MLflow leave such a file out and go on with all others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cp2.errors import WrongFile
 from cp2.record.files import read_json
 
-SHARES = ("miou", "accuracy", "mean_accuracy")
 MAKE_AGAIN = "delete the run's folder and make it again"
 
 
@@ -65,43 +65,45 @@ def time_of(path: Path, content: dict[str, Any], key: str) -> float:
     return value
 
 
+class Metric(Protocol):
+    """What is asked of a metric here; `cp2.settings.metrics` says the rest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_share(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Scores:
-    """A scores.json: shares of one, None where no image has the class.
+    """A scores.json, as stored: before a metric's scale.
 
     Attributes:
-        shares: miou, accuracy, mean_accuracy, as far as they are there.
+        values: by metric, as far as they are there.
+        per_class: of one metric, shares of one; None where no image has the class.
     """
 
     split: str
     dataset: str
-    shares: dict[str, float]
+    values: dict[str, float]
     per_class: dict[str, float | None]
 
 
-def read_share(path: Path, name: str) -> float:
+def read_score(path: Path, metric: Metric) -> float:
     """One score of a scores.json.
 
     Raises:
-        WrongFile: it is missing, or no share of one.
+        WrongFile: it is missing, or no number that the metric can have.
     """
-    return share_of(path, read_object(path), name)
+    return _score(path, _values(path, read_object(path)), metric)
 
 
-def share_of(path: Path, content: dict[str, Any], name: str) -> float:
-    """One score of what was read from `path`; raises as `read_share`."""
-    value = _number(content.get(name))
-    if value is None or not 0 <= value <= 1:
-        raise WrongFile(
-            f"{path}: {name}: found {content.get(name)!r}, must be a share between 0 and 1; "
-            "delete the folder and evaluate again"
-        )
-    return value
-
-
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path, metrics: Iterable[Metric]) -> Scores:
     """All of a scores.json.
 
+    Args:
+        metrics: what its protocol measures.
     Raises:
         WrongFile: a part of it is missing or of another kind.
     """
@@ -112,15 +114,46 @@ def read_scores(path: Path) -> Scores:
     per_class = content.get("per_class", {})
     if not isinstance(per_class, dict):
         raise _wrong(path, "per_class", per_class, "an object")
-    there = [name for name in SHARES if content.get(name) is not None]
+    values = _values(path, content)
     return Scores(
         content["split"],
         content["dataset"],
-        {name: share_of(path, content, name) for name in there},
+        {m.name: _score(path, values, m) for m in metrics if values.get(m.name) is not None},
         {
-            name: None if value is None else share_of(path, per_class, name)
+            name: None if value is None else _share(path, name, value)
             for name, value in per_class.items()
         },
+    )
+
+
+def _values(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Scores by metric; they lie beside the other keys in files of before `metrics`."""
+    values = content.get("metrics", content)
+    if not isinstance(values, dict):
+        raise _wrong(path, "metrics", values, "an object")
+    return values
+
+
+def _score(path: Path, values: dict[str, Any], metric: Metric) -> float:
+    value = values.get(metric.name)
+    if metric.is_share:
+        return _share(path, metric.name, value)
+    number = _number(value)
+    if number is None:
+        raise _wrong_score(path, metric.name, value, "a finite number")
+    return number
+
+
+def _share(path: Path, name: str, value: Any) -> float:
+    share = _number(value)
+    if share is None or not 0 <= share <= 1:
+        raise _wrong_score(path, name, value, "a share between 0 and 1")
+    return share
+
+
+def _wrong_score(path: Path, name: str, value: Any, allowed: str) -> WrongFile:
+    return WrongFile(
+        f"{path}: {name}: found {value!r}, must be {allowed}; delete the folder and evaluate again"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cp2.plan.graph import Plan, PlannedTable
+from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.load import Configuration
 from cp2.settings.method_files import read_method
@@ -99,16 +100,20 @@ def _protocol_text(
     configuration: Configuration, settings: TableSettings, columns: tuple[Column, ...]
 ) -> str:
     """What was done to get the numbers, in one line: protocol, head, schedule of each data set."""
-    protocol = configuration.protocol(settings.protocol)
-    schedules = []
-    for name in dict.fromkeys(column.dataset for column in columns):
-        if name in protocol.datasets:
-            schedule = protocol.datasets[name]
-            here = configuration.used(name)
-            schedules.append(f"{here}: {schedule.iterations:,} iterations of {schedule.batch_size}")
+    schedules: dict[str, dict[str, str]] = {}  # protocol -> data set -> schedule
+    for column in columns:
+        protocol = protocol_of(configuration, settings, column)
+        known = schedules.setdefault(protocol.title, {})
+        if column.dataset in protocol.datasets:
+            known[configuration.used(column.dataset)] = protocol.schedule(column.dataset)
     heads = [f"head {configuration.used(settings.head)}"]
     heads += [f"{configuration.used(c.head)} for {c.name}" for c in columns if c.head]
-    return f"{protocol.title}, {', '.join(heads)}; " + "; ".join(schedules)
+    first, *others = (
+        (title, "; ".join(f"{name}: {words}" for name, words in known.items()))
+        for title, known in schedules.items()
+    )
+    texts = [f"{first[0]}, {', '.join(heads)}; {first[1]}"]
+    return ". ".join(texts + [f"{title}; {words}" for title, words in others])
 
 
 def batch_notes(plan: Plan, planned: PlannedTable, configs: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+Size = tuple[PositiveInt, PositiveInt]  # height, width in pixels
 GPU_SLOTS = 12  # of one GPU: jobs take whole slots, and 12 is divided by 2, 3, 4 and 6
 JobsPerGpu = Literal[1, 2, 3, 4, 6, 12]
 GroupSize = Annotated[int, Field(ge=2)]  # batch norm needs two images

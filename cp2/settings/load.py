@@ -22,8 +22,9 @@ from cp2.settings.grids import write_out_grids
 from cp2.settings.messages import explain, nearest
 from cp2.settings.method_files import read_method
 from cp2.settings.methods import MethodSettings
+from cp2.settings.metrics import ProtocolSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
-from cp2.settings.protocols import ProtocolSettings
+from cp2.settings.protocols import AnyProtocol
 from cp2.settings.tables import TableSettings
 from cp2.settings.yaml_files import Key, assignment, kind_of, merge, read_mapping
 
@@ -32,7 +33,7 @@ SECTIONS: dict[str, Any] = {
     "backbones": BackboneSettings,
     "heads": HeadSettings,
     "methods": MethodSettings,
-    "protocols": ProtocolSettings,
+    "protocols": AnyProtocol,
     "tables": TableSettings,
     "checkpoints": CheckpointSettings,
     "classes": ClassList,

@@ -1,9 +1,12 @@
-"""Metrics: what is measured of a model, in which unit, and which way is better.
+"""Metrics: what is measured of a model, in which unit, which way is better; and who measures them.
 
 Whatever prints, compares or logs a score asks here; scores.json holds values before `scale`.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cp2.settings.base import Name, Settings, unhashed
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,23 @@ class Metric:
 SECONDS_PER_EPOCH = Metric(
     "seconds_per_epoch", "seconds an epoch", "seconds", scale=1.0, higher_is_better=False
 )
+
+
+class ProtocolSettings(Settings):
+    """What every protocol says; each kind is a subclass in `cp2/settings/protocols/`.
+
+    Attributes:
+        metrics: what it measures; the first is what a column shows that names none.
+        datasets: what it fixes for each data set, by the name in the table.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    kind: str
+    name: Name
+    title: str = unhashed()
+    datasets: dict[Name, Any]
+
+    def schedule(self, dataset: str) -> str:
+        """How a model is judged on one of its data sets, in a few words for a table's note."""
+        raise NotImplementedError

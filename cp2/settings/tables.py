@@ -49,27 +49,17 @@ class Row(Settings):
 class Column(Settings):
     """One column: a data set and what is measured on it.
 
-    `seconds_per_epoch` is of pretraining, on `dataset`. Detection's `average_precision` is not
-    measured here yet, so such a column says why it is `missing`; its data set needs no file.
+    `seconds_per_epoch` is of pretraining, on `dataset`. A column that says why it is `missing` may
+    name a metric that nothing measures yet; its data set needs no file.
     """
 
     name: str
     dataset: Name
-    metric: Literal[
-        "miou", "accuracy", "mean_accuracy", "seconds_per_epoch", "average_precision"
-    ] = "miou"
+    protocol: Name | None = None  # None: the table's
+    metric: str | None = None  # None: the protocol's first
     label_fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # None: as in the protocol
     head: Name | None = None  # None: the table's
     missing: str | None = None  # why none of its cells can be made yet
-
-    @model_validator(mode="after")
-    def _measured_here(self) -> "Column":
-        if self.metric == "average_precision" and not self.missing:
-            raise ValueError(
-                f"column {self.name!r}: average_precision is measured by no stage yet; write "
-                "missing: <why>"
-            )
-        return self
 
 
 class BarsSettings(Settings):
@@ -130,12 +120,6 @@ class TableSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _one_unit(self) -> "TableSettings":
-        if len({column.metric == "seconds_per_epoch" for column in self.columns}) > 1:
-            raise ValueError("columns of seconds_per_epoch need a table of their own")
-        return self
-
-    @model_validator(mode="after")
     def _coordinates_of_the_figure(self) -> "TableSettings":
         for row in self.rows:
             for axis in self.axes:
@@ -144,12 +128,6 @@ class TableSettings(Settings):
                         f"figure draws {axis!r}, but row {row.name!r} has no at.{axis}"
                     )
         return self
-
-    @property
-    def unit(self) -> Literal["percent", "seconds"]:
-        """Of all its numbers."""
-        timed = any(column.metric == "seconds_per_epoch" for column in self.columns)
-        return "seconds" if timed else "percent"
 
     @property
     def axes(self) -> tuple[str, ...]:

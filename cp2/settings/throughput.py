@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings
-from cp2.settings.protocols import Size
+from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Size
 
 Amp = Literal["off", "bf16", "fp16"]
 Certainty = Literal["measured", "published", "estimated"]

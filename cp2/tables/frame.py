@@ -11,11 +11,12 @@ from cp2.errors import WrongFile
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.places import Places
+from cp2.plan.protocols import metric_of
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.readers import read_object, read_share, time_of
+from cp2.record.readers import read_object, read_score, time_of
 from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric
-from cp2.settings.tables import Column, TableSettings
+from cp2.settings.tables import TableSettings
 from cp2.tables.external import external_note, failed_file, imported_from
 from cp2.tables.published import NUMBERS, PUBLISHED, read_published
 
@@ -93,16 +94,6 @@ def score_frame(
     return frame.astype(_TYPES).join(numbers, on=keys)[list(COLUMNS)]
 
 
-def metric_of(configuration: Configuration, table: TableSettings, column: Column) -> Metric:
-    """The metric of a column, as its table's protocol describes it.
-
-    One that the protocol does not measure yet, of a column that says why, has only its name.
-    """
-    known = (*configuration.protocol(table.protocol).metrics, SECONDS_PER_EPOCH)
-    found = [metric for metric in known if metric.name == column.metric]
-    return found[0] if found else Metric(column.metric, column.metric, "percent")
-
-
 def _cell_lines(
     configuration: Configuration, plan: Plan, table: TableSettings, cell: Cell
 ) -> Iterator[dict[str, Any]]:
@@ -151,7 +142,7 @@ def _value(run: Run, metric: Metric, results: Path) -> tuple[float | None, str |
     try:
         if metric == SECONDS_PER_EPOCH:
             return seconds_per_epoch(run, results), None
-        return metric.scale * read_share(run.folder(results).scores, metric.name), None
+        return metric.scale * read_score(run.folder(results).scores, metric), None
     except WrongFile as error:
         return None, str(error)
 

@@ -10,6 +10,7 @@ from cp2.plan.places import Places
 from cp2.record.attempts import AttemptRecord
 from cp2.record.readers import Scores
 from cp2.settings.base import hashed_fields
+from cp2.settings.metrics import Metric
 
 STAGES = ("pretrain", "finetune", "evaluate")
 LONGEST_PARAM = 499  # characters; MLflow servers before 2.8 take no more
@@ -83,11 +84,11 @@ def step_points(lines: Sequence[dict[str, Any]]) -> list[Point]:
 
 
 def score_points(scores: Scores, labels: str, finished: float) -> list[Point]:
-    """Final scores as shares of one: val/<data set>/miou; val/<data set>-l0.1/miou of a tenth."""
+    """Final scores as stored: val/<data set>/<metric>; val/<data set>-l0.1/<metric> of a tenth."""
     dataset = scores.dataset + ("" if labels == "1" else f"-l{labels}")
     return [
         Point(safe_name(f"{scores.split}/{dataset}/{name}"), value, 0, finished)
-        for name, value in scores.shares.items()
+        for name, value in scores.values.items()
     ]
 
 
@@ -107,9 +108,10 @@ def cost_points(attempts: Sequence[AttemptRecord], finished: float) -> list[Poin
     ]
 
 
-def class_table(scores: Scores) -> str:
-    """IoU of every class as CSV, in per cent; empty for classes that no image has."""
-    rows = [("class", "iou"), *((name, _percent(v)) for name, v in scores.per_class.items())]
+def class_table(scores: Scores, metric: Metric) -> str:
+    """A metric of every class as CSV, in per cent; empty for classes that no image has."""
+    rows = [("class", metric.name)]
+    rows += [(name, _percent(value)) for name, value in scores.per_class.items()]
     return "".join(f'"{name.replace(chr(34), chr(34) * 2)}",{value}\n' for name, value in rows)
 
 

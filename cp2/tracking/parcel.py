@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cp2.errors import WrongFile
 from cp2.plan.places import Places
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.metrics import damage
 from cp2.record.readers import read_environment, read_object, read_recipe, read_scores, time_of
 from cp2.tracking import content
@@ -100,12 +101,11 @@ def _costs(sight: Sight) -> list[Point]:
 
 def _scores(sight: Sight, finished: float | None) -> tuple[list[Point], str | None]:
     """Scores of a finished evaluation, and its table of classes."""
-    if finished is None or not sight.folder.scores.is_file():
+    recipe = sight.run.recipe
+    if finished is None or not isinstance(recipe, EvaluateRecipe):
         return [], None
-    scores = read_scores(sight.folder.scores)
-    classes = content.class_table(scores)
-    if sight.run.stage != "evaluate":
-        return [], classes
+    scores = read_scores(sight.folder.scores, recipe.metrics)
+    classes = content.class_table(scores, recipe.per_class)
     labels = sight.run.tags.get("labels", "1")
     return content.score_points(scores, labels, finished), classes
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cp2.plan.graph import Run
 from cp2.plan.places import Places, Row
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.attempts import read_attempts
 from cp2.record.digest import digest
 from cp2.record.readers import read_object, read_scores, time_of
@@ -59,8 +60,8 @@ def import_row(
     """Bring a row's status, scores and costs up to date; returns what is known of it from now on,
     None where nothing was new.
 
-    `<split>/<data set>/miou` is the mean over the seeds that are done, `.../std` their standard
-    deviation (n - 1), `.../n` their number.
+    `<split>/<data set>/<metric>` is the mean over the seeds that are done. Of a protocol's first
+    metric, `.../std` is their standard deviation (n - 1), `.../n` their number.
 
     Raises:
         WrongFile: a score is damaged; nothing was sent.
@@ -98,21 +99,25 @@ def _scores(row: Row, places: Places, results: Path, entries: dict[str, Entry]) 
     points = []
     for cell in places.cells[row]:
         found: dict[str, list[Point]] = defaultdict(list)
+        first = ""
         for key in cell.runs:
-            if key in entries and entries[key].status == "FINISHED":
-                run = places.plan.runs[key]
+            run = places.plan.runs[key]
+            done = key in entries and entries[key].status == "FINISHED"
+            if done and isinstance(run.recipe, EvaluateRecipe):
+                first = run.recipe.metrics[0].name
                 folder = run.folder(results)
-                finished = time_of(folder.done, read_object(folder.done), "finished")
+                time = time_of(folder.done, read_object(folder.done), "finished")
                 labels = run.tags.get("labels", "1")
-                for point in score_points(read_scores(folder.scores), labels, finished):
+                scores = read_scores(folder.scores, run.recipe.metrics)
+                for point in score_points(scores, labels, time):
                     found[point.name].append(point)
         for name, seeds in found.items():
-            points += _summary(name, seeds)
+            points += _summary(name, seeds, spread=name.rsplit("/", 1)[-1] == first)
     return points
 
 
-def _summary(name: str, seeds: Sequence[Point]) -> list[Point]:
-    """Mean, spread and number, all of step 0: MLflow draws these as bars.
+def _summary(name: str, seeds: Sequence[Point], spread: bool) -> list[Point]:
+    """Mean and, if asked for, spread and number, all of step 0: MLflow draws these as bars.
 
     Of one step MLflow takes the value of the latest time, so more seeds are a little later.
     """
@@ -120,7 +125,7 @@ def _summary(name: str, seeds: Sequence[Point]) -> list[Point]:
     n = len(values)
     time = max(point.time for point in seeds) + n / 1000
     points = [Point(name, statistics.fmean(values), 0, time)]
-    if name.endswith("/miou"):
+    if spread:
         points.append(Point(f"{name}/n", n, 0, time))
         if n > 1:
             points.append(Point(f"{name}/std", statistics.stdev(values), 0, time))

@@ -14,7 +14,7 @@ from cp2.settings.optimization import (
     PolySettings,
     StepSettings,
 )
-from cp2.settings.protocols import FinetuneOptimization
+from cp2.settings.protocols.segmentation import FinetuneOptimization
 
 _NO_DECAY = ("pos_embed", "cls_token")
 

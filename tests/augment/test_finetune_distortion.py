@@ -19,7 +19,7 @@ from cp2.augment.distortion import (
 )
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.drawing.counters import generator
-from cp2.settings.protocols import FinetuneAugmentation
+from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 SETTINGS = FinetuneAugmentation(crop=(8, 8), resize=(8, 32))
 

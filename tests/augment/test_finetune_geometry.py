@@ -17,7 +17,7 @@ from cp2.augment.geometry import (
 )
 from cp2.data.datasets import IGNORE
 from cp2.drawing.counters import generator
-from cp2.settings.protocols import FinetuneAugmentation
+from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 PLAIN = FinetuneAugmentation(
     crop=(16, 24),

@@ -17,7 +17,7 @@ from cp2.augment.finetune import (
 from cp2.data.datasets import IGNORE
 from cp2.data.decoded import DecodedPairs
 from cp2.errors import UserError, WrongFile
-from cp2.settings.protocols import FinetuneAugmentation
+from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 SETTINGS = FinetuneAugmentation(crop=(24, 32), resize=(24, 96))
 IMAGES = 5

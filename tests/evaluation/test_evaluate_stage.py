@@ -20,7 +20,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.settings.campaign import Execution
 from cp2.settings.models import FcnSettings, ResNetSettings
-from cp2.settings.protocols import InferenceSettings
+from cp2.settings.protocols.segmentation import InferenceSettings
 
 IMAGES = 3
 BACKBONE = ResNetSettings(
@@ -94,9 +94,11 @@ def test_scores_of_a_constant_model(results: Path) -> None:
     labelled = sum((39 + 4 * i) * 50 for i in range(IMAGES))
     low = (labelled - high) / labelled
     assert scores == {
-        "miou": pytest.approx(low / 2),
-        "accuracy": pytest.approx(low),
-        "mean_accuracy": 0.5,
+        "metrics": {
+            "miou": pytest.approx(low / 2),
+            "accuracy": pytest.approx(low),
+            "mean_accuracy": 0.5,
+        },
         "per_class": {"low": pytest.approx(low), "high": 0.0, "never": None},
         "images": IMAGES,
         "dataset": "strips",
@@ -109,7 +111,7 @@ def test_scores_of_a_constant_model(results: Path) -> None:
         assert file["classes"].tolist() == ["low", "high", "never"]
     assert sorted(path.name for path in folder.pictures.iterdir()) == ["0000.png", "0001.png"]
     done = json.loads(folder.done.read_text())
-    assert done["miou"] == scores["miou"]
+    assert done["metrics"] == scores["metrics"]
     assert done["images"] == IMAGES
     assert make().is_done(results)
 
@@ -118,7 +120,7 @@ def test_sliding_windows_and_workers(results: Path) -> None:
     settings = InferenceSettings(mode="slide", window=(16, 16), stride=(8, 8))
     scores = run(results, RECIPE.model_copy(update={"inference": settings}), workers=1)
     assert scores["mode"] == "slide"
-    assert scores["miou"] == pytest.approx(run(results)["miou"])  # a constant stays one
+    assert scores["metrics"] == pytest.approx(run(results)["metrics"])  # a constant stays one
 
 
 def test_waiting_is_counted_and_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

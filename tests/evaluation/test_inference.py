@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cp2.evaluation import inference
 from cp2.evaluation.inference import infer, window_starts
-from cp2.settings.protocols import InferenceSettings
+from cp2.settings.protocols.segmentation import InferenceSettings
 
 WHOLE = InferenceSettings()
 

@@ -25,7 +25,7 @@ from cp2.plan.costs.disk import model_bytes, state_bytes
 from cp2.plan.costs.table import SHIPPED
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
 from cp2.settings.load import load_campaign
-from cp2.settings.protocols import InferenceSettings
+from cp2.settings.protocols.segmentation import InferenceSettings
 from cp2.settings.throughput import ThroughputTable
 from cp2.settings.yaml_files import read_mapping
 from cp2.training.pretrain import build

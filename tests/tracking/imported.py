@@ -88,8 +88,8 @@ class Campaign:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"output")
         if miou is not None:
-            scores = {"split": "val", "dataset": run.tags["dataset"], "miou": miou}
-            scores |= {"accuracy": 0.75, "mean_accuracy": None}
+            values = {"miou": miou, "accuracy": 0.75, "mean_accuracy": None}
+            scores = {"split": "val", "dataset": run.tags["dataset"], "metrics": values}
             scores["per_class"] = {"sky": 0.25, 'a "quoted", one': 0.5, "unseen": None}
             write_json(folder.scores, scores)
         folder.pictures.mkdir(exist_ok=True)

@@ -41,7 +41,7 @@ def main(runs: int, lines: int) -> None:
         _measure("import, nothing new", ["track", *options])
         _measure("report from nothing", ["report", *options])
         path = scored[-1].folder(campaign.results).scores
-        write_json(path, read_json(path) | {"miou": 0.25})
+        write_json(path, read_json(path) | {"metrics": {"miou": 0.25}})
         _measure("report, one score changed", ["report", *options])
         _measure("import, one score changed", ["track", *options])
     finally:

@@ -15,6 +15,8 @@ DAMAGE = [
     *(("scores.json", content) for content in (
         b"{}", b"[]", b'{"miou": 0.7', b"\xff", b'{"split": "val", "dataset": 3, "miou": 0.5}',
         b'{"split": "val", "dataset": "x", "miou": "0.5"}',
+        b'{"split": "val", "dataset": "x", "metrics": [0.5]}',
+        b'{"split": "val", "dataset": "x", "metrics": {"miou": 1.5}}',
         b'{"split": "val", "dataset": "x", "miou": 0.5, "per_class": [1]}',
         b'{"split": "val", "dataset": "x", "miou": 0.5, "per_class": {"a": "b"}}')),
     *(("done.json", content) for content in (b"{}", b"[]", b'{"finished": "now"}', b"\xff")),

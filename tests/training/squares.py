@@ -12,7 +12,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import FinetuneRecipe
 from cp2.settings.models import FcnSettings, ResNetSettings, ViTSettings
 from cp2.settings.optimization import PolySettings, SgdSettings
-from cp2.settings.protocols import FinetuneAugmentation, FinetuneOptimization
+from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
 
 IMAGES, STEPS = 6, 7
 CLASSES = ("dark", "red", "blue")

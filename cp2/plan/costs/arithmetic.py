@@ -15,10 +15,10 @@ from cp2.plan.costs.layers import (
     projection_layers,
 )
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.settings.base import Size
 from cp2.settings.contrastive import PlusSettings
 from cp2.settings.dense import DenseSettings
 from cp2.settings.models import PATCH, BackboneSettings
-from cp2.settings.protocols import Size
 
 COUNTED = 224  # pixels of a side that `gflop` of a backbone's settings is of
 BEFORE_LAST = 16  # most output stride of a ResNet's last stage but one

@@ -1,6 +1,6 @@
-"""Protocols: how a pretrained model is judged."""
+"""Segmentation: a model is finetuned with labels and scored pixel by pixel (CP² sec. 4.1)."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,16 +12,15 @@ from cp2.settings.base import (
     Range,
     Settings,
     Share,
+    Size,
     added,
     check_groups,
-    unhashed,
 )
-from cp2.settings.metrics import Metric
+from cp2.settings.metrics import Metric, ProtocolSettings
 from cp2.settings.optimization import OptimizerSettings, PolySettings, StepSettings
 
 Family = Literal["resnet", "vit"]
 Normalization = Literal["imagenet", "legacy"]
-Size = tuple[PositiveInt, PositiveInt]  # height, width in pixels
 
 
 class InferenceSettings(Settings):
@@ -114,18 +113,16 @@ class DatasetSchedule(Settings):
         return self
 
 
-class ProtocolSettings(Settings):
+class SegmentationSettings(ProtocolSettings):
     """Segmentation finetuning: schedules by data set, optimisers by backbone family."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = (
+    metrics = (
         Metric("miou", "mIoU", "percent"),
         Metric("accuracy", "pixel accuracy", "percent"),
         Metric("mean_accuracy", "mean class accuracy", "percent"),
     )
 
     kind: Literal["segmentation"]
-    name: Name
-    title: str = unhashed()
     amp: Literal["off", "bf16", "fp16"] = "off"
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     optimizer: dict[Family, FinetuneOptimizer]
@@ -135,8 +132,13 @@ class ProtocolSettings(Settings):
         """The data set's own optimisers over those of the protocol."""
         return self.optimizer | self.datasets[dataset].optimizer
 
+    def schedule(self, dataset: str) -> str:
+        """Iterations and batch size."""
+        schedule = self.datasets[dataset]
+        return f"{schedule.iterations:,} iterations of {schedule.batch_size}"
+
     @model_validator(mode="after")
-    def _min_lr_below_lr(self) -> "ProtocolSettings":
+    def _min_lr_below_lr(self) -> "SegmentationSettings":
         for dataset, schedule in self.datasets.items():
             for family, lr in schedule.lr.items():
                 optimizer = self.optimizer_of(dataset).get(family)

@@ -1,0 +1,54 @@
+"""Which protocol judges a column of a table, and by which metric."""
+
+from cp2.errors import UserError
+from cp2.settings.load import Configuration
+from cp2.settings.messages import nearest
+from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric, ProtocolSettings
+from cp2.settings.tables import Column, TableSettings
+
+
+def protocol_of(
+    configuration: Configuration, table: TableSettings, column: Column
+) -> ProtocolSettings:
+    """The column's own protocol, else the table's."""
+    return configuration.protocol(column.protocol or table.protocol)
+
+
+def metric_of(configuration: Configuration, table: TableSettings, column: Column) -> Metric:
+    """What a column measures; where it names no metric, its protocol's first.
+
+    A metric that no protocol has is known by its name alone; only a column that says why it is
+    `missing` may name one.
+
+    Raises:
+        UserError: the column's protocol does not measure it.
+    """
+    protocol = protocol_of(configuration, table, column)
+    if column.metric is None:
+        return protocol.metrics[0]
+    known = {metric.name: metric for metric in (*protocol.metrics, SECONDS_PER_EPOCH)}
+    if column.metric in known:
+        return known[column.metric]
+    if column.missing:
+        return Metric(column.metric, column.metric, "percent")
+    raise UserError(
+        f"table {table.name!r}, column {column.name!r}: protocol {protocol.name!r} (kind "
+        f"{protocol.kind}) does not measure {column.metric!r}; {nearest(column.metric, known)}; "
+        "or name another protocol, or write missing: <why>"
+    )
+
+
+def check_metrics(configuration: Configuration, table: TableSettings) -> None:
+    """Check that a table's columns measure what their protocols can, all in one unit.
+
+    Raises:
+        UserError: a metric is unknown, or the units differ.
+    """
+    units = {column.name: metric_of(configuration, table, column).unit for column in table.columns}
+    first, *others = units
+    for name in others:
+        if units[name] != units[first]:
+            raise UserError(
+                f"table {table.name!r}: column {first!r} is in {units[first]}, column {name!r} in "
+                f"{units[name]}; one of them needs a table of its own"
+            )

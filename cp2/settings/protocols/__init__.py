@@ -1,0 +1,10 @@
+"""Protocols: how a pretrained model is judged; one file a kind."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cp2.settings.protocols.segmentation import SegmentationSettings
+
+# Every kind; what it adds to a plan is in `cp2/plan/protocols/<kind>.py`.
+AnyProtocol = Annotated[SegmentationSettings, Field(discriminator="kind")]

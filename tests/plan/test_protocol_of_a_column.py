@@ -1,0 +1,60 @@
+"""Columns, their protocols and their metrics."""
+
+import pytest
+
+from cp2.errors import UserError
+from cp2.plan.build import build_plan
+from cp2.plan.protocols import metric_of, protocol_of
+from cp2.settings.load import load_campaign
+from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric
+
+CELL = "{name: a, dataset: voc2012}"
+TIME = "{name: t, dataset: voc2012, metric: seconds_per_epoch}"
+
+
+def planned(tmp_path, *columns):
+    file = tmp_path / "c.yaml"
+    change = f"overrides: {{tables: {{cp2_fcn: {{columns: [{', '.join(columns)}]}}}}}}"
+    rows = "select: {cp2_fcn: {rows: [CP2 200]}}"
+    file.write_text(f"title: T\nscale: paper\ntables: [cp2_fcn]\n{change}\n{rows}\n")
+    configuration = load_campaign(str(file))
+    build_plan(configuration)
+    table = configuration.table("cp2_fcn")
+    return [
+        (protocol_of(configuration, table, c).name, metric_of(configuration, table, c))
+        for c in table.columns
+    ]
+
+
+def test_a_column_shows_its_protocols_first_metric_or_the_one_it_names(tmp_path):
+    other = "{name: b, dataset: voc2012, protocol: densecl, metric: accuracy}"
+    (one, first), (two, second) = planned(tmp_path, CELL, other)
+    assert (one, first.name, first.title, first.unit) == ("cp2", "miou", "mIoU", "percent")
+    assert (two, second.name) == ("densecl", "accuracy")
+    assert planned(tmp_path, TIME) == [("cp2", SECONDS_PER_EPOCH)]
+
+
+def test_a_metric_that_nothing_measures_yet_needs_a_reason(tmp_path):
+    column = "name: d, dataset: nowhere, metric: average_precision"
+    message = (
+        r"table 'cp2_fcn', column 'd': protocol 'cp2' \(kind segmentation\) does not measure "
+        r"'average_precision'; allowed: accuracy, mean_accuracy, miou, seconds_per_epoch; or name "
+        "another protocol, or write missing: <why>"
+    )
+    with pytest.raises(UserError, match=message):
+        planned(tmp_path, f"{{{column}}}")
+    ((_, metric),) = planned(tmp_path, f"{{{column}, missing: not built}}")
+    assert metric == Metric("average_precision", "average_precision", "percent")
+
+
+def test_a_misspelt_metric_is_told_the_nearest(tmp_path):
+    with pytest.raises(UserError, match=r"does not measure 'mIoU'; did you mean 'miou'\?"):
+        planned(tmp_path, "{name: a, dataset: voc2012, metric: mIoU}")
+    with pytest.raises(UserError, match=r"no protocol 'densecll'.*did you mean 'densecl'\?"):
+        planned(tmp_path, "{name: a, dataset: voc2012, protocol: densecll}")
+
+
+def test_times_and_scores_share_no_table(tmp_path):
+    message = "column 'a' is in percent, column 't' in seconds; one of them needs a table of its"
+    with pytest.raises(UserError, match=message):
+        planned(tmp_path, CELL, TIME)

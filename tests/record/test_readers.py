@@ -1,0 +1,38 @@
+"""scores.json as written today and before `metrics`."""
+
+import pytest
+
+from cp2.errors import WrongFile
+from cp2.record.files import write_json
+from cp2.record.readers import Scores, read_score, read_scores
+from cp2.settings.metrics import Metric
+
+SHARE = Metric("recall", "recall", "percent")
+NUMBER = Metric("distance", "distance", "pixels", scale=1.0)
+HEAD = {"split": "val", "dataset": "x", "per_class": {"sky": 0.5, "sea": None}}
+VALUES = {"recall": 0.25, "distance": 3, "of another protocol": "?"}
+
+
+@pytest.mark.parametrize("content", [HEAD | {"metrics": VALUES}, HEAD | VALUES])
+def test_scores_of_both_forms(tmp_path, content):
+    path = tmp_path / "scores.json"
+    write_json(path, content)
+    expected = Scores("val", "x", {"recall": 0.25, "distance": 3.0}, {"sky": 0.5, "sea": None})
+    assert read_scores(path, (SHARE, NUMBER)) == expected
+    assert read_score(path, SHARE) == 0.25
+    assert read_score(path, NUMBER) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "allowed"),
+    [
+        (SHARE, 3.0, "a share between 0 and 1"),
+        (SHARE, None, "a share"),
+        (NUMBER, "3", "a finite number"),
+    ],
+)
+def test_a_wrong_score_is_named(tmp_path, metric, value, allowed):
+    path = tmp_path / "scores.json"
+    write_json(path, HEAD | {"metrics": {metric.name: value}})
+    with pytest.raises(WrongFile, match=f"{metric.name}: found {value!r}, must be {allowed}"):
+        read_score(path, metric)
