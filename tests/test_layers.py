@@ -10,7 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cp2"
 LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("errors",),
-    ("settings", "record"),
+    ("record",),
+    ("stages",),
+    ("settings",),
     ("drawing",),
     ("plan",),
     ("cluster", "tables"),
@@ -23,7 +25,7 @@ LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = ("errors", "settings", "record", "drawing", "plan", "cluster")
+WITHOUT_TORCH = ("errors", "record", "stages", "settings", "drawing", "plan", "cluster")
 HEAVY = {"torch", "torchvision", "timm", "torchmetrics", "mlflow", "pandas", "matplotlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

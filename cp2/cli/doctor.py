@@ -7,7 +7,8 @@ import typer
 from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
 from cp2.plan.requests import job_request
 from cp2.settings.campaign import Resources
-from cp2.settings.sites import CLUSTER_STAGES, load_site
+from cp2.settings.sites import load_site
+from cp2.stages import ON_CLUSTER
 
 
 @app.command()
@@ -23,9 +24,9 @@ def doctor(
 
     configuration, plan = load(campaign, assignments)
     settings = load_site(site) if site else None
-    wanted = {str(k): v for k, v in configuration.campaign.resources.items()}
+    wishes = configuration.campaign.resources
     requests = [
-        job_request(stage, wanted.get(stage, Resources()), settings) for stage in CLUSTER_STAGES
+        job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
     ]
     problem = False
     for check in examine(configuration, plan, requests, site):

@@ -7,8 +7,8 @@ import typer
 
 from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
 from cp2.errors import UserError
-from cp2.plan.graph import STAGES
 from cp2.settings.messages import nearest
+from cp2.stages import STAGES
 
 
 @app.command()

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 plot = typer.Typer(help="Draw what a run's backbone sees.", no_args_is_help=True)
 app.add_typer(plot, name="plot")
 
-STAGES = ("pretrain", "checkpoint", "finetune")
 RunOption = Annotated[
     list[str],
     typer.Option("--run", help="id of a pretrain, checkpoint or finetune run; may be repeated"),
@@ -124,13 +123,14 @@ def _asked(
     """
     from cp2.data.datasets import read_index
     from cp2.data.images import decode_rgb
+    from cp2.stages import folder_of
 
     configuration, plan = load(campaign, assignments)
     runs = [_run(plan, name) for name in names]
     folder = dataset or runs[0].need("dataset")
     if folder is None:
         raise UserError(f"{runs[0].key} is of no data set; add --dataset with one of the campaign")
-    index = read_index(configuration.results / "datasets" / folder)
+    index = read_index(folder_of(f"dataset/{folder}", configuration.results).path)
     paths = index.paths(index.pretraining_split)
     numbers = images or [n for n in DEFAULT_IMAGES if n < len(paths)]
     for number in numbers:
@@ -140,13 +140,16 @@ def _asked(
 
 
 def _run(plan: "Plan", name: str) -> "Run":
-    """A run by id, or by <stage>/<id>."""
-    known = {run.key: run for run in plan.runs.values() if run.stage in STAGES}
+    """A run with weights by id, or by <stage>/<id>."""
+    from cp2.stages import names
+
+    stages = names(lambda stage: stage.weights)
+    known = {run.key: run for run in plan.runs.values() if run.stage in stages}
     by_id = {run.id: run for run in known.values()}
     found = known.get(name) or by_id.get(name)
     if found is None:
         raise UserError(
-            f"--run {name!r}: no {', '.join(STAGES[:-1])} or {STAGES[-1]} run of this campaign; "
+            f"--run {name!r}: no {', '.join(stages[:-1])} or {stages[-1]} run of this campaign; "
             f"{nearest(name, by_id)}"
         )
     return found

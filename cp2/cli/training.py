@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -33,7 +34,6 @@ RequeueOption = Annotated[
         help="in a Slurm batch job whose time is up: queue it again, from its first line",
     ),
 ]
-Stage = Literal["cache", "masks", "pretrain", "finetune"]
 Loop = Callable[[Run, Path, Execution, Deadline], None]
 
 
@@ -89,28 +89,23 @@ def masks(
     _train("masks", run_id, campaign, assignments, max_minutes, requeue)
 
 
-def _loop(stage: Stage) -> Loop:
-    match stage:
-        case "pretrain":
-            from cp2.training.pretrain import pretrain
+_LOOPS = {
+    "cache": "cp2.training.cache.make_cache",
+    "masks": "cp2.training.masks.compute_masks",
+    "pretrain": "cp2.training.pretrain.pretrain",
+    "finetune": "cp2.training.finetune.finetune",
+}
 
-            return pretrain
-        case "finetune":
-            from cp2.training.finetune import finetune
 
-            return finetune
-        case "cache":
-            from cp2.training.cache import make_cache
-
-            return make_cache
-        case "masks":
-            from cp2.training.masks import compute_masks
-
-            return compute_masks
+def _loop(stage: str) -> Loop:
+    """What a stage runs, imported only now: torch takes seconds."""
+    module, _, name = _LOOPS[stage].rpartition(".")
+    loop: Loop = getattr(import_module(module), name)
+    return loop
 
 
 def _train(
-    stage: Stage,
+    stage: str,
     run_id: str,
     campaign: str,
     assignments: list[str] | None,
@@ -152,7 +147,7 @@ def _train(
 
 
 def _hold(
-    stage: Stage, run: Run, results: Path, execution: Execution, deadline: Deadline, processes: int
+    stage: str, run: Run, results: Path, execution: Execution, deadline: Deadline, processes: int
 ) -> None:
     """Hold the run for this process and train it, unless it is done already."""
     folder = run.folder(results)
@@ -174,7 +169,7 @@ def _hold(
                 _work(stage, run, results, execution, deadline)
 
 
-def _work(stage: Stage, run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
+def _work(stage: str, run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
     """Be the only training process, or one of several."""
     from cp2.training.parallel import joined
     from cp2.training.saving import wait_for_saves

@@ -10,7 +10,7 @@ from cp2.cluster.driver import adopt_left_jobs, end_left_jobs
 from cp2.cluster.validate_request import validate_requests
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
-from cp2.settings.sites import CLUSTER_STAGES
+from cp2.stages import ON_CLUSTER
 
 
 def before_submission(plan: Workflow, snakemake: Any) -> None:
@@ -30,7 +30,7 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
         return
     results = plan.configuration.results
     unfinished = [run for run in plan.plan.runs.values() if not run.is_done(results)]
-    stages = [stage for stage in CLUSTER_STAGES if any(run.stage == stage for run in unfinished)]
+    stages = [stage for stage in ON_CLUSTER if any(run.stage == stage for run in unfinished)]
     validate_requests(map(plan.request, stages), plan.site_name)
     patient = Path(snakemake.main_snakefile).parent / "workflow" / "scripts" / "patient"
     os.environ["PATH"] = f"{patient.absolute()}{os.pathsep}{os.environ['PATH']}"

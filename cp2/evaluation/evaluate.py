@@ -99,8 +99,8 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
         device_name(device),
     )
     begin = time.perf_counter()
-    index = read_index(results / "datasets" / recipe.dataset)
-    path = RunFolder(results / "finetune" / str(run.need("finetune"))).model
+    index = read_index(run.needed_folder("dataset", results).path)
+    path = run.needed_folder("finetune", results).model
     model = load_segmentor(path).to(device).eval()
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)

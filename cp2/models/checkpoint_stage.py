@@ -15,6 +15,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import CheckpointRecipe, PublishRecipe
 from cp2.record.files import write_text
 from cp2.settings.base import hashed_fields
+from cp2.stages import weights_of
 
 
 def import_checkpoint(run: Run, results: Path, mirrors: Sequence[Path], downloads: Path) -> None:
@@ -40,7 +41,7 @@ def import_checkpoint(run: Run, results: Path, mirrors: Sequence[Path], download
     metadata = {"source": settings.archive.file}
     if recipe.backbone.family == "vit":
         metadata["heads"] = str(recipe.backbone.heads)
-    save_weights(folder.path / "backbone.safetensors", parts, metadata)
+    save_weights(weights_of(run.key, results), parts, metadata)
     folder.finish(
         {
             "file": str(path),
@@ -87,7 +88,7 @@ def publish_checkpoint(run: Run, results: Path) -> Path:
     recipe = run.recipe
     assert isinstance(recipe, PublishRecipe)
     folder = run.folder(results).path
-    trained = results / run.needs[0] / "model.safetensors"
+    trained = weights_of(run.needs[0], results)
     parts, _ = load_weights(trained)
     encoder = parts["backbone"] | {f"fc.{key}": tensor for key, tensor in parts["fc"].items()}
     path = folder / recipe.published.file

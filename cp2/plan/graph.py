@@ -12,22 +12,7 @@ from cp2.record.folder import RunFolder
 from cp2.settings.base import hashed_fields
 from cp2.settings.imported import ImportedScores
 from cp2.settings.messages import nearest
-
-# Raise a stage's number when a change of its code changes its results: its runs and all that
-# start from them get new ids.
-ALGORITHM_VERSION = {
-    "world": 1,
-    "publish": 1,
-    "dataset": 1,
-    "checkpoint": 1,
-    "cache": 1,
-    "masks": 1,
-    "pretrain": 1,
-    "finetune": 1,
-    "evaluate": 1,
-}
-STAGES = tuple(ALGORITHM_VERSION)
-_FOLDER = {"dataset": "datasets", "checkpoint": "checkpoints", "publish": "world/published"}
+from cp2.stages import ALGORITHM_VERSION, PRETRAINED, STAGES
 
 
 @dataclass(frozen=True)
@@ -55,30 +40,11 @@ class Run:
         return f"{self.stage}/{self.id}"
 
     def folder(self, results: Path) -> RunFolder:
-        return RunFolder(results / _FOLDER.get(self.stage, self.stage) / self.id)
+        return STAGES[self.stage].run_folder(results, self.id)
 
     def outputs(self, results: Path) -> dict[str, Path]:
         """Final files, named; `done` (or what stands for it) is written last."""
-        folder = self.folder(results)
-        match self.stage:
-            case "world" | "publish":
-                return {"done": folder.path / "SHA256SUMS"}
-            case "dataset":
-                return {"index": folder.path / "index.csv", "done": folder.path / "dataset.json"}
-            case "checkpoint":
-                return {"model": folder.path / "backbone.safetensors", "done": folder.done}
-            case "cache":
-                return {"pixels": folder.path / "pixels.u8", "done": folder.done}
-            case "masks":
-                return {"maps": folder.path / "maps.u8", "done": folder.done}
-            case "evaluate":
-                return {
-                    "scores": folder.scores,
-                    "confusion": folder.confusion,
-                    "done": folder.done,
-                }
-            case _:
-                return {"model": folder.model, "done": folder.done}
+        return STAGES[self.stage].paths(results, self.id)
 
     def is_done(self, results: Path) -> bool:
         return all(path.is_file() for path in self.outputs(results).values())
@@ -87,6 +53,17 @@ class Run:
         """Id of the run of that stage that this run starts from, if any."""
         ids = [key.removeprefix(f"{stage}/") for key in self.needs if key.startswith(f"{stage}/")]
         return ids[0] if ids else None
+
+    def needed_folder(self, stage: str, results: Path) -> RunFolder:
+        """The folder of the run of that stage that this run starts from; there must be one."""
+        run_id = self.need(stage)
+        assert run_id is not None, f"{self.key} needs no {stage}"
+        return STAGES[stage].run_folder(results, run_id)
+
+    @property
+    def pretrained(self) -> str | None:
+        """Key of the checkpoint or pretraining that this run starts from, if any."""
+        return next((key for key in self.needs if key.partition("/")[0] in PRETRAINED), None)
 
 
 def make_run(

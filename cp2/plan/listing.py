@@ -1,8 +1,9 @@
 """`cp2 plan`: the graph as text."""
 
-from cp2.plan.graph import STAGES, Plan, Run
+from cp2.plan.graph import Plan, Run
 from cp2.plan.layout import columns
 from cp2.settings.load import Configuration
+from cp2.stages import STAGES
 
 _HEADER = ("stage", "run", "needs", "state")
 
@@ -19,7 +20,7 @@ def states(configuration: Configuration, plan: Plan) -> dict[str, str]:
 def listing(configuration: Configuration, plan: Plan, stage: str | None = None) -> str:
     """A line a run, then counts and what sharing saved."""
     state = states(configuration, plan)
-    runs = sorted(plan.runs.values(), key=lambda run: STAGES.index(run.stage))
+    runs = sorted(plan.runs.values(), key=lambda run: list(STAGES).index(run.stage))
     shown = [_line(run, state[run.key]) for run in runs if stage in (None, run.stage)]
     lines = columns([_HEADER, *shown])
     counts = {word: list(state.values()).count(word) for word in ("done", "ready", "blocked")}

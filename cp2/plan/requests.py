@@ -7,7 +7,8 @@ from typing import Any
 from cp2.errors import UserError
 from cp2.settings.base import GPU_SLOTS
 from cp2.settings.campaign import Resources
-from cp2.settings.sites import CLUSTER_STAGES, SiteSettings, StageSite
+from cp2.settings.sites import SiteSettings, StageSite
+from cp2.stages import ON_CLUSTER
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class JobRequest:
 
     def snakemake(self) -> dict[str, Any]:
         """A rule's resources, as Snakemake's Slurm executor reads them."""
-        if self.stage not in CLUSTER_STAGES:
+        if self.stage not in ON_CLUSTER:
             return {"mem_mb": self.mem_mb, "runtime": self.minutes}
         named = {
             "gpu_model": self.gpu_model,

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cp2.record.failed_imports import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site
+from cp2.stages import Stage
 
 SNAKEMAKE_KEYS = ("campaign", "set", "site")
 
@@ -53,15 +54,12 @@ class Workflow:
         self.reports = self.configuration.reports.as_posix()
         self.tables = list(self.plan.tables)
 
-    def shell_prefix(
-        self, command: Sequence[str] = (sys.executable, "-m", "cp2"), requeue: bool = False
-    ) -> str:
+    def shell_prefix(self, requeue: bool = False) -> str:
         """Defines `cp2` for the rules' shell: this Python and no other environment's.
 
         Braces are doubled, because Snakemake formats the prefix.
 
         Args:
-            command: what runs `cp2`.
             requeue: in a scheduler's job; one that has saved its state is to queue itself again.
         """
         words = ["--campaign", self.campaign]
@@ -70,9 +68,27 @@ class Workflow:
         again = "export CP2_REQUEUE=1; " if requeue else ""
         prefix = (
             f"set -euo pipefail; {again}"
-            f'cp2() {{ {shlex.join(command)} "$@" {shlex.join(words)}; }}; '
+            f'cp2() {{ {shlex.quote(sys.executable)} -m cp2 "$@" {shlex.join(words)}; }}; '
         )
         return prefix.replace("{", "{{").replace("}", "}}")
+
+    def outputs(self, stage: Stage) -> dict[str, str]:
+        """A rule's output files by name, with the wildcard `run`."""
+        return {n: p.as_posix() for n, p in stage.paths(Path(self.results), "{run}").items()}
+
+    def log(self, stage: Stage) -> str:
+        """What a rule's job prints, with the wildcard `run`."""
+        return (stage.run_folder(Path(self.results), "{run}").path / "job.log").as_posix()
+
+    def command(self, stage: Stage) -> str:
+        """A rule's shell command.
+
+        Snakemake's code trigger compares it: another wording makes finished runs again.
+        """
+        threads = "{threads}" if stage.threads is None else stage.threads
+        processes = " --processes {resources.gpu}" if stage.processes else ""
+        run = f"cp2 {stage.name} {{wildcards.run}}{processes}"
+        return f"OMP_NUM_THREADS={threads} {run} > {{log}} 2>&1"
 
     def needs(self, stage: str, run_id: str) -> list[str]:
         """Final files of the runs that a run starts from."""
@@ -125,8 +141,8 @@ class Workflow:
 
     def request(self, stage: str) -> JobRequest:
         """What a stage's jobs ask the scheduler for: the campaign's wishes in the site's words."""
-        given = {str(k): v for k, v in self.configuration.campaign.resources.items()}
-        return job_request(stage, given.get(stage, Resources()), self.site)
+        wishes = self.configuration.campaign.resources.get(stage, Resources())
+        return job_request(stage, wishes, self.site)
 
     def resources(self, stage: str) -> dict[str, Any]:
         """A rule's resources; never part of a run's id nor of a rule's parameters."""

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from cp2.plan.graph import STAGES, Plan
+from cp2.plan.graph import Plan
 from cp2.record.mlflow_links import read_links
 from cp2.reporting.claims.judge import (
     RULE,
@@ -26,6 +26,7 @@ from cp2.reporting.provenance import RunRecord, remake_command
 from cp2.reporting.recipes import published_settings, recipe_text
 from cp2.reporting.tables import TableView
 from cp2.settings.load import Configuration
+from cp2.stages import STAGES
 
 PICTURES = "pictures.html"
 CSS_DPI = 96

@@ -12,8 +12,8 @@ from cp2.plan.graph import Plan, Run
 from cp2.record.folder import RunFolder
 from cp2.record.readers import read_object
 from cp2.settings.load import Configuration
+from cp2.stages import TRACKED
 
-TRAINED = ("pretrain", "finetune", "evaluate")
 LOG_LINES = 8
 LOG_BYTES = 4000  # read from the end of a log
 
@@ -62,13 +62,13 @@ def read_records(configuration: Configuration, plan: Plan) -> dict[str, RunRecor
     return {
         run.key: _read_record(run, configuration.results)
         for run in plan.runs.values()
-        if run.stage in TRAINED
+        if run.stage in TRACKED
     }
 
 
 def chain(plan: Plan, keys: tuple[str, ...]) -> list[str]:
     """Keys of these runs and of all trained runs that they start from, first needs first."""
-    return [run.key for run in plan.ancestors(list(keys)) if run.stage in TRAINED]
+    return [run.key for run in plan.ancestors(list(keys)) if run.stage in TRACKED]
 
 
 def remake_command(configuration: Configuration, runs: list[Run]) -> str:

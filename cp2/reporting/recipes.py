@@ -13,8 +13,9 @@ from cp2.plan.stages import Stages
 from cp2.settings.base import hashed_fields
 from cp2.settings.load import Configuration
 from cp2.settings.tables import Column, Row, TableSettings
+from cp2.stages import TRACKED
 
-SHOWN = ("checkpoint", "pretrain", "finetune", "evaluate")
+SHOWN = ("checkpoint", *TRACKED)
 NONE = "–"  # a setting that only the other side has
 Flat = dict[str, str]
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # C's is ten times as fast

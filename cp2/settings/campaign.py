@@ -1,12 +1,19 @@
 """Campaigns: which tables, at which scale, with how many seeds, from which data."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
 from cp2.settings.base import JobsPerGpu, Name, PositiveInt, Settings
 from cp2.settings.world import WorldSettings
+from cp2.stages import STAGES, names
 
+if TYPE_CHECKING:
+    Training: TypeAlias = str
+    Job: TypeAlias = str
+else:
+    Training = Literal[names(lambda stage: stage.processes)]
+    Job = Literal[(*STAGES, "report")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -56,7 +63,7 @@ class Execution(Settings):
     # Decoded images of a finetuning that stay in memory; None: half of what is free at its start.
     keep_decoded_mb: Annotated[int, Field(ge=0)] | None = None
     # Micro-batches a step, for GPUs with less memory; refused where they would change a number.
-    accumulate: dict[Literal["pretrain", "finetune"], PositiveInt] = Field(default_factory=dict)
+    accumulate: dict[Training, PositiveInt] = Field(default_factory=dict)
     log_every: PositiveInt = 50  # steps between two lines of metrics.jsonl
     save_minutes: Annotated[float, Field(ge=0)] = 15.0  # between two saves of the resume state
     snapshot_epochs: tuple[PositiveInt, ...] = ()  # of pretraining: weights to keep, for figures
@@ -90,16 +97,4 @@ class CampaignSettings(Settings):
     world: WorldSettings | None = None
     world_checkpoints: dict[Name, PublishedCheckpoint] = Field(default_factory=dict)
     execution: Execution = Execution()
-    resources: dict[
-        Literal[
-            "dataset",
-            "checkpoint",
-            "cache",
-            "masks",
-            "pretrain",
-            "finetune",
-            "evaluate",
-            "report",
-        ],
-        Resources,
-    ] = Field(default_factory=dict)
+    resources: dict[Job, Resources] = Field(default_factory=dict)

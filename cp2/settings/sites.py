@@ -5,15 +5,14 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from cp2.errors import UserError
 from cp2.settings.base import JobsPerGpu, PositiveInt, Settings
 from cp2.settings.messages import explain, nearest
 from cp2.settings.yaml_files import Key, read_mapping
+from cp2.stages import ON_CLUSTER
 
-# All others run where Snakemake runs.
-CLUSTER_STAGES = ("cache", "masks", "pretrain", "finetune", "evaluate")
 _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake sets
     **dict.fromkeys(("-p", "--partition"), "partition"),
     **dict.fromkeys(("-A", "--account"), "account"),
@@ -74,18 +73,16 @@ class StageSite(Settings):
 
 
 class SiteSettings(Settings):
-    """One site file; `all` holds for every stage unless the stage says otherwise."""
+    """One site file; `all` holds for every stage unless the stage says otherwise.
+
+    A file's model has a field for every stage whose jobs go to the scheduler, too.
+    """
 
     all: StageSite = StageSite()
-    cache: StageSite = StageSite()
-    masks: StageSite = StageSite()
-    pretrain: StageSite = StageSite()
-    finetune: StageSite = StageSite()
-    evaluate: StageSite = StageSite()
 
     def stage(self, name: str) -> StageSite:
         """What holds for a stage."""
-        if name not in CLUSTER_STAGES:
+        if name not in ON_CLUSTER:
             return StageSite()
         own = getattr(self, name).model_dump(exclude_none=True)
         common = self.all.model_dump(exclude_none=True)
@@ -96,6 +93,13 @@ class SiteSettings(Settings):
             common.pop("gpu_model", None)
             common.pop("cpus_per_gpu", None)
         return StageSite(**{**common, **own})
+
+
+_SITE_FILE = create_model(
+    "SiteSettings",
+    __base__=SiteSettings,
+    **{stage: (StageSite, StageSite()) for stage in ON_CLUSTER},  # type: ignore[call-overload]
+)
 
 
 def load_site(site: str, configs: Path = Path("configs")) -> SiteSettings:
@@ -118,6 +122,6 @@ def load_site(site: str, configs: Path = Path("configs")) -> SiteSettings:
         return f"{file}: "
 
     try:
-        return SiteSettings.model_validate_json(json.dumps(tree))
+        return _SITE_FILE.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise UserError(explain(error, SiteSettings, tree, origin)) from None
+        raise UserError(explain(error, _SITE_FILE, tree, origin)) from None

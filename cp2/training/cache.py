@@ -50,7 +50,7 @@ def make_cache(run: Run, results: Path, execution: Execution, deadline: Deadline
     assert isinstance(recipe, CacheRecipe)
     folder = run.folder(results)
     folder.start(hashed_fields(recipe), {**run.tags, "stage": run.stage, "run_id": run.id}, "cpu")
-    index = read_index(results / "datasets" / recipe.dataset)
+    index = read_index(run.needed_folder("dataset", results).path)
     split = index.pretraining_split
     paths = index.paths(split)
     files = AppendedFiles(folder.state, (PIXELS, ROWS), {"version": VERSION})
@@ -94,10 +94,9 @@ def image_source(run: Run, results: Path, index: DatasetIndex) -> CachedImages |
     Raises:
         WrongFile: the cache is missing, damaged, of another version or of another data set.
     """
-    cache = run.need("cache")
-    if cache is None:
+    if run.need("cache") is None:
         return index.paths(index.pretraining_split)
-    return CachedImages(results / "cache" / cache, index)
+    return CachedImages(run.needed_folder("cache", results).path, index)
 
 
 class Shrunk(Dataset[Tensor]):

@@ -51,7 +51,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     recipe = run.recipe
     assert isinstance(recipe, FinetuneRecipe)
     seed = run.seed or 0
-    index = read_index(results / "datasets" / recipe.dataset)
+    index = read_index(run.needed_folder("dataset", results).path)
     dataset = build_dataset(index, recipe, seed, execution)
     settings = recipe.optimization
     total = settings.iterations

@@ -54,7 +54,7 @@ def compute_masks(run: Run, results: Path, execution: Execution, deadline: Deadl
     folder = run.folder(results)
     tags = {**run.tags, "stage": run.stage, "run_id": run.id}
     folder.start(hashed_fields(recipe), tags, device_name(device))
-    index = read_index(results / "datasets" / recipe.dataset)
+    index = read_index(run.needed_folder("dataset", results).path)
     split = index.pretraining_split
     paths = index.paths(split)
     backbone, notes = load_attending(recipe, results)
@@ -96,10 +96,9 @@ def stored_maps(run: Run, results: Path, index: DatasetIndex) -> AttentionMaps |
     Raises:
         WrongFile: they are missing or damaged, or were made from another data set.
     """
-    masks = run.need("masks")
-    if masks is None:
+    if run.need("masks") is None:
         return None
-    maps = AttentionMaps(results / "masks" / masks)
+    maps = AttentionMaps(run.needed_folder("masks", results).path)
     maps.check(index)
     return maps
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cp2.models.weights import State, load_weights
+from cp2.stages import weights_of
 
 
 class Origin:
@@ -16,12 +17,7 @@ class Origin:
     """
 
     def __init__(self, key: str, results: Path) -> None:
-        stage, _, run_id = key.partition("/")
-        self.path = (
-            results / "checkpoints" / run_id / "backbone.safetensors"
-            if stage == "checkpoint"
-            else results / "pretrain" / run_id / "model.safetensors"
-        )
+        self.path = weights_of(key, results)
         self.parts, self.metadata = load_weights(self.path)
 
     @property

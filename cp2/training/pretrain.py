@@ -56,7 +56,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     assert isinstance(recipe, PretrainRecipe)
     settings = recipe.method
     seed = run.seed or 0
-    index = read_index(results / "datasets" / recipe.dataset)
+    index = read_index(run.needed_folder("dataset", results).path)
     source = image_source(run, results, index)
     kind = EncodedDataset if settings.reading.decoder == "device" else PretrainDataset
     dataset = kind(source, settings, seed, stored_maps(run, results, index))

@@ -84,7 +84,7 @@ def test_figures_go_to_the_campaigns_reports(campaign: tuple[str, Run], tmp_path
         (["--image", "3"], "--image 3: photos has images 0 to 2"),
         (["--pixel", "0.5,1.5"], "must be two shares from 0 to 1"),
         (["--pixel", "middle"], "must be two shares from 0 to 1"),
-        (["--run", "moco"], "no pretrain, checkpoint or finetune run of this campaign"),
+        (["--run", "moco"], "no checkpoint, pretrain or finetune run of this campaign"),
         (["--dataset", "scenes"], "scenes"),
     ],
 )

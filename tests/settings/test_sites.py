@@ -7,7 +7,8 @@ import pytest
 from cp2.errors import UserError
 from cp2.plan.requests import job_request
 from cp2.settings.campaign import Resources
-from cp2.settings.sites import CLUSTER_STAGES, load_site
+from cp2.settings.sites import load_site
+from cp2.stages import ON_CLUSTER
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RESOURCES = Resources(cpus=16, mem_mb=64000, minutes=2880, gpus=1)
@@ -23,7 +24,7 @@ def test_the_example_is_valid() -> None:
     site = load_site("example", CONFIGS)
     request = job_request("pretrain", RESOURCES, site)
     assert (request.gpus, request.cpus, request.gpu_model) == (4, 48, "h100")
-    assert set(CLUSTER_STAGES) == set(type(site).model_fields) - {"all"}
+    assert set(ON_CLUSTER) == set(type(site).model_fields) - {"all"}
 
 
 def test_a_site_changes_only_what_it_says(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ rule table:
         ),
     log:
         f"{PLAN.reports}/logs/table_{{table}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
     threads: 1
@@ -75,6 +76,7 @@ rule report:
         ),
     log:
         f"{PLAN.reports}/logs/report.log",
+    localrule: True
     conda:
         "../../environment.yml"
     threads: 1
@@ -84,3 +86,26 @@ rule report:
         digest=PLAN.report_digest(),
     shell:
         "cp2 report > {log} 2>&1"
+
+
+# Records -> MLflow. The only writer: jobs never talk to a tracking server. A store that refuses stops
+# nothing: the note says so, the page gets no new links, and the next Snakemake asks again.
+rule track:
+    input:
+        PLAN.table_files(),
+    output:
+        f"{PLAN.reports}/tracked.txt",
+    log:
+        f"{PLAN.reports}/logs/track.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        # One more after an import that was refused, so that Snakemake runs this rule again.
+        failed=PLAN.failed_imports(),
+    shell:
+        "cp2 track --note {output} 2>&1 | tee {log}"

@@ -30,7 +30,7 @@ def cost_campaign(
         UserError: the table, the device or the site cannot be used.
     """
     there = load_site(site, configuration.configs) if site else None
-    given = {str(stage): asked for stage, asked in configuration.campaign.resources.items()}
+    given = configuration.campaign.resources
 
     def request(stage: str) -> JobRequest:
         return job_request(stage, given.get(stage, Resources()), there)

@@ -23,8 +23,8 @@ from cp2.reporting.figures.drawing import (
 )
 from cp2.reporting.recipes import cell_settings
 from cp2.settings.messages import nearest
+from cp2.stages import LOGGED
 
-LOGGED = ("pretrain", "finetune")  # stages that write metrics.jsonl
 USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second")
 _NO_METRICS = ("step", "time", "epoch")
 _UNITS = {"samples_per_second": "samples a second", "lr": "learning rate"}

@@ -21,6 +21,7 @@ from cp2.models.weights import State, load_weights
 from cp2.plan.graph import Run
 from cp2.plan.recipes import CheckpointRecipe, FinetuneRecipe, PretrainRecipe
 from cp2.settings.models import BackboneSettings
+from cp2.stages import weights_of
 
 SIDE = 14  # cells a side of a view; views are enlarged until they have as many
 SHARED = 0.15  # of the smaller view that two views must have in common at least
@@ -101,10 +102,8 @@ def _loaded(
 def _before(run: Run, recipe: PretrainRecipe, results: Path) -> Moment:
     """Random weights as the run drew them, or those that it started from."""
     if recipe.start:
-        stage, _, name = recipe.start.partition("/")
-        folder = results / ("checkpoints" if stage == "checkpoint" else stage) / name
-        file = "backbone.safetensors" if stage == "checkpoint" else "model.safetensors"
-        return _moment(f"start: {name}", recipe.backbone, folder / file)
+        name = recipe.start.partition("/")[2]
+        return _moment(f"start: {name}", recipe.backbone, weights_of(recipe.start, results))
     torch.manual_seed(run.seed or 0)
     backbone = build_backbone(
         _finer(recipe.backbone), zero_init_residual=recipe.method.zero_init_residual

@@ -57,8 +57,7 @@ def mask_examples(plan: Plan, results: Path, folder: Path) -> ReportFigure | Non
     runs = [(run, method) for run, method in runs if plan.runs[run.needs[0]].is_done(results)]
     if not runs:
         return None
-    dataset = runs[0][0].tags["dataset"]
-    index = read_index(results / "datasets" / dataset)
+    index = read_index(runs[0][0].needed_folder("dataset", results).path)
     views = _views(index, runs[0][1])
     if len(views) < 2 * EXAMPLES:
         return None
@@ -75,9 +74,9 @@ def mask_examples(plan: Plan, results: Path, folder: Path) -> ReportFigure | Non
         panel.imshow(_stack(pictures), interpolation="none")
         panel.set_title(title, fontsize=8)
     caption = (
-        f"Images of {dataset}: above the mask, below it the composed image, whose foreground and "
-        "background are in the first column. The mask lies on the foreground; both keep their "
-        "places. Views are shown without changes of colour. Columns: "
+        f"Images of {index.record.name}: above the mask, below it the composed image, whose "
+        "foreground and background are in the first column. The mask lies on the foreground; both "
+        "keep their places. Views are shown without changes of colour. Columns: "
         + ", ".join(title.replace("\n", " ") for title, _ in columns)
         + "."
     )

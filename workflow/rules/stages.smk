@@ -1,0 +1,44 @@
+# One rule a stage, from the table in cp2/stages.py. The resume state of a run is no output on
+# purpose: Snakemake deletes outputs around every attempt.
+for stage in STAGES.values():
+    if stage.name == "world":
+        continue
+
+    rule:
+        name:
+            stage.name
+        input:
+            lambda wildcards, stage=stage: PLAN.needs(stage.name, wildcards.run),
+        output:
+            **PLAN.outputs(stage),
+        log:
+            PLAN.log(stage),
+        localrule: not stage.on_cluster
+        conda:
+            "../../environment.yml"
+        threads: PLAN.threads(stage.name)
+        resources:
+            **PLAN.resources(stage.name),
+        params:
+            digest=lambda wildcards, stage=stage: PLAN.digest(stage.name, wildcards.run),
+        shell:
+            PLAN.command(stage)
+
+
+# The demo world, which all its archives are written to at once.
+rule world:
+    output:
+        f"{PLAN.results}/world/scenes/SHA256SUMS",
+    log:
+        f"{PLAN.results}/world/job.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        digest=PLAN.world_digest(),
+    shell:
+        "cp2 world > {log} 2>&1"
