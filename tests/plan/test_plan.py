@@ -141,7 +141,6 @@ def test_substitutes_and_published_names(plan_of):
         "demo-imagenet",
         "demo-voc2012",
         "demo-cityscapes",
-        "demo-ade20k",
     }
     assert all(run.needs == ("world/scenes",) for run in plan.stage("dataset"))
     published = plan.run("checkpoint", "demo-moco-v2-r200")

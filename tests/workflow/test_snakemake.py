@@ -115,9 +115,9 @@ def test_nothing_to_do_then_exactly_what_a_change_touches(project: Path) -> None
 
     # One protocol setting of one data set: its finetunings and what follows from them.
     before = build_plan(load_campaign("demo", configs=project / "configs"))
-    change = "protocols.cp2.datasets.ade20k.iterations=61"
+    change = "protocols.cp2.datasets.cityscapes.iterations=61"
     jobs = _jobs(_snakemake(project, "--dry-run", changes=change))
-    touched = [r for r in before.stage("finetune") if r.tags["dataset"] == "demo-ade20k"]
+    touched = [r for r in before.stage("finetune") if r.tags["dataset"] == "demo-cityscapes"]
     assert jobs == {
         "finetune": len(touched),
         "evaluate": len(touched),
