@@ -1,19 +1,20 @@
 """A table's numbers as a figure, with the published ones beside them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cp2.reporting.figures.drawing import COLOURS, ReportFigure, save
 from cp2.reporting.tables import TableView
-from cp2.settings.tables import Column, CurveSettings, HeatMapSettings
-from cp2.tables.frame import CellScores
+from cp2.settings.tables import CurveSettings, HeatMapSettings
 
 OURS, PUBLISHED = COLOURS[0], COLOURS[1]
-_PUBLISHED = "published, paper scale"
+_PAPER_SCALE = "published, paper scale"
 
 
 def results(view: TableView, folder: Path) -> ReportFigure | None:
@@ -39,58 +40,46 @@ def _dots(view: TableView) -> tuple[Figure, str]:
 
     At another scale the paper's numbers have an axis of their own, at the top.
     """
-    rows = [row.name for row in view.rows]
-    places = {name: place for place, name in enumerate(reversed(rows))}
-    size = (2.2 + 2.6 * len(view.columns), 1.2 + 0.28 * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(view.columns), sharey=True, squeeze=False)[0]
+    size = (2.2 + 2.6 * len(view.columns), 1.2 + 0.28 * len(view.rows))
+    figure, panels = _panels(size, len(view.columns), sharey=True)
     for panel, column in zip(panels, view.columns, strict=True):
-        for name, place in places.items():
-            cell = view.cells[name, column.name]
-            panel.plot(cell.values, [place] * cell.n, "o", ms=3, color=OURS, alpha=0.5)
-            if cell.mean is not None:
-                panel.errorbar(cell.mean, place, xerr=cell.std, fmt="|", ms=9, color=OURS)
-        cells = {place: view.cells[name, column.name] for name, place in places.items()}
-        _published_dots(panel, cells, view.at_paper_scale)
+        cells = _cells(view, column.name)
+        names, heights = cells.index, range(len(cells))[::-1]
+        cells = cells.set_axis(heights)
+        for height, values in cells["values"].items():
+            panel.plot(values, [height] * len(values), "o", ms=3, color=OURS, alpha=0.5)
+        for height, mean, std in cells[["mean", "std"]].dropna(subset="mean").itertuples():
+            panel.errorbar(mean, height, xerr=std, fmt="|", ms=9, color=OURS)
+        published = cells["published"].dropna()
+        if len(published):
+            other = panel if view.at_paper_scale else panel.twiny()
+            other.plot(published, published.index, "D", ms=4, mfc="none", color=PUBLISHED)
+            if other is not panel:
+                other.set_xlabel(_PAPER_SCALE, color=PUBLISHED, fontsize=8)
+                other.tick_params(axis="x", labelsize=7, colors=PUBLISHED)
+                other.spines["top"].set_visible(True)
+                other.locator_params(axis="x", nbins=5)
         panel.set_title(column.name)
         panel.set_xlabel(view.unit)
         panel.locator_params(axis="x", nbins=5)
         panel.grid(axis="x", alpha=0.3, lw=0.5)
-        panel.set_yticks(list(places.values()), list(places))
+        panel.set_yticks(heights, names)
         panel.tick_params(axis="y", length=0)
-        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.set_ylim(-0.6, len(cells) - 0.4)
     caption = "Dots: runs. Vertical stroke: mean, with ± one sample standard deviation."
     return figure, caption + _published_caption(view, "Diamonds: published.")
 
 
-def _published_dots(panel: Axes, cells: dict[int, CellScores], at_paper_scale: bool) -> None:
-    """A diamond a row that the paper has a number for."""
-    numbers = [(c.published, p) for p, c in cells.items() if c.published is not None]
-    if not numbers:
-        return
-    other = panel if at_paper_scale else panel.twiny()
-    values, places = zip(*numbers, strict=True)
-    other.plot(values, places, "D", ms=4, mfc="none", color=PUBLISHED)
-    if other is not panel:
-        other.set_xlabel(_PUBLISHED, color=PUBLISHED, fontsize=8)
-        other.tick_params(axis="x", labelsize=7, colors=PUBLISHED)
-        other.spines["top"].set_visible(True)
-        other.locator_params(axis="x", nbins=5)
-
-
 def _bars(view: TableView) -> tuple[Figure, str]:
     """A bar a row with its spread; published numbers in a panel with an axis of its own."""
-    rows = [row.name for row in view.rows]
-    places = list(range(len(rows)))[::-1]
-    panels_of = [(column, kind) for column in view.columns for kind in _kinds(view)]
-    size = (2.4 + 2.8 * len(panels_of), 0.9 + 0.3 * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(panels_of), sharey=True, squeeze=False)[0]
-    for panel, (column, kind) in zip(panels, panels_of, strict=True):
-        cells = [view.cells[name, column.name] for name in rows]
-        _bar_panel(panel, places, cells, kind == "ours")
+    shown = [(column, kind) for column in view.columns for kind in _kinds(view)]
+    size = (2.4 + 2.8 * len(shown), 0.9 + 0.3 * len(view.rows))
+    figure, panels = _panels(size, len(shown), sharey=True)
+    for panel, (column, kind) in zip(panels, shown, strict=True):
+        cells = _cells(view, column.name)
+        _bar_panel(panel, cells, kind == "ours")
         panel.set_title(f"{column.name}\n{kind}")
-        panel.set_yticks(places, rows)
+        panel.set_yticks(range(len(cells))[::-1], cells.index)
         panel.tick_params(axis="y", length=0)
     caption = (
         "Mean over runs with ± one sample standard deviation; axes of several bars do not start at "
@@ -99,56 +88,44 @@ def _bars(view: TableView) -> tuple[Figure, str]:
     return figure, caption + _published_caption(view, "Hatched: published numbers.")
 
 
-def _bar_panel(panel: Axes, places: list[int], cells: list[CellScores], ours: bool) -> None:
+def _bar_panel(panel: Axes, cells: pd.DataFrame, ours: bool) -> None:
     """Bars with their numbers behind them; the axis starts a little below the shortest."""
-    colour = OURS if ours else PUBLISHED
-    starts, ends = [], []
-    for place, cell in zip(places, cells, strict=True):
-        value, spread = _value(cell, ours), (cell.std or 0.0) if ours else 0.0
-        if value is None:
+    look: dict[str, Any] = {"color": "none", "edgecolor": PUBLISHED, "hatch": "///"}
+    if ours:
+        look = {"color": OURS, "edgecolor": OURS}
+    values = cells["mean" if ours else "published"]
+    spreads = cells["std"].fillna(0.0) if ours else 0.0 * values
+    lines = zip(range(len(cells))[::-1], values, spreads, cells["digits"], strict=True)
+    for height, value, spread, digits in lines:
+        if pd.isna(value):
             left = panel.get_yaxis_transform()
             text = "not done" if ours else "none"
-            panel.text(0.02, place, text, va="center", color="0.5", fontsize=7, transform=left)
+            panel.text(0.02, height, text, va="center", color="0.5", fontsize=7, transform=left)
             continue
-        panel.barh(
-            place,
-            value,
-            height=0.62,
-            color=OURS if ours else "none",
-            edgecolor=colour,
-            hatch=None if ours else "///",
-            xerr=spread or None,
-            error_kw={"ecolor": "0.35", "capsize": 2, "lw": 1},
-        )
-        end = (value + spread, place)
-        panel.annotate(
-            f"{value:.{cell.digits}f}", end, (4, 0), textcoords="offset points", va="center"
-        )
-        starts.append(value - spread)
-        ends.append(value + spread)
-    if ends:
-        span = max(max(ends) - min(starts), 1.0)
-        if len(ends) == 1:  # nothing to tell apart: the whole bar
-            panel.set_xlim(0.0, 1.3 * ends[0] or 1.0)
-        else:
-            panel.set_xlim(max(0.0, min(starts) - 0.3 * span), max(ends) + 0.3 * span)
+        whisker = {"ecolor": "0.35", "capsize": 2, "lw": 1}
+        panel.barh(height, value, height=0.62, xerr=spread or None, error_kw=whisker, **look)
+        end, text = (value + spread, height), f"{value:.{digits}f}"
+        panel.annotate(text, end, (4, 0), textcoords="offset points", va="center")
+    starts, ends = (values - spreads).dropna(), (values + spreads).dropna()
+    if len(ends) == 1:  # nothing to tell apart: the whole bar
+        panel.set_xlim(0.0, 1.3 * ends.iloc[0] or 1.0)
+    elif len(ends):
+        span = max(ends.max() - starts.min(), 1.0)
+        panel.set_xlim(max(0.0, starts.min() - 0.3 * span), ends.max() + 0.3 * span)
 
 
 def _curve(view: TableView, x: str) -> tuple[Figure, str]:
     """Mean and spread along a coordinate of the rows; published numbers on an axis of their own."""
     at = [row.at[x] for row in view.rows]
-    size = (3.6 * len(view.columns) + 0.6, 2.8)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(view.columns), squeeze=False)[0]
+    figure, panels = _panels((3.6 * len(view.columns) + 0.6, 2.8), len(view.columns))
     for panel, column in zip(panels, view.columns, strict=True):
-        cells = [view.cells[row.name, column.name] for row in view.rows]
-        _line(panel, at, [(cell.mean, cell.std) for cell in cells], "o-", OURS, "ours")
+        cells = _cells(view, column.name).set_axis(at)
+        _line(panel, cells["mean"], cells["std"], "o-", OURS)
         if view.has_published:
             other = panel if view.at_paper_scale else panel.twinx()
-            values = [(cell.published, None) for cell in cells]
-            _line(other, at, values, "D--", PUBLISHED, "published")
+            _line(other, cells["published"], 0.0 * cells["published"], "D--", PUBLISHED)
             if other is not panel:
-                other.set_ylabel(_PUBLISHED, color=PUBLISHED)
+                other.set_ylabel(_PAPER_SCALE, color=PUBLISHED)
                 other.spines["right"].set_visible(True)
         panel.set_title(column.name)
         panel.set_xlabel(x.replace("_", " "))
@@ -160,78 +137,71 @@ def _curve(view: TableView, x: str) -> tuple[Figure, str]:
 
 def _heat_maps(view: TableView, x: str, y: str) -> tuple[Figure, str]:
     """A square a row of the table at its two coordinates, ours and published side by side."""
-    panels_of = [(column, kind) for column in view.columns for kind in _kinds(view)]
-    xs = sorted({row.at[x] for row in view.rows})
-    ys = sorted({row.at[y] for row in view.rows})
-    size = (0.9 + (0.75 * len(xs) + 1.2) * len(panels_of), 1.2 + 0.5 * len(ys))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(panels_of), squeeze=False)[0]
-    for panel, (column, kind) in zip(panels, panels_of, strict=True):
-        _heat_map(panel, view, column, kind == "ours", (x, xs), (y, ys))
+    shown = [(column, kind) for column in view.columns for kind in _kinds(view)]
+    at = pd.DataFrame({y: [row.at[y] for row in view.rows], x: [row.at[x] for row in view.rows]})
+    across, down = at.nunique()[[x, y]]
+    size = (0.9 + (0.75 * across + 1.2) * len(shown), 1.2 + 0.5 * down)
+    figure, panels = _panels(size, len(shown))
+    for panel, (column, kind) in zip(panels, shown, strict=True):
+        cells = _cells(view, column.name).set_axis(pd.MultiIndex.from_frame(at))
+        _heat_map(panel, cells["mean" if kind == "ours" else "published"], cells["digits"].max())
         panel.set_title(f"{column.name}\n{kind}")
     caption = f"Mean over runs, {view.unit}; the darkest square is the best of its panel, boxed."
     return figure, caption
 
 
-def _heat_map(
-    panel: Axes,
-    view: TableView,
-    column: Column,
-    ours: bool,
-    x: tuple[str, list[float]],
-    y: tuple[str, list[float]],
-) -> None:
-    (x_name, xs), (y_name, ys) = x, y
-    grid = [[float("nan")] * len(xs) for _ in ys]
-    cells = [view.cells[row.name, column.name] for row in view.rows]
-    for row, cell in zip(view.rows, cells, strict=True):
-        value = _value(cell, ours)
-        if value is not None:
-            grid[ys.index(row.at[y_name])][xs.index(row.at[x_name])] = value
-    known = [(v, r, c) for r, line in enumerate(grid) for c, v in enumerate(line) if v == v]
+def _heat_map(panel: Axes, values: pd.Series, digits: int) -> None:
+    """Values by two coordinates, the first upwards, the second to the right."""
+    grid = values.unstack()
     panel.imshow(grid, cmap="Blues", origin="lower", aspect="auto", alpha=0.85)
-    best = max(known, default=None)
-    lowest, highest = (min(known)[0], max(known)[0]) if known else (0.0, 0.0)
-    for value, r, c in known:
-        dark = value > (lowest + highest) / 2
+    best = max(((value, r, c) for (r, c), value in _known(grid)), default=None)
+    for (r, c), value in _known(grid):
+        dark = value > (values.min() + values.max()) / 2
         box = {"boxstyle": "square", "fc": "none", "ec": PUBLISHED}
         panel.text(
             c,
             r,
-            f"{value:.{cells[0].digits}f}",
+            f"{value:.{digits}f}",
             ha="center",
             va="center",
             fontsize=8,
             color="w" if dark else "k",
             bbox=box if best == (value, r, c) else None,
         )
-    panel.set_xticks(range(len(xs)), [f"{v:g}" for v in xs])
-    panel.set_yticks(range(len(ys)), [f"{v:g}" for v in ys])
-    panel.set_xlabel(x_name.replace("_", " "))
-    panel.set_ylabel(y_name.replace("_", " "))
+    panel.set_xticks(range(grid.shape[1]), [f"{at:g}" for at in grid.columns])
+    panel.set_yticks(range(grid.shape[0]), [f"{at:g}" for at in grid.index])
+    panel.set_xlabel(str(grid.columns.name).replace("_", " "))
+    panel.set_ylabel(str(grid.index.name).replace("_", " "))
+
+
+def _known(grid: pd.DataFrame) -> list[tuple[tuple[int, int], float]]:
+    """(row, column) of a grid, and the number there."""
+    found = ((place, value) for place, value in np.ndenumerate(grid.to_numpy()))
+    return [(place, value) for place, value in found if not np.isnan(value)]
+
+
+def _panels(size: tuple[float, float], count: int, sharey: bool = False) -> tuple[Figure, Any]:
+    """A figure of `size` inches with panels side by side."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+
+
+def _cells(view: TableView, column: str) -> pd.DataFrame:
+    """The cells of a column, by row."""
+    cells: Any = view.frame.xs(column, level="column")
+    return cells.droplevel("table")
 
 
 def _kinds(view: TableView) -> list[str]:
-    published = "published" if view.at_paper_scale else _PUBLISHED
+    published = "published" if view.at_paper_scale else _PAPER_SCALE
     return ["ours", published] if view.has_published else ["ours"]
 
 
-def _value(cell: CellScores, ours: bool) -> float | None:
-    return cell.mean if ours else cell.published
-
-
-def _line(
-    panel: Axes,
-    at: list[float],
-    values: Sequence[tuple[float | None, float | None]],
-    style: str,
-    colour: str,
-    label: str,
-) -> None:
-    points = [(x, v, s or 0.0) for x, (v, s) in zip(at, values, strict=True) if v is not None]
-    if points:
-        xs, means, spreads = zip(*points, strict=True)
-        panel.errorbar(xs, means, yerr=spreads, fmt=style, color=colour, label=label, capsize=2)
+def _line(panel: Axes, values: pd.Series, spreads: pd.Series, style: str, colour: str) -> None:
+    there = values.notna()
+    if there.any():
+        values, spreads = values[there], spreads[there].fillna(0.0)
+        panel.errorbar(values.index, values, yerr=spreads, fmt=style, color=colour, capsize=2)
 
 
 def _published_caption(view: TableView, text: str) -> str:
