@@ -212,7 +212,7 @@ def _overview(view: TableView) -> dict[str, Any]:
     return {
         "done": sum(not cell.missing for cell in cells),
         "partial": sum(bool(cell.missing) and cell.n > 0 for cell in cells),
-        "never": sum(cell.reason is not None for cell in cells),
+        "never": sum(bool(cell.reason) for cell in cells),
         "cells": len(cells),
         "gaps": {
             word: sum(gap.kind.endswith(word) for gap in gaps)

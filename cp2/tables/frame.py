@@ -48,6 +48,7 @@ COLUMNS = {
     "printed": "the paper's number as text, with deviation and count",
 }
 _OF_RUN = ("run", "seed", "pretrain_seed", "value", "planned", "problem")
+_TEXTS = ["reason", "elsewhere", "imported", "printed"]  # "" where there is none
 _OF_CELL = [name for name in COLUMNS if name not in (*CELL, *_OF_RUN)]
 _TYPES: Any = {"seed": "Int64", "pretrain_seed": "Int64", "value": float, "label_fraction": float}
 
@@ -189,17 +190,19 @@ def cell_frame(frame: pd.DataFrame) -> pd.DataFrame:
         cells[name] = grouped[source].agg(_known)
     comparable = (cells["scale"] == "paper") & (cells["unit"] != SECONDS_PER_EPOCH.unit)
     cells["gap"] = (cells["mean"] - cells["published"]).where(comparable)
+    cells[_TEXTS] = cells[_TEXTS].fillna("")
     problems = grouped["problem"].agg(lambda texts: "; ".join(texts.dropna().unique()))
-    count = cells["n"].astype(str) + " of " + cells["planned"].astype(str)
-    short = "not done: " + count + " runs" + problems.radd("; ").where(problems != "", "")
-    short = short.where(cells["n"] < cells["planned"], "")
-    cells["missing"] = cells["reason"].fillna(short)
-    damaged = short.where((problems != "") & (cells["n"] > 0), "")
-    elsewhere = cells["elsewhere"].fillna("")
-    cells["printed"] = cells["printed"].fillna("")
-    both = damaged + pd.Series("; ", cells.index).where((damaged != "") & (elsewhere != ""), "")
-    cells["footnote"] = cells["reason"].fillna(both + elsewhere)
-    return cells
+    missing: list[str] = []
+    footnotes: list[str] = []
+    lines: Any = cells.itertuples()
+    for cell, problem in zip(lines, problems, strict=True):
+        short = ""
+        if cell.n < cell.planned:
+            short = "; ".join(filter(None, [f"not done: {cell.n} of {cell.planned} runs", problem]))
+        damage = short if problem and cell.n else ""
+        missing.append(cell.reason or short)
+        footnotes.append(cell.reason or "; ".join(filter(None, [damage, cell.elsewhere])))
+    return cells.assign(missing=missing, footnote=footnotes)
 
 
 def _known(column: pd.Series) -> Any:
@@ -226,11 +229,11 @@ class CellScores:
     published_error: float | None
     printed: str
     gap: float | None
-    reason: str | None
+    reason: str
     missing: str
     footnote: str
-    elsewhere: str | None
-    imported: str | None
+    elsewhere: str
+    imported: str
 
 
 def cells_of(cells: pd.DataFrame) -> dict[tuple[str, str], CellScores]:

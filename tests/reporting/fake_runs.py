@@ -49,6 +49,7 @@ def make_cell(**given: object) -> CellScores:
     empty = dict.fromkeys(CellScores.__annotations__)
     empty |= {"row": "r", "column": "x", "unit": "percent", "digits": 1, "n": 0, "planned": 0}
     empty |= {"values": (), "runs": (), "scores": {}, "printed": "", "missing": "", "footnote": ""}
+    empty |= {"reason": "", "elsewhere": "", "imported": ""}
     return CellScores(**{**empty, **given})  # type: ignore[arg-type]
 
 

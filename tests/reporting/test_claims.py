@@ -156,7 +156,7 @@ def test_spreads_that_the_papers_print():
 
 @pytest.mark.parametrize("mark", ["imported scores", "imported weights"])
 def test_numbers_made_elsewhere_settle_nothing(mark):
-    view = with_columns(table(a=[78.0, 78.0], b=[77.0, 77.0]), imported=[mark, None])
+    view = with_columns(table(a=[78.0, 78.0], b=[77.0, 77.0]), imported=[mark, ""])
     found = verdict(claim("+1.0"), view)
     assert (found.verdict, found.reason.startswith(f"a: {mark}")) == ("not run", True)
     assert f"+1.0 ± 0.0 (n 2, a: {mark})" in claims_markdown([found], "T")

@@ -59,7 +59,7 @@ def find_cell(views: Sequence[TableView], table: str, row: str, column: str) -> 
         if view.name == table or view.cells[row, column].imported != "imported weights"
     ]
     complete = [cell for cell in found if not cell.missing]
-    own = [cell for cell in complete if cell.imported is None]
+    own = [cell for cell in complete if not cell.imported]
     return next(iter((*own, *complete, *found)), None)
 
 
