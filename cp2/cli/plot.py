@@ -73,7 +73,7 @@ def attention(
     ] = "0.5,0.5",
     out: OutOption = None,
 ) -> None:
-    """Similarity of all cells with a chosen pixel: over a training, or of several runs."""
+    """Similarity of all positions with a chosen pixel: over a training, or of several runs."""
     from cp2.reporting.figures.similarity import similarity
 
     place = _pixel(pixel)
@@ -99,8 +99,8 @@ def overlap(
     seed: SeedOption = 0,
 ) -> None:
     """Matches of low similarity where two views overlap, of each run."""
+    from cp2.reporting.figures.correspondence import overlaps
     from cp2.reporting.figures.encoded import latest
-    from cp2.reporting.figures.overlaps import overlaps
 
     configuration, runs, images = _asked(run, campaign, assignments, image, dataset)
     for one in runs:

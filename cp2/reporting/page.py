@@ -30,7 +30,7 @@ from cp2.stages import STAGES
 
 PICTURES = "pictures.html"
 CSS_DPI = 96
-LARGE = 300_000  # bytes of a PNG of photographs above which the page holds a JPEG instead
+LARGE = 300_000  # bytes of a PNG of pictures above which the page holds a JPEG instead
 SCALES = {
     "demo": "Demo scale: small models on a built-in world. It shows that the pipeline works; "
     "its numbers say nothing about the methods.",
@@ -48,7 +48,7 @@ def render_page(
     claims: Sequence[ClaimView],
 ) -> str:
     """The main page as HTML text: overview, tables, provenance, claims, drawings."""
-    drawings = [figure for figure in figures if not figure.photographs]
+    drawings = [figure for figure in figures if not figure.pictures]
     sources = Sources(
         configuration,
         plan,
@@ -74,7 +74,7 @@ def render_page(
             for view in views
         ],
         figures=[embedded(figure) for figure in drawings if figure.table is None],
-        pictures=[figure.title for figure in figures if figure.photographs],
+        pictures=[figure.title for figure in figures if figure.pictures],
         pictures_page=PICTURES,
         claims=[_claim(view) for view in claims],
         verdicts=count_verdicts(claims),
@@ -86,8 +86,8 @@ def render_page(
 
 def render_pictures(configuration: Configuration, figures: Sequence[ReportFigure]) -> str:
     """The page of pictures: predictions, composed training images, masks."""
-    photographs = [embedded(figure) for figure in figures if figure.photographs]
-    return _rendered("pictures.html.j2", configuration, figures=photographs)
+    pictures = [embedded(figure) for figure in figures if figure.pictures]
+    return _rendered("pictures.html.j2", configuration, figures=pictures)
 
 
 def write_table_page(configuration: Configuration, view: TableView, folder: Path) -> None:
@@ -126,13 +126,13 @@ def _rendered(template: str, configuration: Configuration, **content: Any) -> st
 
 
 def embedded(figure: ReportFigure) -> dict[str, Any]:
-    """What a template shows of a figure: a drawing as SVG, photographs as PNG or JPEG.
+    """What a template shows of a figure: a drawing as SVG, pictures as PNG or JPEG.
 
     Links are relative to the page's folder.
     """
     with Image.open(figure.png) as image:
         width = image.width
-    uri = _uri("svg+xml", figure.svg.read_bytes()) if figure.svg else _photographs(figure.png)
+    uri = _uri("svg+xml", figure.svg.read_bytes()) if figure.svg else _raster(figure.png)
     return {
         "name": figure.name,
         "title": figure.title,
@@ -144,7 +144,7 @@ def embedded(figure: ReportFigure) -> dict[str, Any]:
     }
 
 
-def _photographs(png: Path) -> str:
+def _raster(png: Path) -> str:
     if png.stat().st_size <= LARGE:
         return _uri("png", png.read_bytes())
     buffer = io.BytesIO()

@@ -14,19 +14,17 @@ from cp2.reporting.provenance import LOG_BYTES, LOG_LINES, read_records
 class Drawer:
     """Counts how often it draws."""
 
-    def __init__(self, folder: Path, photographs: bool = False) -> None:
-        self.folder, self.photographs, self.drawn = folder, photographs, 0
+    def __init__(self, folder: Path, pictures: bool = False) -> None:
+        self.folder, self.pictures, self.drawn = folder, pictures, 0
 
     def __call__(self) -> ReportFigure:
         self.drawn += 1
-        return save(Figure((1, 1)), self.folder, "f", "T", "C", "t", self.photographs)
+        return save(Figure((1, 1)), self.folder, "f", "T", "C", "t", self.pictures)
 
 
-@pytest.mark.parametrize("photographs", [True, False])
-def test_drawn_again_only_for_other_content_code_or_files(
-    tmp_path: Path, photographs: bool
-) -> None:
-    draw = Drawer(tmp_path, photographs)
+@pytest.mark.parametrize("pictures", [True, False])
+def test_drawn_again_only_for_other_content_code_or_files(tmp_path: Path, pictures: bool) -> None:
+    draw = Drawer(tmp_path, pictures)
     first = kept(tmp_path, "f", ("results",), [1], draw)
     assert kept(tmp_path, "f", ("results",), [1], draw) == first
     assert draw.drawn == 1

@@ -15,7 +15,6 @@ from cp2.models.weights import save_weights
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.reporting.figures import correspondence as matching
-from cp2.reporting.figures import overlaps as lowest
 from cp2.reporting.figures.encoded import (
     SHARED,
     SIDE,
@@ -141,7 +140,7 @@ def test_cells_do_not_see_where_the_image_ends() -> None:
 def test_the_lowest_matches_of_the_overlap() -> None:
     score = torch.tensor([0.9, 0.1, 0.5, 0.3, 0.2])
     mask = torch.tensor([True, False, True, True, True])
-    assert lowest.lowest_inside(mask, score) == [4, 3, 2, 0]
+    assert matching.lowest_inside(mask, score) == [4, 3, 2, 0]
 
 
 @pytest.mark.parametrize(("pixel", "cell"), [((0.0, 0.0), (0, 0)), ((1.0, 1.0), (-1, -1))])
@@ -160,12 +159,12 @@ def test_the_figures_are_pictures(tmp_path: Path) -> None:
     found = [
         matching.correspondence(images, columns, tmp_path, "correspondence"),
         similarity(images, (0.2, 0.7), columns, tmp_path, "attention"),
-        lowest.overlaps(images, columns[0], tmp_path, "overlap"),
+        matching.overlaps(images, columns[0], tmp_path, "overlap"),
     ]
     for figure in found:
         assert figure.png.stat().st_size > 10_000
         assert figure.svg is None
-        assert figure.photographs
+        assert figure.pictures
 
 
 def test_moments_of_a_training(campaign: tuple[Configuration, Plan]) -> None:

@@ -37,7 +37,7 @@ _PICTURE_WIDTH = 800  # pixels; wider pictures are shrunk before they are put in
 class ReportFigure:
     """One figure on disk: <folder>/<name>.png, and .svg of a drawing.
 
-    Photographs stand on a page of their own and have no SVG, which would hold them as they are.
+    Pictures have a page of their own, and no SVG, which would hold them as they are.
     """
 
     name: str
@@ -46,7 +46,7 @@ class ReportFigure:
     png: Path
     svg: Path | None
     table: str | None = None
-    photographs: bool = False
+    pictures: bool = False
 
 
 def panel_grid(
@@ -91,12 +91,12 @@ def save(
     title: str,
     caption: str,
     table: str | None = None,
-    photographs: bool = False,
+    pictures: bool = False,
 ) -> ReportFigure:
     """Write <folder>/<name>.png, and .svg of a drawing, each whole or not at all."""
     png = _write(figure, folder / f"{name}.png", {"Software": None})
-    svg = None if photographs else _write(figure, folder / f"{name}.svg", {"Date": None})
-    return ReportFigure(name, title, caption, png, svg, table, photographs)
+    svg = None if pictures else _write(figure, folder / f"{name}.svg", {"Date": None})
+    return ReportFigure(name, title, caption, png, svg, table, pictures)
 
 
 def _write(figure: Figure, path: Path, metadata: dict[str, None]) -> Path:

@@ -23,11 +23,11 @@ from cp2.plan.recipes import CheckpointRecipe, FinetuneRecipe, PretrainRecipe
 from cp2.settings.models import BackboneSettings
 from cp2.stages import weights_of
 
-SIDE = 14  # cells a side of a view; views are enlarged until they have as many
+SIDE = 14  # positions a side of a view; views are enlarged until they have as many
 SHARED = 0.15  # of the smaller view that two views must have in common at least
 TRIES = 100  # pairs of views that are drawn for it
 _QUERY = "query.backbone."  # within the names of a pretraining's state
-MARGIN = 8  # cells that a view is continued by on all sides, as in a mirror, before it is encoded
+MARGIN = 8  # positions by which a view is continued on all sides, mirrored, before it is encoded
 _STRIDE = 16  # of ResNets here, whatever they were trained with: a finer map
 
 
@@ -150,7 +150,7 @@ def newest_weights(folder: Path) -> tuple[int, State] | None:
 
 
 def view_size(backbone: Backbone) -> int:
-    """Pixels a side of a view of SIDE x SIDE cells."""
+    """Pixels a side of a view of SIDE x SIDE positions."""
     return SIDE * backbone.stride
 
 
@@ -182,10 +182,10 @@ def two_views(image: Tensor, size: int, seed: int) -> Views:
 
 @torch.inference_mode()
 def features(backbone: Backbone, pixels: Tensor) -> Tensor:
-    """Unit vectors of all cells: uint8 (N, 3, H, W) -> float32 (N, channels, h, w).
+    """Unit vectors of all positions: uint8 (N, 3, H, W) -> float32 (N, channels, h, w).
 
-    A ResNet sees zeros beyond an image's edge, and cells that see them match each other whatever
-    they show. So it gets the image with mirrored margins, whose cells are cut off; a vision
+    A ResNet sees zeros beyond an image's edge, and positions that see them match each other
+    whatever they show. So it gets mirrored margins, whose positions are cut off; a vision
     transformer pads nothing.
     """
     images = normalize(pixels.float() / 255)

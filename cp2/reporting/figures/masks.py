@@ -80,7 +80,7 @@ def mask_examples(plan: Plan, results: Path, folder: Path) -> ReportFigure | Non
         + ", ".join(title.replace("\n", " ") for title, _ in columns)
         + "."
     )
-    return save(figure, folder, "masks", "Foreground masks", caption, photographs=True)
+    return save(figure, folder, "masks", "Foreground masks", caption, pictures=True)
 
 
 def _composed(run: Run) -> CopyPasteSettings | None:

@@ -70,7 +70,7 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
     caption += "".join(f" {problem}." for problem in problems)
     title = f"Predictions: {view.settings.title}"
     name = f"predictions_{view.name}"
-    return save(figure, folder, name, title, caption, view.name, photographs=True)
+    return save(figure, folder, name, title, caption, view.name, pictures=True)
 
 
 def evaluation_pictures(run: Run, results: Path) -> list[Path]:
@@ -145,7 +145,7 @@ def composed(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
         "then of the key. MoCo v2: the two views. One sheet for each method, mask and data set."
     )
     title = "What the pretrainings see"
-    return save(figure, folder, "composed", title, caption + damage, photographs=True)
+    return save(figure, folder, "composed", title, caption + damage, pictures=True)
 
 
 def _mask_words(run: Run) -> list[str]:

@@ -12,14 +12,14 @@ from cp2.augment.geometry import resize_image
 from cp2.reporting.figures.drawing import ReportFigure, save
 from cp2.reporting.figures.encoded import Moment, features, to_show
 
-SHORT_SIDE = 28  # cells of an image's short side
+SHORT_SIDE = 28  # positions of an image's short side
 Pixel = tuple[float, float]  # row and column as shares of the image
 
 
 def similarity(
     images: Sequence[Tensor], pixel: Pixel, columns: Sequence[Moment], folder: Path, name: str
 ) -> ReportFigure:
-    """Each image, then for each backbone the cosine of every cell with the chosen pixel's cell.
+    """Each image, then for each backbone the cosine of every position with the chosen pixel's.
 
     Args:
         images: uint8 (3, H, W) each; a row of the figure.
@@ -51,22 +51,22 @@ def similarity(
             y, x = (share * size for share, size in zip(pixel, shown.shape[:2], strict=True))
             panel.plot(x, y, "o", ms=6, mfc="#00E0FF", mec="k", mew=0.8)
     caption = (
-        "Similarity of all cells with the cell of the marked pixel: the cosine of the backbone's "
+        "Similarity of all positions with that of the marked pixel: the cosine of the backbone's "
         "features, from each map's lowest (dark) to its highest value (bright). Images have "
-        f"{SHORT_SIDE} cells on their short side."
+        f"{SHORT_SIDE} positions on their short side."
     )
-    return save(figure, folder, name, "Similarity with a pixel", caption, photographs=True)
+    return save(figure, folder, name, "Similarity with a pixel", caption, pictures=True)
 
 
 def similarity_map(moment: Moment, image: Tensor, pixel: Pixel) -> np.ndarray:
-    """Cosines with the pixel's cell, float (h, w)."""
+    """Cosines with the pixel's position, float (h, w)."""
     stride = moment.backbone.stride
     scale = SHORT_SIDE * stride / min(image.shape[1:])
     height, width = (max(1, round(size * scale / stride)) for size in image.shape[1:])
-    cells = features(moment.backbone, resize_image(image, (height * stride, width * stride))[None])[
-        0
-    ]
+    resized = resize_image(image, (height * stride, width * stride))
+    vectors = features(moment.backbone, resized[None])[0]
     row, column = (
-        min(int(share * size), size - 1) for share, size in zip(pixel, cells.shape[1:], strict=True)
+        min(int(share * size), size - 1)
+        for share, size in zip(pixel, vectors.shape[1:], strict=True)
     )
-    return torch.einsum("chw,c->hw", cells, cells[:, row, column]).numpy()
+    return torch.einsum("chw,c->hw", vectors, vectors[:, row, column]).numpy()
