@@ -19,7 +19,7 @@ from cp2.evaluation.evaluate import evaluate
 from cp2.models.devices import choose_device, place
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.recipes import EvaluateRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
 from cp2.record.files import read_json
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols.segmentation import InferenceSettings
@@ -77,7 +77,7 @@ def _plain(
 
 
 def _ours(work: WorkFolder, file: Path, sizes: Sizes, resize: tuple[int, int]) -> Variant:
-    recipe = EvaluateRecipe(
+    recipe = SegmentationEvaluateRecipe(
         dataset=DATASET, split="val", resize=resize, inference=InferenceSettings(), pictures=0
     )
     needs = (f"dataset/{DATASET}", f"finetune/{TRAINED}")

@@ -33,7 +33,7 @@ from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
-from cp2.plan.recipes import FinetuneRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
 from cp2.training import finetune as finetuning
@@ -83,10 +83,10 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
     return figures
 
 
-def finetune_recipe(sizes: Sizes) -> FinetuneRecipe:
+def finetune_recipe(sizes: Sizes) -> SegmentationFinetuneRecipe:
     """Finetuning from random weights as on VOC2012, at these sizes."""
     config = configuration()
-    return FinetuneRecipe(
+    return SegmentationFinetuneRecipe(
         backbone=config.backbone(sizes.backbone),
         head=config.head(sizes.head),
         pretrained_head=False,
@@ -125,11 +125,13 @@ def _cut_ms(work: WorkFolder) -> float:
     return statistics.median(times[len(pairs) :])
 
 
-def _build(recipe: FinetuneRecipe) -> Segmentor:
+def _build(recipe: SegmentationFinetuneRecipe) -> Segmentor:
     return build_segmentor(recipe.backbone, recipe.head, recipe.classes)
 
 
-def _later_epochs(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes) -> Variant:
+def _later_epochs(
+    ours: Variant, recipe: SegmentationFinetuneRecipe, work: WorkFolder, sizes: Sizes
+) -> Variant:
     """Our loop on so few images that all are decoded before the clock starts."""
 
     def run(watch: Stopwatch) -> None:
@@ -138,7 +140,9 @@ def _later_epochs(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes
     return replace(ours, name=MEMORY, run=run)
 
 
-def _step_alone(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes) -> Variant:
+def _step_alone(
+    ours: Variant, recipe: SegmentationFinetuneRecipe, work: WorkFolder, sizes: Sizes
+) -> Variant:
     """Our loop on one batch that lies on the device."""
     alone = replace(sizes, workers=0)
 
@@ -149,7 +153,9 @@ def _step_alone(ours: Variant, recipe: FinetuneRecipe, work: WorkFolder, sizes: 
     return replace(ours, name=LIMIT, run=run, role="limit")
 
 
-def _plain(recipe: FinetuneRecipe, work: WorkFolder, sizes: Sizes, device: torch.device) -> Variant:
+def _plain(
+    recipe: SegmentationFinetuneRecipe, work: WorkFolder, sizes: Sizes, device: torch.device
+) -> Variant:
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
         model = _build(recipe).to(device).train()

@@ -19,7 +19,8 @@ from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.costs.table import kind_of, read_table
 from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
-from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 from cp2.record.environment import code_state
 from cp2.record.files import read_json, write_json
 from cp2.record.metrics import read_metrics
@@ -92,9 +93,9 @@ def _rate(run: Run, plan: Plan, given: Execution, images: WorkFolder, steps: int
     warmup = window * math.ceil(max(3, PREFETCH * given.workers + 1) / window)
     total = warmup + window * math.ceil(steps / window)
     recipe = run.recipe
-    if isinstance(recipe, EvaluateRecipe):
+    if isinstance(recipe, SegmentationEvaluateRecipe):
         return _evaluation_rate(run, recipe, plan, execution, images, IMAGES * steps)
-    short: PretrainRecipe | FinetuneRecipe
+    short: PretrainRecipe | SegmentationFinetuneRecipe
     if isinstance(recipe, PretrainRecipe):
         if not _plain(run):
             raise UserError("its masks are cut from attention maps; measure another mask")
@@ -103,7 +104,7 @@ def _rate(run: Run, plan: Plan, given: Execution, images: WorkFolder, steps: int
         short = recipe.model_copy(update={"start": None, "epochs": 1})
         loop = pretrain
     else:
-        assert isinstance(recipe, FinetuneRecipe)
+        assert isinstance(recipe, SegmentationFinetuneRecipe)
         schedule = recipe.optimization.model_copy(update={"iterations": total})
         results = images.results(recipe.dataset, schedule.batch_size, "train", recipe.classes)
         changes = {"optimization": schedule, "pretrained_head": False, "label_fraction": 1.0}
@@ -120,7 +121,7 @@ def _rate(run: Run, plan: Plan, given: Execution, images: WorkFolder, steps: int
 
 def _evaluation_rate(
     run: Run,
-    recipe: EvaluateRecipe,
+    recipe: SegmentationEvaluateRecipe,
     plan: Plan,
     execution: Execution,
     images: WorkFolder,
@@ -129,7 +130,7 @@ def _evaluation_rate(
     """Of the second evaluation: the first starts the device."""
     model = plan.runs[f"finetune/{run.need('finetune')}"]
     trained = model.recipe
-    assert isinstance(trained, FinetuneRecipe)
+    assert isinstance(trained, SegmentationFinetuneRecipe)
     for number in (2, count):
         results = images.results(recipe.dataset, number, recipe.split, trained.classes)
         save_segmentor(

@@ -26,7 +26,7 @@ from cp2.models.devices import choose_device, device_name
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.recipes import EvaluateRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
 from cp2.record.files import whole_file, write_json
 from cp2.record.folder import RunFolder
 from cp2.settings.base import hashed_fields
@@ -90,7 +90,7 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
         UserError: the model or the data set is missing or damaged, or they do not fit together.
     """
     recipe = run.recipe
-    assert isinstance(recipe, EvaluateRecipe)
+    assert isinstance(recipe, SegmentationEvaluateRecipe)
     folder = run.folder(results)
     device = choose_device()
     folder.start(
@@ -149,7 +149,7 @@ def _checked_classes(index: DatasetIndex, model: Segmentor, path: Path) -> tuple
 def _predict_all(
     model: Segmentor,
     images: ValImages,
-    recipe: EvaluateRecipe,
+    recipe: SegmentationEvaluateRecipe,
     workers: int,
     folder: RunFolder,
     index: DatasetIndex,

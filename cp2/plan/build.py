@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TypeVar
 
 from cp2.errors import UserError
-from cp2.plan.graph import Cell, Plan, PlannedTable, Run
+from cp2.plan.graph import Cell, Plan, PlannedTable
 from cp2.plan.imported import Place, read_imported
 from cp2.plan.names import check_names
 from cp2.plan.pretraining import mask_checkpoint
-from cp2.plan.protocols import check_metrics, metric_of
+from cp2.plan.protocols import check_metrics, evaluate_cell, metric_of
 from cp2.plan.sources import missing_checkpoint
 from cp2.plan.stages import Stages
 from cp2.settings.imported import ImportedScores
@@ -88,12 +88,11 @@ class _Builder:
             return Cell(row.name, column.name, (), reason)
         if metric_of(self.configuration, table, column) == SECONDS_PER_EPOCH:
             return Cell(row.name, column.name, self._timed(table, row, column))
-        keys = []
-        for pretrain_seed, finetune_seed in self._seeds(table, row, column):
-            origin = self._origin(table, row, pretrain_seed)
-            finetune = self.stages.finetune(table, row, column, origin, finetune_seed)
-            keys.append(self.stages.evaluate(table, column, finetune).key)
-        return Cell(row.name, column.name, tuple(keys))
+        runs = [
+            evaluate_cell(self.stages, table, row, column, *seeds)
+            for seeds in self._seeds(table, row, column)
+        ]
+        return Cell(row.name, column.name, tuple(dict.fromkeys(run.key for run in runs)))
 
     def _timed(self, table: TableSettings, row: Row, column: Column) -> tuple[str, ...]:
         """The row's pretraining on the column's data set, one run a seed."""
@@ -131,14 +130,6 @@ class _Builder:
             reason = missing_checkpoint(configuration, settings)
             if reason:
                 return reason
-        return None
-
-    def _origin(self, table: TableSettings, row: Row, seed: int) -> Run | None:
-        """What finetuning starts from: nothing, a checkpoint, or a pretraining."""
-        if row.checkpoint:
-            return self.stages.checkpoint(row.checkpoint, row.backbone)
-        if row.pretrain:
-            return self.stages.pretrain(row.pretrain, row.backbone, table.head, seed)
         return None
 
 

@@ -38,7 +38,8 @@ def check_names(configuration: Configuration) -> None:
 
 
 def _names_in(table: TableSettings) -> Iterator[str]:
-    yield table.head
+    if table.head:
+        yield table.head
     for column in table.columns:
         yield column.dataset
         if column.head:

@@ -2,20 +2,13 @@
 
 from typing import ClassVar
 
-from cp2.settings.base import PositiveFloat, PositiveInt, Settings, added, unhashed
+from cp2.settings.base import PositiveFloat, PositiveInt, Settings
 from cp2.settings.campaign import PublishedCheckpoint
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings, ViTSettings
-from cp2.settings.protocols.segmentation import (
-    FinetuneAugmentation,
-    FinetuneOptimization,
-    InferenceSettings,
-    Normalization,
-    SegmentationSettings,
-)
 from cp2.settings.world import WorldSettings
 
 
@@ -74,47 +67,33 @@ class PretrainRecipe(Settings):
     start: str | None  # key of the checkpoint or pretrain run it starts from; None: random weights
 
 
-class AuxiliaryRecipe(Settings):
-    """A second head on the last stage but one, in training only."""
-
-    head: HeadSettings
-    weight: PositiveFloat
-
-
 class FinetuneRecipe(Settings):
-    """A segmentation model trained with labels."""
+    """A model trained with labels; what else it says is in its protocol's subclass.
 
-    backbone: BackboneSettings
-    head: HeadSettings
-    pretrained_head: bool  # the head's weights come from the pretraining, too
+    Attributes:
+        protocol: kind of the protocol, whose runner trains it.
+    """
+
+    protocol: ClassVar[str]
+
     dataset: str
-    classes: PositiveInt
-    label_fraction: float
-    augmentation: FinetuneAugmentation
-    optimization: FinetuneOptimization
-    amp: str
-    align_corners: bool = added(False)
-    auxiliary: AuxiliaryRecipe | None = added(None)
 
 
 class EvaluateRecipe(Settings):
-    """Scores of a finetuned model on a data set's validation split.
+    """Scores of a model on one split; what else it says is in its protocol's subclass.
 
     Attributes:
+        protocol: kind of the protocol, whose runner scores it.
         metrics: what scores.json holds.
-        per_class: what its `per_class` holds.
+        per_class: what its `per_class` holds, if it has one.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = SegmentationSettings.metrics
-    per_class: ClassVar[Metric] = Metric("iou", "IoU", "percent")
+    protocol: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    per_class: ClassVar[Metric | None] = None
 
     dataset: str
     split: str
-    resize: tuple[int, int]
-    inference: InferenceSettings
-    align_corners: bool = added(False)
-    normalization: Normalization = added("imagenet")
-    pictures: int = unhashed(4, ge=0)
 
 
 Recipe = (

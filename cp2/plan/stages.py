@@ -5,37 +5,26 @@ from typing import Any
 
 from cp2.errors import UserError
 from cp2.plan.graph import Plan, Run, make_run
-from cp2.plan.origins import (
-    as_finetuned,
-    as_pretrained,
-    as_trained,
-    backbone_of,
-    head_is_pretrained,
-    source_name,
-)
 from cp2.plan.pretraining import (
     attending_backbone,
     attention_of,
     check_pretraining,
     masks_run,
 )
-from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import (
-    AuxiliaryRecipe,
     CacheRecipe,
     CheckpointRecipe,
     DatasetRecipe,
-    EvaluateRecipe,
-    FinetuneRecipe,
     PretrainRecipe,
     PublishRecipe,
     WorldRecipe,
 )
-from cp2.plan.schedules import optimization_of, schedule_of
+from cp2.settings.checkpoints import CheckpointSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
-from cp2.settings.protocols.segmentation import DatasetSchedule, SegmentationSettings
-from cp2.settings.tables import Column, Pretraining, Row, TableSettings
+from cp2.settings.models import BackboneSettings
+from cp2.settings.tables import Pretraining, Row, TableSettings
 
 
 @dataclass
@@ -134,7 +123,13 @@ class Stages:
         accumulate = configuration.campaign.execution.accumulate
         check_pretraining(method, backbone, accumulate.get("pretrain", 1))
         head = None
-        if method.pretrains_head and head_name:
+        if method.pretrains_head:
+            if head_name is None:
+                raise UserError(
+                    f"method {method.name!r} pretrains a segmentation head, but is given none: a "
+                    "table names it (head: ...); what another pretraining starts from, and what "
+                    "the demo world publishes, needs a method without one"
+                )
             head = configuration.head(configuration.used(head_name))
         dataset = self.dataset(pretraining.dataset)
         needs = [dataset, *([start] if start else []), *self._masks(dataset, method)]
@@ -178,87 +173,20 @@ class Stages:
         checkpoint = self.checkpoint(mask.checkpoint, backbone.name)
         return [self.plan.add(masks_run(dataset, checkpoint, backbone, mask))]
 
+    def start(self, table: TableSettings, row: Row, seed: int) -> Run | None:
+        """The checkpoint or pretraining whose weights a row judges; None: random ones."""
+        if row.checkpoint:
+            return self.checkpoint(row.checkpoint, row.backbone)
+        if row.pretrain:
+            return self.pretrain(row.pretrain, row.backbone, table.head, seed)
+        return None
+
     def _start(self, pretraining: Pretraining, backbone: str, seed: int) -> Run | None:
         if pretraining.checkpoint:
             return self.checkpoint(pretraining.checkpoint, backbone)
         if pretraining.start:
             return self.pretrain(pretraining.start, backbone, None, seed)
         return None
-
-    def finetune(
-        self, table: TableSettings, row: Row, column: Column, origin: Run | None, seed: int
-    ) -> Run:
-        configuration = self.configuration
-        protocol = protocol_of(configuration, table, column)
-        assert isinstance(protocol, SegmentationSettings)
-        head = configuration.head(configuration.used(column.head or table.head))
-        dataset = self.dataset(column.dataset)
-        if not isinstance(dataset.recipe, DatasetRecipe) or dataset.recipe.classes is None:
-            raise UserError(
-                f"table {table.name!r}, column {column.name!r}: data set {dataset.id!r} has no "
-                "labels; finetuning needs one with classes"
-            )
-        schedule = schedule_of(protocol, column.dataset)
-        configured = configuration.backbone(configuration.used(row.backbone))
-        backbone = as_finetuned(backbone_of(origin, configured), configured, schedule)
-        pretrained_head = head_is_pretrained(row, origin, head)
-        fraction = column.label_fraction or protocol.label_fraction
-        recipe = FinetuneRecipe(
-            backbone=backbone,
-            head=head,
-            pretrained_head=pretrained_head,
-            dataset=dataset.id,
-            classes=len(dataset.recipe.classes.classes),
-            label_fraction=fraction,
-            augmentation=schedule.augmentation,
-            optimization=optimization_of(
-                protocol, column.dataset, backbone.family, pretrained_head
-            ),
-            amp=protocol.amp,
-            align_corners=schedule.align_corners,
-            auxiliary=self._auxiliary(schedule),
-        )
-        source = source_name(origin)
-        tags = {
-            "method": source,
-            "backbone": backbone.name,
-            "head": head.name,
-            "dataset": dataset.id,
-            "labels": f"{fraction:g}",
-            "init": origin.id if origin else "random",
-        }
-        parts = [dataset.id, head.name, source, backbone.name]
-        if fraction < 1:
-            parts.append(f"l{fraction:g}")
-        parts.append(f"s{seed}")
-        needs = [dataset] + ([origin] if origin else [])
-        return self.plan.add(make_run("finetune", "-".join(parts), recipe, needs, tags, seed))
-
-    def _auxiliary(self, schedule: DatasetSchedule) -> AuxiliaryRecipe | None:
-        asked = schedule.auxiliary
-        if asked is None:
-            return None
-        head = self.configuration.head(self.configuration.used(asked.head))
-        return AuxiliaryRecipe(head=head, weight=asked.weight)
-
-    def evaluate(self, table: TableSettings, column: Column, finetune: Run) -> Run:
-        protocol = protocol_of(self.configuration, table, column)
-        assert isinstance(protocol, SegmentationSettings)
-        schedule = schedule_of(protocol, column.dataset)
-        dataset = self.dataset(column.dataset)
-        recipe = EvaluateRecipe(
-            dataset=dataset.id,
-            split="val",
-            resize=schedule.augmentation.resize,
-            inference=schedule.inference,
-            align_corners=schedule.align_corners,
-            normalization=schedule.augmentation.normalization,
-        )
-        name = finetune.id.rsplit("-", 1)[0]
-        run = make_run(
-            "evaluate", name, recipe, [dataset, finetune], dict(finetune.tags), finetune.seed
-        )
-        return self.plan.add(run)
 
     def _epochs(self, published: int) -> int:
         epochs = self.configuration.campaign.epochs
@@ -282,3 +210,55 @@ def _variant(usual: dict[str, Any], here: dict[str, Any], prefix: str = "") -> s
         elif value != other:
             words.append(f"{prefix}{key}={value}")
     return " ".join(filter(None, words))
+
+
+def as_trained(backbone: BackboneSettings, checkpoint: CheckpointSettings) -> BackboneSettings:
+    """The backbone with the padding, the input and the attention heads of a published file.
+
+    Raises:
+        UserError: a vision transformer whose file states no number of heads or another one, or
+            whose file asks for what only ResNets have.
+    """
+    if backbone.family == "resnet":
+        return backbone.model_copy(
+            update={"padding": checkpoint.padding, "input": checkpoint.input}
+        )
+    where = f"checkpoint {checkpoint.name!r} of backbone {backbone.name!r}"
+    if checkpoint.padding != "symmetric" or checkpoint.input != "imagenet":
+        raise UserError(f"{where}: padding and input are for ResNets; remove them")
+    if checkpoint.attention_heads is None:
+        raise UserError(
+            f"{where}: attention_heads is missing in configs/checkpoints.yaml; a wrong number "
+            "cannot be seen from the file, so write what the model was trained with"
+        )
+    if checkpoint.attention_heads != backbone.heads:
+        raise UserError(
+            f"{where} was trained with attention_heads {checkpoint.attention_heads}, the backbone "
+            f"has heads: {backbone.heads}; give the checkpoint a backbone of its own in "
+            "configs/models/backbones/"
+        )
+    return backbone
+
+
+def backbone_of(start: Run | None, configured: BackboneSettings) -> BackboneSettings:
+    """The backbone that a run goes on with: the one that its weights were trained as."""
+    if start is not None and isinstance(start.recipe, CheckpointRecipe | PretrainRecipe):
+        return start.recipe.backbone
+    return configured
+
+
+def as_pretrained(
+    backbone: BackboneSettings, configured: BackboneSettings, method: PretrainingSettings
+) -> BackboneSettings:
+    """The backbone at the stride that a method wants it; that of its start is no matter."""
+    if backbone.family == "resnet" and configured.family == "resnet":
+        stride = method.output_stride or configured.output_stride
+        return backbone.model_copy(update={"output_stride": stride})
+    return backbone
+
+
+def source_name(start: Run | None) -> str:
+    """What a finetuning's id and tags call what it starts from."""
+    if start is None:
+        return "random"
+    return start.tags["method"] if start.stage == "pretrain" else start.id

@@ -8,11 +8,11 @@ import yaml
 
 from cp2.errors import UserError
 from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols import evaluate_cell
 from cp2.plan.recipes import CheckpointRecipe
 from cp2.plan.stages import Stages
 from cp2.settings.base import hashed_fields
 from cp2.settings.load import Configuration
-from cp2.settings.tables import Column, Row, TableSettings
 from cp2.stages import TRACKED
 
 SHOWN = ("checkpoint", *TRACKED)
@@ -105,20 +105,11 @@ def published_settings(configuration: Configuration) -> dict[tuple[str, str, str
         table = configuration.table(name)
         for row, column in itertools.product(table.rows, table.columns):
             try:
-                run = _published_run(stages, table, row, column)
+                run = evaluate_cell(stages, table, row, column, 0, 0)
             except UserError:  # names data or weights that this campaign alone defines
                 continue
             found[name, row.name, column.name] = cell_settings(plan, (run.key,))
     return found
-
-
-def _published_run(stages: Stages, table: TableSettings, row: Row, column: Column) -> Run:
-    origin = None
-    if row.checkpoint:
-        origin = stages.checkpoint(row.checkpoint, row.backbone)
-    elif row.pretrain:
-        origin = stages.pretrain(row.pretrain, row.backbone, table.head, 0)
-    return stages.evaluate(table, column, stages.finetune(table, row, column, origin, 0))
 
 
 def _content(run: Run) -> dict[str, Any]:

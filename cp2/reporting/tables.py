@@ -106,13 +106,13 @@ def _protocol_text(
         known = schedules.setdefault(protocol.title, {})
         if column.dataset in protocol.datasets:
             known[configuration.used(column.dataset)] = protocol.schedule(column.dataset)
-    heads = [f"head {configuration.used(settings.head)}"]
+    heads = [f"head {configuration.used(settings.head)}"] if settings.head else []
     heads += [f"{configuration.used(c.head)} for {c.name}" for c in columns if c.head]
     first, *others = (
         (title, "; ".join(f"{name}: {words}" for name, words in known.items()))
         for title, known in schedules.items()
     )
-    texts = [f"{first[0]}, {', '.join(heads)}; {first[1]}"]
+    texts = [f"{', '.join([first[0], *heads])}; {first[1]}"]
     return ". ".join(texts + [f"{title}; {words}" for title, words in others])
 
 

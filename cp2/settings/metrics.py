@@ -46,10 +46,12 @@ class ProtocolSettings(Settings):
 
     Attributes:
         metrics: what it measures; the first is what a column shows that names none.
+        seeded: whether a seed can change its scores of one pretrained model.
         datasets: what it fixes for each data set, by the name in the table.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
+    seeded: ClassVar[bool] = True
 
     kind: str
     name: Name

@@ -100,7 +100,7 @@ class TableSettings(Settings):
     source: str  # paper and table number
     published: str | None = None  # stem of a CSV in reports/published/
     protocol: Name
-    head: Name
+    head: Name | None = None  # that protocols train and CP² pretrains, where they need one
     trials: PositiveInt | None = None
     figure: FigureSettings | None = None
     columns: tuple[Column, ...] = Field(min_length=1)

@@ -105,7 +105,7 @@ def _scores(sight: Sight, finished: float | None) -> tuple[list[Point], str | No
     if finished is None or not isinstance(recipe, EvaluateRecipe):
         return [], None
     scores = read_scores(sight.folder.scores, recipe.metrics)
-    classes = content.class_table(scores, recipe.per_class)
+    classes = content.class_table(scores, recipe.per_class) if recipe.per_class else None
     labels = sight.run.tags.get("labels", "1")
     return content.score_points(scores, labels, finished), classes
 

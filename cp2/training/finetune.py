@@ -29,7 +29,7 @@ from cp2.models.distributed import rank, world_size
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.recipes import FinetuneRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.settings.campaign import Execution
 from cp2.training.attempt import Attempt
 from cp2.training.clock import Deadline
@@ -49,7 +49,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         StoppedForResumeError: stopped by clock or signal after saving.
     """
     recipe = run.recipe
-    assert isinstance(recipe, FinetuneRecipe)
+    assert isinstance(recipe, SegmentationFinetuneRecipe)
     seed = run.seed or 0
     index = read_index(run.needed_folder("dataset", results).path)
     dataset = build_dataset(index, recipe, seed, execution)
@@ -122,7 +122,7 @@ def train_step(
 
 
 def build_dataset(
-    index: DatasetIndex, recipe: FinetuneRecipe, seed: int, execution: Execution
+    index: DatasetIndex, recipe: SegmentationFinetuneRecipe, seed: int, execution: Execution
 ) -> FinetuneDataset:
     """The training split, or the recipe's share of its labels, drawn with the run's seed."""
     pairs = [
@@ -159,7 +159,7 @@ def kept_in_memory(dataset: FinetuneDataset) -> str:
 
 
 def build(
-    recipe: FinetuneRecipe, needs: tuple[str, ...], results: Path
+    recipe: SegmentationFinetuneRecipe, needs: tuple[str, ...], results: Path
 ) -> tuple[Segmentor, list[str]]:
     """The model with its starting weights, and notes on what was adapted.
 
@@ -190,12 +190,14 @@ def build(
     return model, notes
 
 
-def with_auxiliary(model: Segmentor, recipe: FinetuneRecipe) -> Segmentor | DeeplySupervised:
+def with_auxiliary(
+    model: Segmentor, recipe: SegmentationFinetuneRecipe
+) -> Segmentor | DeeplySupervised:
     """What is trained: the model itself, or the model with a second head."""
     return DeeplySupervised(model, recipe.auxiliary.head) if recipe.auxiliary else model
 
 
-def loss_of(recipe: FinetuneRecipe) -> Loss:
+def loss_of(recipe: SegmentationFinetuneRecipe) -> Loss:
     """The recipe's loss on what the trained module hands out."""
     if recipe.auxiliary is None:
         return partial(segmentation_terms, align_corners=recipe.align_corners)

@@ -17,7 +17,7 @@ from cp2.errors import UserError, WrongFile
 from cp2.evaluation.evaluate import Waited, evaluate
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.recipes import EvaluateRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
 from cp2.settings.campaign import Execution
 from cp2.settings.models import FcnSettings, ResNetSettings
 from cp2.settings.protocols.segmentation import InferenceSettings
@@ -31,7 +31,7 @@ BACKBONE = ResNetSettings(
     args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
 )
 HEAD = FcnSettings(kind="fcn", name="tiny", title="", channels=8, convs=1, dilation=1)
-RECIPE = EvaluateRecipe(
+RECIPE = SegmentationEvaluateRecipe(
     dataset="strips", split="val", resize=(32, 128), inference=InferenceSettings(), pictures=2
 )
 
@@ -77,12 +77,14 @@ def write_constant_model(results: Path, classes: int) -> None:
     )
 
 
-def make(recipe: EvaluateRecipe = RECIPE) -> Run:
+def make(recipe: SegmentationEvaluateRecipe = RECIPE) -> Run:
     needs = ("dataset/strips", "finetune/trained")
     return Run("evaluate", "scored", "", recipe, 0, needs, {"dataset": "strips"})
 
 
-def run(results: Path, recipe: EvaluateRecipe = RECIPE, workers: int = 0) -> dict[str, Any]:
+def run(
+    results: Path, recipe: SegmentationEvaluateRecipe = RECIPE, workers: int = 0
+) -> dict[str, Any]:
     evaluate(make(recipe), results, Execution(workers=workers))
     scores: dict[str, Any] = json.loads(make().folder(results).scores.read_text())
     return scores

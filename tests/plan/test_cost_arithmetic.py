@@ -23,7 +23,8 @@ from cp2.plan.costs.arithmetic import (
 )
 from cp2.plan.costs.disk import model_bytes, state_bytes
 from cp2.plan.costs.table import SHIPPED
-from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.load import load_campaign
 from cp2.settings.protocols.segmentation import InferenceSettings
 from cp2.settings.throughput import ThroughputTable
@@ -76,7 +77,7 @@ def recipes(kind):
 
 def _model(plan, run):
     recipe = run.recipe
-    if isinstance(recipe, EvaluateRecipe):
+    if isinstance(recipe, SegmentationEvaluateRecipe):
         trained = plan.runs[f"finetune/{run.need('finetune')}"]
         return (recipe.resize, recipe.inference.model_dump_json(), _model(plan, trained))
     model = [
@@ -132,7 +133,7 @@ def test_pretrainings():
 
 def test_finetunings_with_their_auxiliary_heads():
     heads, strides = set(), set()
-    for _, run in recipes(FinetuneRecipe):
+    for _, run in recipes(SegmentationFinetuneRecipe):
         recipe = run.recipe
         with torch.device("meta"):
             model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
@@ -159,7 +160,7 @@ def windows(size, inference):
 
 def test_evaluations_of_whole_images_and_in_windows():
     modes = set()
-    for plan, run in recipes(EvaluateRecipe):
+    for plan, run in recipes(SegmentationEvaluateRecipe):
         recipe = run.recipe
         trained = plan.runs[f"finetune/{run.need('finetune')}"].recipe
         with torch.device("meta"):
@@ -217,7 +218,7 @@ def test_pretrainings_files_and_states():
 
 
 def test_finetunings_states_hold_the_auxiliary_head():
-    for _, run in recipes(FinetuneRecipe):
+    for _, run in recipes(SegmentationFinetuneRecipe):
         recipe = run.recipe
         with torch.device("meta"):
             model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)

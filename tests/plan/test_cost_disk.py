@@ -9,7 +9,8 @@ from cp2.models.heads import build_head
 from cp2.plan.build import build_plan
 from cp2.plan.costs.disk import disk_space, model_bytes, state_bytes
 from cp2.plan.costs.layers import head_layers, parameters
-from cp2.plan.recipes import FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.load import load_campaign
 
 SETTINGS = load_campaign("paper", (), CONFIGS)
@@ -46,7 +47,7 @@ def test_a_finetuned_models_file_and_its_state(tmp_path):
     plan = build_plan(configuration(tmp_path))
     run = next(plan.stage("finetune"))
     recipe = run.recipe
-    assert isinstance(recipe, FinetuneRecipe)
+    assert isinstance(recipe, SegmentationFinetuneRecipe)
     backbone = build_backbone(recipe.backbone)
     head = build_head(recipe.head, backbone.channels)
     model = Segmentor(backbone, head, recipe.classes, 0.1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cp2.errors import UserError
-from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
 STEMS = sorted(p.stem for p in PUBLISHED.glob("*.csv") if p.stem.startswith(("densecl", "pixcon")))
@@ -128,7 +129,7 @@ def test_coco_plus_and_the_head_of_ade20k(plan):
     for column in ("cityscapes mIoU", "voc seg mIoU", "ade20k mIoU"):
         found = cell(plan, "pixcon_coco_plus", row, column)
         assert [r.dataset for r in before(plan, found, PretrainRecipe)] == ["coco2017-plus"]
-        (recipes[column],) = before(plan, found, FinetuneRecipe)
+        (recipes[column],) = before(plan, found, SegmentationFinetuneRecipe)
     assert recipes["ade20k mIoU"].head.name == "fcn-mmseg"
     assert recipes["ade20k mIoU"].auxiliary.weight == 0.4
     assert recipes["ade20k mIoU"].backbone.output_stride == 8
@@ -139,7 +140,7 @@ def test_coco_plus_and_the_head_of_ade20k(plan):
 
 def test_what_is_trained_with_corners_is_judged_with_corners(plan):
     for run in plan.runs.values():
-        if isinstance(run.recipe, EvaluateRecipe):
+        if isinstance(run.recipe, SegmentationEvaluateRecipe):
             trained = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert run.recipe.align_corners == trained.align_corners
             assert run.recipe.normalization == trained.augmentation.normalization

@@ -9,7 +9,7 @@ from imported import Campaign
 from mlflow.tracking import MlflowClient
 
 from cp2.plan.graph import Run
-from cp2.plan.recipes import EvaluateRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
 from cp2.record.files import read_json, write_json
 from cp2.record.readers import Scores
 from cp2.tracking.content import LONGEST_PARAM, class_table, safe_name, step_points
@@ -197,7 +197,7 @@ def test_numbers_that_are_none_are_left_out() -> None:
 
 def test_the_table_of_classes_is_csv() -> None:
     scores = Scores("val", "x", {}, {"sky": 0.123456, 'a "quoted", one': 1.0, "unseen": None})
-    rows = list(csv.reader(class_table(scores, EvaluateRecipe.per_class).splitlines()))
+    rows = list(csv.reader(class_table(scores, SegmentationEvaluateRecipe.per_class).splitlines()))
     assert rows == [
         ["class", "iou"],
         ["sky", "12.35"],

@@ -9,7 +9,7 @@ from PIL import Image
 from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
 from cp2.plan.graph import Run
-from cp2.plan.recipes import FinetuneRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.settings.models import FcnSettings, ResNetSettings, ViTSettings
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
@@ -33,7 +33,7 @@ VIT = ViTSettings(
     heads=2,
 )
 HEAD = FcnSettings(kind="fcn", name="tiny", title="", channels=8, convs=1, dilation=1)
-RECIPE = FinetuneRecipe(
+RECIPE = SegmentationFinetuneRecipe(
     backbone=RESNET,
     head=HEAD,
     pretrained_head=False,
@@ -82,11 +82,15 @@ def write_squares(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def make(recipe: FinetuneRecipe = RECIPE, *origins: str, name: str = "one", seed: int = 0) -> Run:
+def make(
+    recipe: SegmentationFinetuneRecipe = RECIPE, *origins: str, name: str = "one", seed: int = 0
+) -> Run:
     needs = ("dataset/squares", *origins)
     return Run("finetune", name, "", recipe, seed, needs, {"dataset": "squares"})
 
 
-def changed(recipe: FinetuneRecipe = RECIPE, **optimization: Any) -> FinetuneRecipe:
+def changed(
+    recipe: SegmentationFinetuneRecipe = RECIPE, **optimization: Any
+) -> SegmentationFinetuneRecipe:
     inner = recipe.optimization.model_copy(update=optimization)
     return recipe.model_copy(update={"optimization": inner})

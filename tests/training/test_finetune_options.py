@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.recipes import AuxiliaryRecipe, FinetuneRecipe
+from cp2.plan.protocols.segmentation import AuxiliaryRecipe, SegmentationFinetuneRecipe
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import ResNetSettings
@@ -38,7 +38,7 @@ def results(tmp_path: Path) -> Path:
 
 def train(
     results: Path,
-    recipe: FinetuneRecipe,
+    recipe: SegmentationFinetuneRecipe,
     name: str,
     deadline: Deadline | None = None,
     micro_batches: int = 1,

@@ -9,7 +9,8 @@ from cp2.models.backbones import build_backbone
 from cp2.models.checkpoint_stage import import_checkpoint
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import make_run
-from cp2.plan.recipes import AuxiliaryRecipe, CheckpointRecipe
+from cp2.plan.protocols.segmentation import AuxiliaryRecipe
+from cp2.plan.recipes import CheckpointRecipe
 from cp2.settings.campaign import Execution
 from cp2.settings.load import load_campaign
 from cp2.settings.models import FcnSettings

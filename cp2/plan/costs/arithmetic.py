@@ -14,7 +14,8 @@ from cp2.plan.costs.layers import (
     predictor_layers,
     projection_layers,
 )
-from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.base import Size
 from cp2.settings.contrastive import PlusSettings
 from cp2.settings.dense import DenseSettings
@@ -51,7 +52,7 @@ def is_symmetric(recipe: PretrainRecipe) -> bool:
     return isinstance(recipe.method, PlusSettings) and recipe.method.symmetric
 
 
-def finetuning_gflop(recipe: FinetuneRecipe) -> float | None:
+def finetuning_gflop(recipe: SegmentationFinetuneRecipe) -> float | None:
     """Forward and backward (twice the forward) of a crop, with the auxiliary head."""
     size, backbone = recipe.augmentation.crop, recipe.backbone
     model = segmentor_gflop(recipe, size)
@@ -61,7 +62,9 @@ def finetuning_gflop(recipe: FinetuneRecipe) -> float | None:
     return 3 * (model + second)
 
 
-def evaluation_gflop(recipe: EvaluateRecipe, trained: FinetuneRecipe) -> float | None:
+def evaluation_gflop(
+    recipe: SegmentationEvaluateRecipe, trained: SegmentationFinetuneRecipe
+) -> float | None:
     """Forward pass of an image, or of all its windows."""
     size, inference = seen_size(recipe.resize), recipe.inference
     if inference.window is None or inference.stride is None:
@@ -82,7 +85,7 @@ def seen_size(resize: Size) -> Size:
     return (short, long) if long <= 2 * short else (short, round(short * LANDSCAPE))
 
 
-def segmentor_gflop(recipe: FinetuneRecipe, size: Size) -> float | None:
+def segmentor_gflop(recipe: SegmentationFinetuneRecipe, size: Size) -> float | None:
     """Forward pass of backbone, head and classifier."""
     body = backbone_gflop(recipe.backbone, size)
     if body is None or recipe.backbone.channels is None:

@@ -12,7 +12,8 @@ from cp2.plan.costs.layers import (
     projection_layers,
 )
 from cp2.plan.graph import Plan, Run
-from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, PretrainRecipe
 from cp2.settings.dense import DenseSettings
 from cp2.settings.methods import MethodSettings
 from cp2.settings.optimization import OptimizerSettings
@@ -59,7 +60,7 @@ def disk_space(plan: Plan, results: Path | None = None) -> Disk:
                 known = {name: 1e9 * gb for name, gb in sizes.items() if gb is not None}
                 archives |= known
                 unpacked += sum(known.values())
-            case CheckpointRecipe() | PretrainRecipe() | FinetuneRecipe():
+            case CheckpointRecipe() | PretrainRecipe() | SegmentationFinetuneRecipe():
                 size = model_bytes(run)
                 if size is None:
                     unknown.append(run.key)
@@ -80,7 +81,7 @@ def model_bytes(run: Run) -> float | None:
         case PretrainRecipe(method=method):
             trained = _trained(run.recipe)
             return None if trained is None else _FLOAT * (trained + _queues(method))
-        case FinetuneRecipe():
+        case SegmentationFinetuneRecipe():
             trained = _trained(run.recipe)
             return None if trained is None else _FLOAT * trained
     return None
@@ -97,7 +98,7 @@ def state_bytes(run: Run) -> float | None:
             predictor = parameters(predictor_layers(run.recipe))
             learnt = (trained + predictor) * (1 + slots)
             return _FLOAT * (learnt + trained + _queues(method))
-        case FinetuneRecipe(optimization=optimization):
+        case SegmentationFinetuneRecipe(optimization=optimization):
             trained = _trained(run.recipe)
             slots = _slots(optimization.optimizer)
             if trained is None:
@@ -111,7 +112,7 @@ def _slots(optimizer: OptimizerSettings) -> int:
     return 2 if optimizer.kind == "adamw" else 1
 
 
-def _trained(recipe: PretrainRecipe | FinetuneRecipe) -> int | None:
+def _trained(recipe: PretrainRecipe | SegmentationFinetuneRecipe) -> int | None:
     """Parameters of the model that is kept: no predictor, no auxiliary head."""
     backbone, head = recipe.backbone, recipe.head
     if backbone.parameters is None or backbone.channels is None:

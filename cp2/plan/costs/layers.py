@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cp2.plan.recipes import FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.contrastive import PlusSettings
 from cp2.settings.dense import DenseSettings
 from cp2.settings.methods import Cp2Settings
@@ -45,7 +46,7 @@ def classifier_layer(head: HeadSettings, classes: int) -> Layer:
     return Layer(head.channels, classes, 1, 1)
 
 
-def auxiliary_layers(recipe: FinetuneRecipe) -> list[Layer]:
+def auxiliary_layers(recipe: SegmentationFinetuneRecipe) -> list[Layer]:
     """The second head with its classifier, on the last stage but one; none without it."""
     if recipe.auxiliary is None or recipe.backbone.channels is None:
         return []

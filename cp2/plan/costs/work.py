@@ -12,14 +12,8 @@ from cp2.plan.costs.arithmetic import (
     pretraining_gflop,
 )
 from cp2.plan.graph import Plan, Run
-from cp2.plan.recipes import (
-    DatasetRecipe,
-    EvaluateRecipe,
-    FinetuneRecipe,
-    MasksRecipe,
-    PretrainRecipe,
-    WorldRecipe,
-)
+from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.recipes import DatasetRecipe, MasksRecipe, PretrainRecipe, WorldRecipe
 from cp2.record.files import read_json
 from cp2.settings.world import WorldSettings
 
@@ -98,16 +92,16 @@ def work_of(run: Run, plan: Plan, results: Path) -> Work | None:
                 symmetric=is_symmetric(recipe),
             )
             return Work(kind, method.batch_size, steps, pretraining_gflop(recipe))
-        case FinetuneRecipe() as recipe:
+        case SegmentationFinetuneRecipe() as recipe:
             schedule = recipe.optimization
             second = recipe.auxiliary.head.name if recipe.auxiliary else None
             kind = replace(
                 _of_model("finetune", recipe, recipe.augmentation.crop), auxiliary=second
             )
             return Work(kind, schedule.batch_size, schedule.iterations, finetuning_gflop(recipe))
-        case EvaluateRecipe() as recipe:
+        case SegmentationEvaluateRecipe() as recipe:
             trained = plan.runs[f"finetune/{run.need('finetune')}"].recipe
-            assert isinstance(trained, FinetuneRecipe)
+            assert isinstance(trained, SegmentationFinetuneRecipe)
             images = _images(run, plan, results, (recipe.split,))
             slide = recipe.inference.mode == "slide"
             kind = replace(_of_model("evaluate", trained, recipe.resize), slide=slide)
@@ -115,7 +109,7 @@ def work_of(run: Run, plan: Plan, results: Path) -> Work | None:
     return None
 
 
-def _of_model(stage: str, recipe: FinetuneRecipe, size: tuple[int, int]) -> Kind:
+def _of_model(stage: str, recipe: SegmentationFinetuneRecipe, size: tuple[int, int]) -> Kind:
     amp = recipe.amp if stage == "finetune" else "off"
     stride = recipe.backbone.stride
     return Kind(

@@ -1,10 +1,57 @@
-"""Which protocol judges a column of a table, and by which metric."""
+"""What protocols add to a plan: one file a kind, and which of them a column asks for.
+
+`cp2/plan/protocols/<kind>.py` has the recipes of its runs, subclasses of `FinetuneRecipe` and
+`EvaluateRecipe`, and one function, which adds what a score needs beside the pretraining:
+
+    evaluation(stages, cell, start, seed) -> the evaluate run
+
+`start` is the checkpoint or pretraining whose weights are judged; None: random ones.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
 
 from cp2.errors import UserError
+from cp2.plan.graph import Run
+from cp2.plan.stages import Stages
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric, ProtocolSettings
-from cp2.settings.tables import Column, TableSettings
+from cp2.settings.tables import Column, Row, TableSettings
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """What one cell of a table says; as text, where it stands."""
+
+    table: TableSettings
+    row: Row
+    column: Column
+    protocol: ProtocolSettings
+
+    def __str__(self) -> str:
+        return f"table {self.table.name!r}, column {self.column.name!r}"
+
+
+def evaluate_cell(
+    stages: Stages,
+    table: TableSettings,
+    row: Row,
+    column: Column,
+    pretrain_seed: int,
+    finetune_seed: int,
+) -> Run:
+    """The evaluate run of one cell and one pair of seeds; adds it and all that it starts from.
+
+    Raises:
+        UserError: names that do not exist, or settings that do not fit together.
+    """
+    protocol = protocol_of(stages.configuration, table, column)
+    start = stages.start(table, row, pretrain_seed)
+    seed = finetune_seed if protocol.seeded or start is None else 0
+    spec = import_module(f"{__name__}.{protocol.kind.replace('-', '_')}")
+    run: Run = spec.evaluation(stages, CellSettings(table, row, column, protocol), start, seed)
+    return run
 
 
 def protocol_of(

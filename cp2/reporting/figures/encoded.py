@@ -19,7 +19,8 @@ from cp2.models.backbones import Backbone, ViTBackbone, build_backbone
 from cp2.models.checkpoints import load_backbone
 from cp2.models.weights import State, load_weights
 from cp2.plan.graph import Run
-from cp2.plan.recipes import CheckpointRecipe, FinetuneRecipe, PretrainRecipe
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import CheckpointRecipe, PretrainRecipe
 from cp2.settings.models import BackboneSettings
 from cp2.stages import weights_of
 
@@ -63,7 +64,7 @@ def moments(run: Run, results: Path) -> list[Moment]:
             *_kept(run, recipe, results),
             *_now(run, recipe, results),
         ]
-    if not isinstance(recipe, FinetuneRecipe | CheckpointRecipe):
+    if not isinstance(recipe, SegmentationFinetuneRecipe | CheckpointRecipe):
         raise UserError(f"{run.key} has no backbone; give a pretrain, checkpoint or finetune run")
     if not run.is_done(results):
         raise UserError(f"{run.key} is not done yet, so that there are no weights to look through")

@@ -1,0 +1,245 @@
+"""Segmentation in a plan: a finetuning with labels, and its scores on the validation split."""
+
+from cp2.errors import UserError
+from cp2.plan.graph import Run, make_run
+from cp2.plan.protocols import CellSettings
+from cp2.plan.recipes import (
+    CheckpointRecipe,
+    DatasetRecipe,
+    EvaluateRecipe,
+    FinetuneRecipe,
+    PretrainRecipe,
+)
+from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.settings.base import PositiveFloat, PositiveInt, Settings, Size, added, unhashed
+from cp2.settings.messages import nearest
+from cp2.settings.metrics import Metric
+from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.optimization import AdamWSettings, OptimizerSettings, SgdSettings
+from cp2.settings.protocols.segmentation import (
+    DatasetSchedule,
+    FinetuneAugmentation,
+    FinetuneOptimization,
+    InferenceSettings,
+    Normalization,
+    SegmentationSettings,
+)
+from cp2.settings.tables import Row
+
+
+class AuxiliaryRecipe(Settings):
+    """A second head on the last stage but one, in training only."""
+
+    head: HeadSettings
+    weight: PositiveFloat
+
+
+class SegmentationFinetuneRecipe(FinetuneRecipe):
+    """A segmentation model trained with labels."""
+
+    protocol = "segmentation"
+
+    backbone: BackboneSettings
+    head: HeadSettings
+    pretrained_head: bool  # the head's weights come from the pretraining, too
+    classes: PositiveInt
+    label_fraction: float
+    augmentation: FinetuneAugmentation
+    optimization: FinetuneOptimization
+    amp: str
+    align_corners: bool = added(False)
+    auxiliary: AuxiliaryRecipe | None = added(None)
+
+
+class SegmentationEvaluateRecipe(EvaluateRecipe):
+    """Scores of a finetuned model on a data set's validation split."""
+
+    protocol = "segmentation"
+    metrics = SegmentationSettings.metrics
+    per_class = Metric("iou", "IoU", "percent")
+
+    resize: Size
+    inference: InferenceSettings
+    align_corners: bool = added(False)
+    normalization: Normalization = added("imagenet")
+    pictures: int = unhashed(4, ge=0)
+
+
+def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int) -> Run:
+    """The run that scores a finetuning of `start`.
+
+    Raises:
+        UserError: the cell's protocol, data set, backbone or head do not fit together.
+    """
+    protocol = cell.protocol
+    assert isinstance(protocol, SegmentationSettings)
+    schedule = schedule_of(protocol, cell.column.dataset)
+    dataset = stages.dataset(cell.column.dataset)
+    finetuning = _finetuning(stages, cell, protocol, dataset, start, seed)
+    recipe = SegmentationEvaluateRecipe(
+        dataset=dataset.id,
+        split="val",
+        resize=schedule.augmentation.resize,
+        inference=schedule.inference,
+        align_corners=schedule.align_corners,
+        normalization=schedule.augmentation.normalization,
+    )
+    name = finetuning.id.rsplit("-", 1)[0]
+    needs = [dataset, finetuning]
+    return stages.plan.add(
+        make_run("evaluate", name, recipe, needs, dict(finetuning.tags), finetuning.seed)
+    )
+
+
+def _finetuning(
+    stages: Stages,
+    cell: CellSettings,
+    protocol: SegmentationSettings,
+    dataset: Run,
+    start: Run | None,
+    seed: int,
+) -> Run:
+    configuration = stages.configuration
+    column = cell.column
+    head_name = column.head or cell.table.head
+    if head_name is None:
+        raise UserError(
+            f"{cell}: protocol {protocol.name!r} (kind segmentation) trains a head, but neither "
+            "the table nor the column names one; write head: <a name from configs/models/heads/>"
+        )
+    head = configuration.head(configuration.used(head_name))
+    if not isinstance(dataset.recipe, DatasetRecipe) or dataset.recipe.classes is None:
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} has no labels; finetuning needs one with classes"
+        )
+    schedule = schedule_of(protocol, column.dataset)
+    configured = configuration.backbone(configuration.used(cell.row.backbone))
+    backbone = as_finetuned(backbone_of(start, configured), configured, schedule)
+    pretrained_head = head_is_pretrained(cell.row, start, head)
+    fraction = column.label_fraction or protocol.label_fraction
+    auxiliary = None
+    if schedule.auxiliary:
+        second = configuration.head(configuration.used(schedule.auxiliary.head))
+        auxiliary = AuxiliaryRecipe(head=second, weight=schedule.auxiliary.weight)
+    recipe = SegmentationFinetuneRecipe(
+        backbone=backbone,
+        head=head,
+        pretrained_head=pretrained_head,
+        dataset=dataset.id,
+        classes=len(dataset.recipe.classes.classes),
+        label_fraction=fraction,
+        augmentation=schedule.augmentation,
+        optimization=optimization_of(protocol, column.dataset, backbone.family, pretrained_head),
+        amp=protocol.amp,
+        align_corners=schedule.align_corners,
+        auxiliary=auxiliary,
+    )
+    source = source_name(start)
+    tags = {
+        "method": source,
+        "backbone": backbone.name,
+        "head": head.name,
+        "dataset": dataset.id,
+        "labels": f"{fraction:g}",
+        "init": start.id if start else "random",
+    }
+    parts = [dataset.id, head.name, source, backbone.name]
+    if fraction < 1:
+        parts.append(f"l{fraction:g}")
+    parts.append(f"s{seed}")
+    needs = [dataset] + ([start] if start else [])
+    return stages.plan.add(make_run("finetune", "-".join(parts), recipe, needs, tags, seed))
+
+
+def schedule_of(protocol: SegmentationSettings, dataset: str) -> DatasetSchedule:
+    """A data set's schedule, by the name in the table.
+
+    Raises:
+        UserError: the protocol has none.
+    """
+    if dataset not in protocol.datasets:
+        raise UserError(
+            f"protocol {protocol.name!r} has no schedule for data set {dataset!r}; "
+            f"{nearest(dataset, protocol.datasets)}"
+        )
+    return protocol.datasets[dataset]
+
+
+def optimization_of(
+    protocol: SegmentationSettings, dataset: str, family: str, pretrained_head: bool
+) -> FinetuneOptimization:
+    """Optimiser and schedule of one run.
+
+    Args:
+        family: of the backbone.
+        pretrained_head: the head's weights come from the pretraining, too.
+
+    Raises:
+        UserError: the protocol has no optimiser or rate for the family.
+    """
+    schedule = protocol.datasets[dataset]
+    chosen = {str(k): v for k, v in protocol.optimizer_of(dataset).items()}.get(family)
+    lr = {str(k): v for k, v in schedule.lr.items()}.get(family)
+    if chosen is None or lr is None:
+        raise UserError(
+            f"protocol {protocol.name!r} has no optimizer and lr for backbones of family {family!r}"
+        )
+    decay = (
+        chosen.weight_decay_pretrained_head if pretrained_head else chosen.weight_decay_random_head
+    )
+    optimizer: OptimizerSettings
+    if chosen.kind == "sgd":
+        optimizer = SgdSettings(kind="sgd", lr=lr, weight_decay=decay)
+    else:
+        optimizer = AdamWSettings(kind="adamw", lr=lr, weight_decay=decay, no_decay=chosen.no_decay)
+    return FinetuneOptimization(
+        optimizer=optimizer,
+        poly=chosen.poly,
+        step=chosen.step,
+        batch_size=schedule.batch_size,
+        bn_group_size=schedule.bn_group_size,
+        iterations=schedule.iterations,
+    )
+
+
+def as_finetuned(
+    backbone: BackboneSettings, configured: BackboneSettings, schedule: DatasetSchedule
+) -> BackboneSettings:
+    """The backbone as a data set's schedule wants it; its pretraining's stride is no matter.
+
+    Raises:
+        UserError: the schedule asks for what this backbone does not have.
+    """
+    if backbone.family == "resnet" and configured.family == "resnet":
+        if schedule.augmentation.normalization == "legacy" and backbone.input != "imagenet":
+            raise UserError(
+                f"backbone {backbone.name!r} sees input {backbone.input!r}, which cannot be "
+                "combined with augmentation.normalization: legacy; write imagenet"
+            )
+        stride = schedule.output_stride or configured.output_stride
+        return backbone.model_copy(update={"output_stride": stride})
+    if schedule.output_stride or schedule.auxiliary:
+        raise UserError(
+            f"backbone {backbone.name!r} is a vision transformer: output_stride and auxiliary of "
+            "a protocol are for ResNets; take another protocol or backbone"
+        )
+    return backbone
+
+
+def head_is_pretrained(row: Row, start: Run | None, head: HeadSettings) -> bool:
+    """Whether finetuning takes the head from what it starts from, too.
+
+    Raises:
+        UserError: a checkpoint's head is another one than the table's.
+    """
+    if row.head_init == "random" or start is None:
+        return False
+    recipe = start.recipe
+    if not isinstance(recipe, CheckpointRecipe | PretrainRecipe) or recipe.head is None:
+        return False
+    if recipe.head != head:
+        raise UserError(
+            f"row {row.name!r}: {start.key} comes with head {recipe.head.name!r}, the table asks "
+            f"for {head.name!r}; write head_init: random in the row to take the backbone alone"
+        )
+    return True
