@@ -14,7 +14,7 @@ from cp2.plan.workflow import Workflow
 from cp2.stages import STAGES
 
 try:
-    PLAN = Workflow(config)
+    PLAN = Workflow(config, in_job=workflow.remote_exec)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -24,7 +24,7 @@ if workflow.is_main_process:
 
 # Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
 # path to Python or another number of workers is no reason to run anything again.
-shell.prefix(PLAN.shell_prefix(requeue=workflow.remote_exec))
+shell.prefix(PLAN.shell_prefix())
 
 
 wildcard_constraints:
@@ -34,22 +34,27 @@ wildcard_constraints:
 
 onstart:
     rest_between_jobs(workflow)
+    PLAN.hand_on()
     try:
         before_submission(PLAN, workflow)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-# The scores are named beside the report, so that missing ones are made even where Snakemake's own
-# records (.snakemake/) were left behind.
-rule all:
-    default_target: True
-    input:
-        [PLAN.table_needs(name) for name in PLAN.tables],
-        f"{PLAN.reports}/index.html",
-        f"{PLAN.reports}/tracked.txt",
-    localrule: True
-
-
 include: "workflow/rules/stages.smk"
-include: "workflow/rules/report.smk"
+
+
+# A scheduler's job makes one run, and plans none.
+if not workflow.remote_exec:
+
+    # The scores are named beside the report, so that missing ones are made even where Snakemake's
+    # own records (.snakemake/) were left behind.
+    rule all:
+        default_target: True
+        input:
+            [PLAN.table_needs(name) for name in PLAN.tables],
+            f"{PLAN.reports}/index.html",
+            f"{PLAN.reports}/tracked.txt",
+        localrule: True
+
+    include: "workflow/rules/local.smk"

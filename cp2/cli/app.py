@@ -1,11 +1,14 @@
 """The command line's root: the applications, the options that all commands share."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
+from cp2.plan.planned import VARIABLE, read_planned
 from cp2.settings.load import Configuration, load_campaign
 
 HELP = """One command a stage, and those that look at what is there.
@@ -37,5 +40,7 @@ def find(
     stage: str, run_id: str, campaign: str, assignments: list[str] | None
 ) -> tuple[Configuration, Run]:
     """A campaign's settings and one of its runs."""
-    configuration, plan = load(campaign, assignments)
-    return configuration, plan.run(stage, run_id)
+    configuration = load_campaign(campaign, assignments or ())
+    path = os.environ.get(VARIABLE)
+    run = read_planned(Path(path), stage, run_id) if path else None
+    return configuration, run or build_plan(configuration).run(stage, run_id)

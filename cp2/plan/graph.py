@@ -66,6 +66,19 @@ class Run:
         return next((key for key in self.needs if key.partition("/")[0] in PRETRAINED), None)
 
 
+def run_digest(stage: str, recipe: Recipe, seed: int | None, needs: list[str]) -> str:
+    """The hash of all that can change a run's numbers; `needs` are digests."""
+    return digest(
+        {
+            "stage": stage,
+            "recipe": hashed_fields(recipe),
+            "seed": seed,
+            "needs": needs,
+            "version": ALGORITHM_VERSION[stage],
+        }
+    )
+
+
 def make_run(
     stage: str,
     name: str,
@@ -76,14 +89,7 @@ def make_run(
     plain_name: bool = False,
 ) -> Run:
     """A run with its id; `plain_name` keeps `name` as the id (data sets, checkpoints)."""
-    content = {
-        "stage": stage,
-        "recipe": hashed_fields(recipe),
-        "seed": seed,
-        "needs": [run.digest for run in needs],
-        "version": ALGORITHM_VERSION[stage],
-    }
-    full = digest(content)
+    full = run_digest(stage, recipe, seed, [run.digest for run in needs])
     run_id = name if plain_name else f"{name}-{full[:8]}"
     return Run(stage, run_id, full, recipe, seed, tuple(run.key for run in needs), tags)
 

@@ -3,12 +3,14 @@
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
-from cp2.plan.graph import Run
+from cp2.plan.graph import Plan, Run
+from cp2.plan.planned import VARIABLE, files_of, read_planned, write_planned
 from cp2.plan.requests import JobRequest, job_request
 from cp2.record.digest import digest
 from cp2.record.failed_imports import count_failed
@@ -26,11 +28,13 @@ class Workflow:
     Args:
         config: Snakemake's config; `campaign` is a name or a path, `set` one assignment
             ("protocols.cp2.amp=bf16") or a list of them, `site` a name or a path.
+        in_job: this is Snakemake's inner process in a scheduler's job, which makes one run.
     Raises:
         UserError: an unknown key, or settings that do not hold.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], in_job: bool = False) -> None:
+        self._in_job = in_job
         unknown = sorted(set(config) - set(SNAKEMAKE_KEYS))
         if unknown:
             raise UserError(
@@ -47,27 +51,39 @@ class Workflow:
             )
         self.assignments = [given] if isinstance(given, str) else list(given)
         self.configuration = load_campaign(self.campaign, self.assignments)
-        self.plan = build_plan(self.configuration)
         self.site_name = str(config["site"]) if config.get("site") else None
         self.site = load_site(self.site_name) if self.site_name else None
         self.results = self.configuration.results.as_posix()
         self.reports = self.configuration.reports.as_posix()
-        self.tables = list(self.plan.tables)
+        name = digest([self.campaign, *self.assignments])[:8]
+        self.planned = Path(f".snakemake/cp2-planned-{name}.json").absolute()
 
-    def shell_prefix(self, requeue: bool = False) -> str:
+    @cached_property
+    def plan(self) -> Plan:
+        """All runs, which a scheduler's job does without."""
+        return build_plan(self.configuration)
+
+    @property
+    def tables(self) -> list[str]:
+        return list(self.plan.tables)
+
+    def hand_on(self) -> None:
+        """Write the runs for the jobs that are about to be started."""
+        write_planned(self.planned, self.plan)
+
+    def shell_prefix(self) -> str:
         """Defines `cp2` for the rules' shell: this Python and no other environment's.
 
         Braces are doubled, because Snakemake formats the prefix.
 
-        Args:
-            requeue: in a scheduler's job; one that has saved its state is to queue itself again.
+        In a scheduler's job, one that has saved its state is to queue itself again.
         """
         words = ["--campaign", self.campaign]
         for text in self.assignments:
             words += ["--set", text]
-        again = "export CP2_REQUEUE=1; " if requeue else ""
+        again = "export CP2_REQUEUE=1; " if self._in_job else ""
         prefix = (
-            f"set -euo pipefail; {again}"
+            f"set -euo pipefail; {again}export {VARIABLE}={shlex.quote(str(self.planned))}; "
             f'cp2() {{ {shlex.quote(sys.executable)} -m cp2 "$@" {shlex.join(words)}; }}; '
         )
         return prefix.replace("{", "{{").replace("}", "}}")
@@ -92,7 +108,8 @@ class Workflow:
 
     def needs(self, stage: str, run_id: str) -> list[str]:
         """Final files of the runs that a run starts from."""
-        return [p.as_posix() for need in self._run(stage, run_id).needs for p in self._files(need)]
+        needs = self._run(stage, run_id).needs
+        return [p.as_posix() for need in needs for p in self._files(need)]
 
     def digest(self, stage: str, run_id: str) -> str:
         """Changes exactly when the run's numbers may change; a Snakemake parameter."""
@@ -153,7 +170,9 @@ class Workflow:
         return self.request(stage).cpus
 
     def _files(self, key: str) -> list[Path]:
-        return list(self.plan.runs[key].outputs(self.configuration.results).values())
+        return files_of(key, self.configuration.results)
 
     def _run(self, stage: str, run_id: str) -> Run:
-        return self.plan.run(stage, run_id)
+        """A job's own run, from the file that the submitting Snakemake wrote; else the plan's."""
+        planned = read_planned(self.planned, stage, run_id) if self._in_job else None
+        return planned or self.plan.run(stage, run_id)

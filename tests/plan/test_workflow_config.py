@@ -22,6 +22,5 @@ def test_what_yaml_made_something_else_of(given: Any) -> None:
 
 
 def test_only_a_schedulers_jobs_queue_themselves_again() -> None:
-    workflow = Workflow({})
-    assert "CP2_REQUEUE" not in workflow.shell_prefix()
-    assert "export CP2_REQUEUE=1; cp2() {{ " in workflow.shell_prefix(requeue=True)
+    assert "CP2_REQUEUE" not in Workflow({}).shell_prefix()
+    assert "export CP2_REQUEUE=1; " in Workflow({}, in_job=True).shell_prefix()

@@ -23,22 +23,3 @@ for stage in STAGES.values():
             digest=lambda wildcards, stage=stage: PLAN.digest(stage.name, wildcards.run),
         shell:
             PLAN.command(stage)
-
-
-# The demo world, which all its archives are written to at once.
-rule world:
-    output:
-        f"{PLAN.results}/world/scenes/SHA256SUMS",
-    log:
-        f"{PLAN.results}/world/job.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        digest=PLAN.world_digest(),
-    shell:
-        "cp2 world > {log} 2>&1"

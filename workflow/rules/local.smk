@@ -1,3 +1,23 @@
+# What runs where Snakemake runs and belongs to no run of the plan: world, tables, report, MLflow.
+# The demo world, which all its archives are written to at once.
+rule world:
+    output:
+        f"{PLAN.results}/world/scenes/SHA256SUMS",
+    log:
+        f"{PLAN.results}/world/job.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        digest=PLAN.world_digest(),
+    shell:
+        "cp2 world > {log} 2>&1"
+
+
 # Scores -> one table as Markdown, CSV, LaTeX and HTML. `snakemake --report report.zip` collects what
 # is marked here, with captions.
 rule table:
