@@ -70,9 +70,10 @@ class GroupedBatchNorm(_InPlaceOf):
 
 
 class SharedBatchNorm(_InPlaceOf):
-    """One group of images that lies on several processes (synchronised batch norm).
+    """One group of rows that lies on several processes (synchronised batch norm).
 
-    torch's own SyncBatchNorm computes the same, on GPUs only.
+    The processes may hold different numbers of rows, or none. torch's own SyncBatchNorm computes
+    the same, on GPUs only.
     """
 
     def __init__(self, norm: _BatchNorm, processes: Any, parts: int) -> None:
@@ -82,13 +83,13 @@ class SharedBatchNorm(_InPlaceOf):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        output, mean, variance = _Shared.apply(
+        output, mean, variance, count = _Shared.apply(
             input, self.weight, self.bias, self.eps, self.processes, self.parts
         )
-        count = input.numel() // input.shape[1] * self.parts
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+            unbiased = variance * (count / (count - 1).clamp(min=1)).to(variance.dtype)
+            self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked.add_(1)
         return output
 
@@ -99,32 +100,38 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, processes: Any, parts: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dims = [0, *range(2, x.ndim)]
-        variance, mean = torch.var_mean(x.float(), dims, correction=0)
+        rows = x.numel() // x.shape[1]
+        variance, mean = torch.zeros(2, x.shape[1], device=x.device)
+        if rows:
+            variance, mean = torch.var_mean(x.float(), dims, correction=0)
         # Moments of the parts are merged by their distance; squares of sums would cost digits.
-        own = torch.stack([mean, variance])
+        own = torch.stack([mean, variance, torch.full_like(mean, rows)])
         everyone = [torch.empty_like(own) for _ in range(parts)]
         distributed.all_gather(everyone, own, group=processes)
-        means, variances = torch.stack(everyone, 1)
-        mean = means.mean(0)
-        variance = variances.mean(0) + (means - mean).square().mean(0)
+        means, variances, counts = torch.stack(everyone, 1)
+        counts = counts.double()
+        count = counts[:, 0].sum()
+        weights = (counts * parts / count.clamp(min=1)).float()  # 1 where all hold as many rows
+        mean = (means * weights).mean(0)
+        variance = (variances * weights).mean(0) + ((means - mean).square() * weights).mean(0)
         scale = torch.rsqrt(variance + eps)
-        ctx.save_for_backward(x, weight, mean, scale)
-        ctx.processes, ctx.parts, ctx.dims = processes, parts, dims
+        ctx.save_for_backward(x, weight, mean, scale, count)
+        ctx.processes, ctx.dims = processes, dims
         normal = (x.float() - _spread(mean, x)) * _spread(scale * weight, x)
-        ctx.mark_non_differentiable(mean, variance)
-        return (normal + _spread(bias, x)).to(x.dtype), mean, variance
+        ctx.mark_non_differentiable(mean, variance, count)
+        return (normal + _spread(bias, x)).to(x.dtype), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale = ctx.saved_tensors
+        x, weight, mean, scale, count = ctx.saved_tensors
         incoming = gradient.float()
         normal = (x.float() - _spread(mean, x)) * _spread(scale, x)
         local = torch.stack([incoming.sum(ctx.dims), (incoming * normal).sum(ctx.dims)])
         total = local.clone()
         distributed.all_reduce(total, group=ctx.processes)
-        total /= x.numel() // x.shape[1] * ctx.parts
+        total /= count
         inner = incoming - _spread(total[0], x) - normal * _spread(total[1], x)
         return (
             (inner * _spread(scale * weight, x)).to(x.dtype),

@@ -118,6 +118,14 @@ def work(rank, folder):
     apart(part)
     settle(apart, 1)
     average_statistics(apart)
+    uneven = {}
+    for first in (5, 8):
+        norm = group_batch_norm(nn.Sequential(nn.BatchNorm1d(CHANNELS)), 8, None)
+        rows = images(8).mean((2, 3)).split([first, 8 - first])[rank].requires_grad_()
+        weight = torch.linspace(0, 1, 8)[:, None].split([first, 8 - first])[rank]
+        (norm(rows).square() * weight).sum().backward()
+        uneven[first] = rows.grad, norm.state_dict()
+    torch.save(uneven, folder / f"uneven{rank}.pt")
     gradients = [parameter.grad for parameter in shared.parameters()]
     result = {"gradients": gradients, "input": part.grad, "shared": shared.state_dict()}
     torch.save(result | {"apart": apart.state_dict()}, folder / f"{rank}.pt")
@@ -143,3 +151,12 @@ def test_a_group_on_two_processes(tmp_path):
         assert torch.equal(first["shared"][name], second["shared"][name])
     for name, value in apart.state_dict().items():
         torch.testing.assert_close(first["apart"][name], value, msg=name)
+    for rows in (5, 8):
+        (one, state), (other, _) = (
+            torch.load(tmp_path / f"uneven{rank}.pt")[rows] for rank in range(2)
+        )
+        batch, norm = images(8).mean((2, 3)).requires_grad_(), nn.Sequential(nn.BatchNorm1d(3))
+        (norm(batch).square() * torch.linspace(0, 1, 8)[:, None]).sum().backward()
+        torch.testing.assert_close(torch.cat([one, other]), batch.grad, atol=1e-5, rtol=1e-4)
+        for name, value in norm.state_dict().items():
+            torch.testing.assert_close(state[name], value, msg=name)
