@@ -20,6 +20,7 @@ from cp2.augment.pipeline import ViewBatch
 from cp2.costs.flops import pretraining_flops
 from cp2.costs.work_folder import WorkFolder, silent
 from cp2.errors import UserError
+from cp2.methods import registry
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import DenseEncoder, DenseProjection
 from cp2.models.heads import Head
@@ -28,7 +29,7 @@ from cp2.plan.recipes import PretrainRecipe, Recipe
 from cp2.plan.stages import Stages
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
-from cp2.settings.contrastive import ContrastiveSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.tables import Pretraining
 from cp2.training import pretrain as pretraining
@@ -69,7 +70,7 @@ class Measured:
         """Around what builds its encoders."""
         if not self.averaging:
             return ExitStack()
-        return mock.patch.object(pretraining, "build_encoder", averaging_encoder)
+        return mock.patch.object(registry, "build_encoder", averaging_encoder)
 
 
 def configuration() -> Configuration:
@@ -155,7 +156,7 @@ class AveragingEncoder(nn.Module):
 
 
 def averaging_encoder(
-    settings: ContrastiveSettings, backbone: Backbone, head: Head | None
+    settings: PretrainingSettings, backbone: Backbone, head: Head | None
 ) -> AveragingEncoder:
     """CP²'s network for MoCo v2; in place of `build_encoder`."""
     assert head is not None

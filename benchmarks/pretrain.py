@@ -107,7 +107,7 @@ def _published(one: Measured, work: WorkFolder, sizes: Sizes, device: torch.devi
 
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
-        method = PublishedCp2(settings, build(recipe, Path())[0].encoders.query).to(device).train()
+        method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
         optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
         paths = work.repeated((watch.warmup + watch.steps + 1) * sizes.batch)
         pin = device.type == "cuda"

@@ -135,7 +135,7 @@ def published_step(one: Measured, device: torch.device, sizes: Sizes) -> Variant
 
     def run(watch: Stopwatch) -> None:
         torch.manual_seed(0)
-        method = PublishedCp2(settings, build(recipe, Path())[0].encoders.query).to(device).train()
+        method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
         optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
         batch = torch.randn(4, sizes.batch, 3, sizes.crop, sizes.crop, device=device)
         hole = slice(sizes.crop // 8, sizes.crop - sizes.crop // 8)

@@ -11,13 +11,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cp2.methods.contrastive import Contrastive
+from cp2.methods.step import Method
 
 SAMPLES = 2  # that arithmetic is counted on; batch norm wants more than one
 GPU_SIZE, CPU_SIZE = 8192, 1024
 DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pretraining_flops(build: Callable[[], Contrastive], crop: int) -> float:
+def pretraining_flops(build: Callable[[], Method], crop: int) -> float:
     """Of a sample's step: query forward and backward, key forward; symmetric methods twice.
 
     The predictor belongs to the query; losses and augmentation are left out.
@@ -25,6 +26,7 @@ def pretraining_flops(build: Callable[[], Contrastive], crop: int) -> float:
 
     def work() -> None:
         method = build().eval()
+        assert isinstance(method, Contrastive)
         images = torch.empty(SAMPLES, 3, crop, crop)
         for _ in method.views:
             with torch.no_grad():

@@ -20,7 +20,7 @@ KEY_SHUFFLE = 8
 REPLACEMENTS = 9
 QUEUE_VIEW = 10
 MATCHES = 11
-QUEUED_CELLS = 12
+QUEUED_POSITIONS = 12
 
 
 def generator(seed: int, stream: int, *position: int) -> np.random.Generator:

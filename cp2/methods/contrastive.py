@@ -1,5 +1,6 @@
-"""What MoCo v2 and its descendants share: two encoders, shuffled keys, queues."""
+"""Momentum contrast: the step that MoCo v2 and its descendants share (MoCo, Algorithm 1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,32 +9,79 @@ from torch import Tensor, nn
 from cp2.augment.photometric import send
 from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing.counters import KEY_SHUFFLE, QUEUE_VIEW
-from cp2.methods.footing import PLAIN, Footing
-from cp2.methods.keys import encode_shuffled, joined, prepare_batch_norm, shuffles
-from cp2.methods.momentum import MomentumPair
-from cp2.methods.objective import LossTerms, Objective, Vectors
-from cp2.methods.queue import KeyQueue
-from cp2.methods.step import Step, rising_momentum
-from cp2.models.batch_norm import group_batch_norm, settle
+from cp2.methods.momentum import KeyQueue, MomentumPair, rising_momentum
+from cp2.methods.shuffle_bn import Vectors, bn_note, encode_shuffled, shuffles
+from cp2.methods.step import LossTerms, Method, Step
+from cp2.models.batch_norm import group_batch_norm
 from cp2.models.distributed import gather, rank
-from cp2.settings.contrastive import ContrastiveSettings
+from cp2.settings.contrastive import ContrastiveSettings, PlusSettings
 
 Keys = tuple[Vectors, ...]  # of the key view; then, in a symmetric method, of the query view
 
 
-class Contrastive(nn.Module):
-    """A step is: `encode_keys`, then `forward` for each micro-batch, then `enqueue`.
+class Objective(nn.Module):
+    """The loss between features of a query view and keys of a key view; what tells methods apart.
 
-    Only `forward` has a gradient. All take this process' share of the batch; the results are those
-    of one process that holds the whole batch.
+    Args:
+        queues: names of the queues of earlier keys; the first is that of whole views.
+    Attributes:
+        terms: names of the scalars that `forward` returns.
+    """
+
+    terms: tuple[str, ...] = ("loss", "loss_instance", "accuracy_instance")
+
+    def __init__(self, dim: int, queue_size: int, queues: tuple[str, ...] = ("queue",)) -> None:
+        super().__init__()
+        self.queues = nn.ModuleDict({name: KeyQueue(dim, queue_size) for name in queues})
+
+    def queue(self, name: str = "queue") -> Tensor:
+        """Unit columns (dim, K)."""
+        queue = self.queues[name]
+        assert isinstance(queue, KeyQueue)
+        return queue.queue
+
+    def keys(self, features: Any) -> Vectors:
+        """Of the key encoder's output, what is compared and what joins the queues."""
+        raise NotImplementedError
+
+    def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
+        """Random numbers that belong to the keys: (batch_size, ...) arrays for the whole batch."""
+        return {}
+
+    def forward(self, features: Any, keys: Vectors, batch: PreparedBatch, step: Step) -> LossTerms:
+        """Scalars named in `terms`, of which only `loss` has a gradient.
+
+        Args:
+            features: the query encoder's output.
+            keys: what `keys` returned for the other view.
+            batch: query view and key view.
+            step: for what follows a schedule.
+        """
+        raise NotImplementedError
+
+    def entries(self, keys: Vectors, mask_k: Tensor | None) -> Vectors:
+        """One unit vector an image, (N, dim), for each queue.
+
+        Args:
+            mask_k: masks of the key images, where the method composes images.
+        """
+        return {}
+
+    def update(self, keys: Keys, step: Step) -> None:
+        """After the step: move what else follows the keys of all views, such as a centre."""
+
+
+class Contrastive(Method):
+    """Method with a query encoder, a key encoder that follows it, and queues of earlier keys.
 
     Args:
         encoder: the query encoder; the key encoder starts as its copy.
-        objective: what one view asks of the other.
-        micro_batches: parts that a process encodes its share in, to save memory.
         predictor: on top of the query encoder; None: none.
-        footing: momentum, direction and queues.
+    Attributes:
+        views: whose keys are made: 0 the key view's; in a symmetric method 1, the query view's.
     """
+
+    settings: ContrastiveSettings
 
     def __init__(
         self,
@@ -43,41 +91,56 @@ class Contrastive(nn.Module):
         micro_batches: int = 1,
         *,
         predictor: nn.Module | None = None,
-        footing: Footing = PLAIN,
     ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.footing = footing
-        self.views = (0, 1) if footing.symmetric else (0,)  # of keys: the key view, the query view
-        self.shuffled = shuffles(settings)
-        self.micro_batches = micro_batches
+        super().__init__(settings, micro_batches)
+        self.plus = settings if isinstance(settings, PlusSettings) else None
+        self.views = (0, 1) if self.plus and self.plus.symmetric else (0,)
         self.encoders = MomentumPair(encoder)
-        self.predictor = predictor
-        prepare_batch_norm(settings, self.encoders, micro_batches)
-        if predictor is not None:
-            group = settings.bn_group_size
-            self.predictor = group_batch_norm(predictor, settings.batch_size, group, micro_batches)
+        self.encoders.query = self.grouped(self.encoders.query)
+        of_keys = None if settings.key_bn == "sync" else settings.bn_group_size
+        self.encoders.key = group_batch_norm(
+            self.encoders.key, settings.batch_size, of_keys, micro_batches
+        )
+        self.predictor = None if predictor is None else self.grouped(predictor)
         self.objective = objective
+        self.grouped(objective)
+        self.terms = objective.terms
 
     @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the scalars that `forward` returns."""
-        return self.objective.terms
+    def encoders_of_images(self) -> tuple[nn.Module, ...]:
+        """Query encoder and key encoder."""
+        return self.encoders.query, self.encoders.key
+
+    @property
+    def extras(self) -> dict[str, dict[str, Tensor]]:
+        """The queues."""
+        return {"keys": {name: self.objective.queue(name) for name in self.objective.queues}}
+
+    @property
+    def notes(self) -> list[str]:
+        """Of a `key_bn` that cannot do what it says."""
+        note = bn_note(self.settings)
+        return [note] if note else []
+
+    def momentum(self, step: Step) -> float:
+        """The key encoder's momentum in this step."""
+        last = self.plus.momentum_end if self.plus else None
+        return rising_momentum(self.settings.momentum, last, step)
 
     @torch.no_grad()
-    def encode_keys(self, batch: PreparedBatch, step: Step) -> Keys:
-        """Vectors of the key encoder, which first follows the query encoder by a step.
+    def before_step(self, batch: PreparedBatch, step: Step) -> Keys:
+        """The key encoder follows the query encoder, then encodes the keys.
 
-        In the images' order, float32.
+        Returns:
+            Float32 vectors of each of `views`, in the images' order.
         """
-        first, last = self.settings.momentum, self.footing.momentum_end
-        self.encoders.update(rising_momentum(first, last, step))
+        self.encoders.update(self.momentum(step))
         images = (batch.images_k, batch.images_q)
         return tuple(self._keys(images[view], step, view) for view in self.views)
 
     def _keys(self, images: Tensor, step: Step, view: int) -> Vectors:
         whole = self.settings.batch_size
-        if self.shuffled:
+        if shuffles(self.settings):
             order = torch.from_numpy(step.generator(KEY_SHUFFLE, view).permutation(whole))
             keys = encode_shuffled(self._encode, images, send(order, images.device))
         else:
@@ -89,44 +152,53 @@ class Contrastive(nn.Module):
 
     def _encode(self, images: Tensor) -> Vectors:
         parts = images.chunk(self.micro_batches)
-        return joined([self.objective.keys(self.encoders.key(part)) for part in parts])
+        return _joined([self.objective.keys(self.encoders.key(part)) for part in parts])
 
     def forward(self, batch: PreparedBatch, keys: Keys, step: Step) -> LossTerms:
-        """A micro-batch's scalars, of which only `loss` has a gradient.
+        """The objective of the query view against the keys.
 
-        Of a symmetric method `loss` is the sum over both directions, if its footing does not say
-        otherwise; the others are means.
+        Of a symmetric method `loss` is the sum over both directions, or their mean where its
+        `view_losses` says so; the other terms are means.
         """
         directions = []
         for view, vectors in zip(self.views, keys, strict=True):
             pair = batch.swapped() if view else batch
-            directions.append(self.objective(self._query(pair.images_q), vectors, pair, step))
-        if len(directions) == 1:
+            features = self.encode_query(pair.images_q)
+            directions.append(self.objective(features, vectors, pair, step))
+        if self.plus is None or len(directions) == 1:
             return directions[0]
         terms = {name: torch.stack([d[name] for d in directions]).mean() for name in self.terms}
         losses = torch.stack([d["loss"] for d in directions])
-        return terms | {
-            "loss": losses.sum() if self.footing.view_losses == "sum" else losses.mean()
-        }
+        return terms | {"loss": losses.sum() if self.plus.view_losses == "sum" else losses.mean()}
 
-    def _query(self, images: Tensor) -> Any:
+    def encode_query(self, images: Tensor) -> Any:
+        """Features of images, with gradient, behind the predictor if there is one."""
         features = self.encoders.query(images)
         return features if self.predictor is None else self.predictor(features)
 
     @torch.no_grad()
-    def enqueue(self, batch: PreparedBatch, keys: Keys, step: Step) -> None:
-        """End of the step: its keys, of all processes, join the queues; statistics move on."""
+    def after_step(self, batch: PreparedBatch, keys: Keys, step: Step) -> None:
+        """The step's keys, of all processes, join the queues."""
         masks = (batch.mask_k, batch.mask_q)
         for view in self._joining(step):
             for name, vectors in self.objective.entries(keys[view], masks[view]).items():
                 queue = self.objective.queues[name]
                 assert isinstance(queue, KeyQueue)
                 queue.enqueue(gather(vectors))
-        settle(self, self.micro_batches)
+        self.objective.update(keys, step)
+        super().after_step(batch, keys, step)
 
     def _joining(self, step: Step) -> tuple[int, ...]:
-        if len(self.views) == 1 or self.footing.queue_view == "key":
+        """Views whose keys join the queues."""
+        if self.plus is None or len(self.views) == 1 or self.plus.queue_view == "key":
             return (0,)
-        if self.footing.queue_view == "both":
+        if self.plus.queue_view == "both":
             return self.views
         return (int(step.generator(QUEUE_VIEW).integers(2)),)
+
+
+def _joined(parts: Sequence[Vectors]) -> Vectors:
+    """The keys of all micro-batches."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -6,10 +6,9 @@ from torch.nn import functional as F
 from cp2.augment.copy_paste import downsample
 from cp2.augment.pipeline import PreparedBatch
 from cp2.errors import UserError
-from cp2.methods.contrastive import Contrastive
+from cp2.methods.contrastive import Contrastive, Objective, Vectors
 from cp2.methods.losses import dense_loss, info_nce, masked_average
-from cp2.methods.objective import LossTerms, Objective, Vectors
-from cp2.methods.step import Step
+from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import DenseEncoder, DenseProjection
 from cp2.models.heads import Head
@@ -17,7 +16,7 @@ from cp2.settings.methods import Cp2Settings
 
 
 class CopyPasteContrast(Objective):
-    """Instance loss between foreground averages plus dense loss between cells (Eq. 5)."""
+    """Instance loss between foreground averages plus dense loss between positions (Eq. 5)."""
 
     terms = ("loss", "loss_instance", "accuracy_instance", "loss_dense", "accuracy_dense")
 
@@ -26,8 +25,8 @@ class CopyPasteContrast(Objective):
         self.settings = settings
 
     def keys(self, features: Tensor) -> Vectors:
-        """Unit vectors of the cells, (N, dim, h, w)."""
-        return {"cells": F.normalize(features.float(), dim=1)}
+        """Unit vectors of the positions, (N, dim, h, w)."""
+        return {"dense": F.normalize(features.float(), dim=1)}
 
     def forward(
         self, features: Tensor, keys: Vectors, batch: PreparedBatch, step: Step
@@ -40,16 +39,16 @@ class CopyPasteContrast(Objective):
         settings = self.settings
         assert batch.mask_q is not None
         assert batch.mask_k is not None
-        q, k = F.normalize(features.float(), dim=1), keys["cells"]
-        cells_q, cells_k = _match(batch.mask_q, q), _match(batch.mask_k, k)
+        q, k = F.normalize(features.float(), dim=1), keys["dense"]
+        inside_q, inside_k = _on_map(batch.mask_q, q), _on_map(batch.mask_k, k)
         instance, accuracy_instance = info_nce(
-            masked_average(q, cells_q),
-            masked_average(k, cells_k),
+            masked_average(q, inside_q),
+            masked_average(k, inside_k),
             self.queue(),
             settings.temperature,
         )
         dense, accuracy_dense = dense_loss(
-            q, k, cells_q, cells_k, settings.dense_temperature, settings.dense_softmax_axis
+            q, k, inside_q, inside_k, settings.dense_temperature, settings.dense_softmax_axis
         )
         return {
             "loss": settings.instance_weight * instance + settings.dense_weight * dense,
@@ -62,19 +61,19 @@ class CopyPasteContrast(Objective):
     def entries(self, keys: Vectors, mask_k: Tensor | None) -> Vectors:
         """Averages over the foregrounds."""
         assert mask_k is not None
-        k = keys["cells"]
-        return {"queue": masked_average(k, _match(mask_k, k))}
+        k = keys["dense"]
+        return {"queue": masked_average(k, _on_map(mask_k, k))}
 
 
-def _match(mask: Tensor, features: Tensor) -> Tensor:
-    """The mask on the features' grid."""
-    size, cells = mask.shape[-1], features.shape[-1]
-    if size % cells:
+def _on_map(mask: Tensor, features: Tensor) -> Tensor:
+    """The mask at the positions of the feature map."""
+    size, side = mask.shape[-1], features.shape[-1]
+    if size % side:
         raise UserError(
-            f"crop_size {size} gives a feature map of {cells} x {cells} cells, of which it is no "
+            f"crop_size {size} gives a feature map of {side} x {side} positions, of which it is no "
             "multiple; choose a crop_size that is a multiple of the backbone's output stride"
         )
-    return downsample(mask, size // cells)
+    return downsample(mask, size // side)
 
 
 def encoder(settings: Cp2Settings, backbone: Backbone, head: Head | None) -> DenseEncoder:

@@ -7,14 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.augment.pipeline import PreparedBatch
-from cp2.drawing.counters import MATCHES, QUEUED_CELLS
-from cp2.methods.contrastive import Contrastive
-from cp2.methods.footing import Footing
-from cp2.methods.losses import info_nce
+from cp2.drawing.counters import MATCHES, QUEUED_POSITIONS
+from cp2.methods.contrastive import Contrastive, Objective, Vectors
+from cp2.methods.losses import chunked_info_nce, info_nce
 from cp2.methods.matching import READ_MAPS, Matching, at_random, by_backbone, by_projection
-from cp2.methods.negatives import paired_info_nce
-from cp2.methods.objective import LossTerms, Objective, Vectors
-from cp2.methods.step import Step
+from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.distributed import add_up, world_size
 from cp2.models.heads import Head
@@ -30,15 +27,15 @@ MATCHINGS: dict[str, Matching] = {
 
 class Weighing(Protocol):
     def __call__(self, score: Tensor, places: Tensor) -> Tensor:
-        """Weight of each query cell, (N, P), from the scores of its match and the views' places."""
+        """Weight of each query position, (N, P), from its match's score and the view boxes."""
 
 
 class DenseContrast(Objective):
-    """InfoNCE of whole views and of matched cells, each against a queue of its own.
+    """InfoNCE of whole views and of matched positions, each against a queue of its own.
 
     Args:
-        match: which cell of the key view a query cell is pulled to.
-        weigh: how much a cell counts, in a mean over all cells of the batch; None: all the same.
+        match: which position of the key view each position of the query is pulled to.
+        weigh: weights in the mean over all positions of the batch; None: all the same.
     """
 
     terms = ("loss", "loss_instance", "accuracy_instance", "loss_dense", "accuracy_dense")
@@ -55,38 +52,40 @@ class DenseContrast(Objective):
         return self.settings.loss_lambda if warm else 0.0
 
     def keys(self, features: DenseFeatures) -> Vectors:
-        """Unit vectors; the dense queue gets the mean of the cells before they are normalised."""
-        mean = features.cells.float().flatten(2).mean(2)
-        return self._cells(features) | {
+        """Unit vectors; the dense queue gets the mean of the positions, taken before they are."""
+        mean = features.dense.float().flatten(2).mean(2)
+        return self._dense(features) | {
             "image": F.normalize(features.image.float(), dim=1),
             "mean": F.normalize(mean, dim=1),
         }
 
-    def _cells(self, features: DenseFeatures) -> Vectors:
+    def _dense(self, features: DenseFeatures) -> Vectors:
         """What is matched, (N, ..., P); the backbone's map only where the matching reads it."""
-        cells = {"cells": F.normalize(features.cells.float().flatten(2), dim=1)}
+        dense = {"dense": F.normalize(features.dense.float().flatten(2), dim=1)}
         if self.match in READ_MAPS:
-            cells["map"] = F.normalize(features.map.detach().float().flatten(2), dim=1)
-        return cells
+            dense["map"] = F.normalize(features.map.detach().float().flatten(2), dim=1)
+        return dense
 
     def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
-        """The cell of each image that joins the dense queue, if one is drawn."""
+        """The position of each image that joins the dense queue, if one is drawn."""
         if self.settings.dense_queue == "mean":
             return {}
-        cells = keys["cells"].shape[2]
-        return {"queued": step.generator(QUEUED_CELLS, view).integers(cells, size=batch_size)}
+        positions = keys["dense"].shape[2]
+        return {
+            "queued": step.generator(QUEUED_POSITIONS, view).integers(positions, size=batch_size)
+        }
 
     def forward(
         self, features: DenseFeatures, keys: Vectors, batch: PreparedBatch, step: Step
     ) -> LossTerms:
         """Both losses before lambda, and their weighted sum."""
         temperature, share = self.settings.temperature, self.share(step)
-        query = self._cells(features)
+        query = self._dense(features)
         image = F.normalize(features.image.float(), dim=1)
         instance, accuracy_instance = info_nce(image, keys["image"], self.queue(), temperature)
         index, score = self.match(query, keys, batch.places)
-        matched = keys["cells"].gather(2, index[:, None].expand_as(query["cells"]))
-        losses, hits = paired_info_nce(query["cells"], matched, self.queue("queue2"), temperature)
+        matched = keys["dense"].gather(2, index[:, None].expand_as(query["dense"]))
+        losses, hits = chunked_info_nce(query["dense"], matched, self.queue("queue2"), temperature)
         if self.weigh is None:
             dense = losses.mean()
         else:
@@ -100,28 +99,28 @@ class DenseContrast(Objective):
         }
 
     def entries(self, keys: Vectors, mask_k: Tensor | None) -> Vectors:
-        """The whole view's key, and one vector for all its cells: their mean, or one of them."""
-        cells = keys["mean"]
+        """The whole view's key, and one vector of its positions: their mean, or one of them."""
+        dense = keys["mean"]
         if self.settings.dense_queue == "cell":
-            index = keys["queued"].view(-1, 1, 1).expand(-1, keys["cells"].shape[1], 1)
-            cells = keys["cells"].gather(2, index)[:, :, 0]
-        return {"queue": keys["image"], "queue2": cells}
+            index = keys["queued"].view(-1, 1, 1).expand(-1, keys["dense"].shape[1], 1)
+            dense = keys["dense"].gather(2, index)[:, :, 0]
+        return {"queue": keys["image"], "queue2": dense}
 
 
 class RandomContrast(DenseContrast):
     """With matches that are drawn."""
 
     def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
-        """A key cell for each cell of each image."""
-        cells = keys["cells"].shape[2]
-        drawn = step.generator(MATCHES, view).integers(cells, size=(batch_size, cells))
+        """A key position for each position of each image."""
+        positions = keys["dense"].shape[2]
+        drawn = step.generator(MATCHES, view).integers(positions, size=(batch_size, positions))
         return super().draw(step, view, keys, batch_size) | {"drawn": drawn}
 
 
 def batch_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean over the cells of all images of all processes; 0 where all weights are 0.
+    """Weighted mean over the positions of all images of all processes; 0 where all weights are 0.
 
-    What the processes return has this mean: each holds its own cells' part of it.
+    What the processes return has this mean: each holds its own positions' part of it.
     """
     total = add_up(weights.sum()) / world_size()
     return (losses * weights).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
@@ -135,18 +134,10 @@ def encoder(settings: DenseSettings, backbone: Backbone, head: Head | None) -> T
 def around(
     settings: DenseSettings, encoder: nn.Module, objective: Objective, micro_batches: int
 ) -> Contrastive:
-    """An objective of whole views and cells on the footing that the settings ask for."""
-    predictor = (
-        DensePredictor(settings.dim, settings.predictor_width) if settings.predictor else None
-    )
-    return Contrastive(
-        settings,
-        encoder,
-        objective,
-        micro_batches,
-        predictor=predictor,
-        footing=Footing.of(settings),
-    )
+    """Momentum contrast with an objective of whole views and positions."""
+    width = settings.predictor_width
+    predictor = DensePredictor(settings.dim, width) if settings.predictor else None
+    return Contrastive(settings, encoder, objective, micro_batches, predictor=predictor)
 
 
 def method(settings: DenseClSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:

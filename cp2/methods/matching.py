@@ -1,7 +1,7 @@
-"""Which cell of the other view a cell asks, and how similar the two are. Without gradient.
+"""Matching of positions between two views, without gradient.
 
-All matchings take unit vectors and return the key cell of each query cell, int64 (N, P), and a
-score of the match, (N, P).
+All matchings take unit vectors and return the key position of each query position, int64 (N, P),
+and a score of the match, (N, P).
 """
 
 from typing import Protocol
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2.augment.places import cell_centres, cell_diagonals
-from cp2.methods.objective import Vectors
+from cp2.methods.contrastive import Vectors
 
 Match = tuple[Tensor, Tensor]
 
@@ -19,13 +19,13 @@ class Matching(Protocol):
     def __call__(self, query: Vectors, keys: Vectors, places: Tensor) -> Match:
         """
         Args:
-            query, keys: `cells` (N, D, P) of either view, and for READ_MAPS `map` (N, C, P).
+            query, keys: `dense` (N, D, P) of either view, and for READ_MAPS `map` (N, C, P).
             places: of query and key view, (N, 2, 5); see `cp2.augment.places`.
         """
 
 
 def most_similar(query: Tensor, keys: Tensor) -> Match:
-    """The key cell of the largest cosine; several queries may have the same (DenseCL Eq. 4).
+    """The key position of the largest cosine; several queries may have the same (DenseCL Eq. 4).
 
     Unit vectors (N, C, P). The first of equals, as in the release.
     """
@@ -42,24 +42,24 @@ def by_backbone(query: Vectors, keys: Vectors, places: Tensor) -> Match:
 
 def by_projection(query: Vectors, keys: Vectors, places: Tensor) -> Match:
     """Similarity of what is contrasted (DenseCL Table 5, `max-sim theta`)."""
-    return most_similar(query["cells"], keys["cells"])
+    return most_similar(query["dense"], keys["dense"])
 
 
 def at_random(query: Vectors, keys: Vectors, places: Tensor) -> Match:
-    """Any cell, drawn along with the keys (DenseCL Table 5, `random`); the score is 0."""
+    """Any position, drawn along with the keys (DenseCL Table 5, `random`); the score is 0."""
     return keys["drawn"], torch.zeros_like(keys["drawn"], dtype=torch.float32)
 
 
 def nearest(query: Vectors, keys: Vectors, places: Tensor) -> Match:
-    """The key cell whose centre is nearest in the photograph; the score is minus the distance.
+    """The key position whose centre is nearest in the image; the score is minus the distance.
 
-    Distances are in diagonals of a cell of the view with the larger cells (PixPro sec. 3.1).
+    Distances are in diagonals of a position of the view with the larger ones (PixPro sec. 3.1).
     """
-    side = round(query["cells"].shape[2] ** 0.5)
+    side = round(query["dense"].shape[2] ** 0.5)
     q, k = cell_centres(places[:, 0], side), cell_centres(places[:, 1], side)  # (N, P, 2)
     unit = cell_diagonals(places, side).amax(1)  # (N,)
     distance, index = torch.cdist(q, k).min(2)
     return index, -distance / unit[:, None]
 
 
-READ_MAPS = frozenset({by_backbone})  # which matchings ask for `map`
+READ_MAPS = frozenset({by_backbone})  # matchings that need `map`

@@ -4,10 +4,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.augment.pipeline import PreparedBatch
-from cp2.methods.contrastive import Contrastive
+from cp2.methods.contrastive import Contrastive, Objective, Vectors
 from cp2.methods.losses import info_nce
-from cp2.methods.objective import LossTerms, Objective, Vectors
-from cp2.methods.step import Step
+from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import GlobalEncoder
 from cp2.models.heads import Head

@@ -1,9 +1,8 @@
-"""MoCo v2+ (PixCon, supplement; release, `MoCoV2plus`): MoCo v2 on the footing of newer methods."""
+"""MoCo v2+ (PixCon, supplement; release, `MoCoV2plus`): MoCo v2 with the step of newer methods."""
 
 from torch import nn
 
 from cp2.methods.contrastive import Contrastive
-from cp2.methods.footing import Footing
 from cp2.methods.moco_v2 import InstanceContrast
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import GlobalEncoder
@@ -21,11 +20,5 @@ def method(settings: PlainSettings, encoder: nn.Module, micro_batches: int) -> C
     """MoCo v2+ around an encoder of images (N, 3, S, S) to (N, dim)."""
     dim, width = settings.dim, settings.predictor_width
     predictor = mlp(dim, width, dim, norm=True) if settings.predictor else None
-    return Contrastive(
-        settings,
-        encoder,
-        InstanceContrast(settings),
-        micro_batches,
-        predictor=predictor,
-        footing=Footing.of(settings),
-    )
+    objective = InstanceContrast(settings)
+    return Contrastive(settings, encoder, objective, micro_batches, predictor=predictor)

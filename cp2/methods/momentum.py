@@ -1,9 +1,13 @@
-"""The momentum encoder (MoCo Eq. 2)."""
+"""The momentum encoder and the queue of its keys (MoCo sec. 3.2)."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cp2.methods.step import Step
 
 
 class MomentumPair(nn.Module):
@@ -24,3 +28,43 @@ class MomentumPair(nn.Module):
         key: list[Tensor] = list(self.key.parameters())
         query: list[Tensor] = list(self.query.parameters())
         torch._foreach_lerp_(key, query, 1 - momentum)
+
+
+def rising_momentum(first: float, last: float | None, step: Step) -> float:
+    """The key encoder's momentum at the start of a step (BYOL's schedule; PixCon release).
+
+    m(t) = last - (last - first) (1 + cos(pi t / total)) / 2 belongs to the update after step t,
+    which is made at the start of step t + 1. (The one before step 0 changes nothing.)
+    """
+    if last is None:
+        return first
+    done = max(step.number - 1, 0) / step.total
+    return last - (last - first) * (1 + math.cos(math.pi * done)) / 2
+
+
+class KeyQueue(nn.Module):
+    """The last `size` keys, as unit columns of a (dim, size) buffer; starts with random ones.
+
+    The pointer is a buffer too, named as in the MoCo release, and is never read by the host.
+    """
+
+    queue: Tensor
+    queue_ptr: Tensor
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("queue", F.normalize(torch.randn(dim, size), dim=0))
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Replace the oldest entries by keys (N, dim), wrapping at the end (CP² release).
+
+        Of more keys than the queue holds, the last ones stay.
+        """
+        size = self.queue.shape[1]
+        kept = keys[-size:].to(self.queue.dtype)
+        first = self.queue_ptr + (len(keys) - len(kept))
+        columns = (first + torch.arange(len(kept), device=keys.device)) % size
+        self.queue.index_copy_(1, columns, kept.T)
+        self.queue_ptr.add_(len(keys)).remainder_(size)

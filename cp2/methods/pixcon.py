@@ -14,7 +14,7 @@ __all__ = ["encoder", "method"]
 class SemanticWeights:
     """Semantic reweighting: 1 in the overlap of the views, a power of the similarity elsewhere.
 
-    Similarities are scaled so that an image's least similar cell has 0 and the most similar one
+    Similarities are scaled so that an image's least similar position has 0 and the most similar one
     outside the overlap 1. Without the overlap rule, weights are the plain power of the cosine.
     """
 
@@ -42,7 +42,7 @@ def scaled_weights(score: Tensor, inside: Tensor, power: float) -> Tensor:
 
 
 class WithinRadius:
-    """1 for cells whose match is near enough in the photograph, 0 for the others."""
+    """1 for positions whose match is near enough in the image, 0 for the others."""
 
     def __init__(self, radius: float) -> None:
         self.radius = radius

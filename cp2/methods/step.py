@@ -1,15 +1,24 @@
-"""Where in a run a step stands; all that a method draws or schedules is a function of it."""
+"""A step of pretraining: what every method does in it, and where in the run it stands."""
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing import counters
+from cp2.models.batch_norm import group_batch_norm, settle
+from cp2.settings.methods import PretrainingSettings
+
+LossTerms = dict[str, Tensor]
 
 
 class Step(NamedTuple):
-    """The step that is about to be made: `number` of `total`, from 0."""
+    """The step that is about to be made: `number` of `total`, from 0.
+
+    All that a method draws or schedules is a function of it.
+    """
 
     number: int
     total: int
@@ -20,13 +29,74 @@ class Step(NamedTuple):
         return counters.generator(self.seed, stream, self.number, view)
 
 
-def rising_momentum(first: float, last: float | None, step: Step) -> float:
-    """The key encoder's momentum at the start of a step (BYOL's schedule; PixCon release).
+class Method(nn.Module):
+    """Base of the methods: `before_step`, `forward` for each micro-batch, `after_step`.
 
-    m(t) = last - (last - first) (1 + cos(pi t / total)) / 2 belongs to the update after step t,
-    which is made at the start of step t + 1. (The one before step 0 changes nothing.)
+    Only `forward` has a gradient. All take this process' share of the batch; the results are those
+    of one process that holds the whole batch. Parameters and buffers are all that a resume needs.
+
+    Args:
+        micro_batches: parts that a process encodes its share in, to save memory.
+    Attributes:
+        terms: names of the scalars that `forward` returns.
     """
-    if last is None:
-        return first
-    done = max(step.number - 1, 0) / step.total
-    return last - (last - first) * (1 + math.cos(math.pi * done)) / 2
+
+    terms: tuple[str, ...] = ("loss",)
+
+    def __init__(self, settings: PretrainingSettings, micro_batches: int = 1) -> None:
+        super().__init__()
+        self.settings = settings
+        self.micro_batches = micro_batches
+
+    def grouped(self, module: nn.Module) -> nn.Module:
+        """The module, whose batch norm sees `bn_group_size` images at a time.
+
+        Raises:
+            UserError: the groups do not fit the processes and micro-batches.
+        """
+        settings = self.settings
+        size, group = settings.batch_size, settings.bn_group_size
+        return group_batch_norm(module, size, group, self.micro_batches)
+
+    @property
+    def encoders_of_images(self) -> tuple[nn.Module, ...]:
+        """Networks that take images, (N, 3, S, S); those without gradient train nothing."""
+        raise NotImplementedError
+
+    @property
+    def exported(self) -> nn.Module:
+        """The network whose parts, by name, later stages start from."""
+        return self.encoders_of_images[0]
+
+    @property
+    def extras(self) -> dict[str, dict[str, Tensor]]:
+        """What else is written beside those parts, by name."""
+        return {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the log should say once, of settings that have no effect."""
+        return []
+
+    @torch.no_grad()
+    def before_step(self, batch: PreparedBatch, step: Step) -> Any:
+        """What `forward` needs that is made of the whole share of the batch.
+
+        Returns:
+            Tensors (N, ...) in tuples or dictionaries, which are cut into micro-batches as the
+            images are; or None.
+        """
+        return None
+
+    def forward(self, batch: PreparedBatch, prepared: Any, step: Step) -> LossTerms:
+        """Scalars of a micro-batch named in `terms`, of which only `loss` has a gradient.
+
+        Args:
+            prepared: what `before_step` returned.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def after_step(self, batch: PreparedBatch, prepared: Any, step: Step) -> None:
+        """After the optimiser: queues, centres and statistics move on."""
+        settle(self, self.micro_batches)

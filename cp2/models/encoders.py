@@ -23,7 +23,7 @@ class DenseProjection(nn.Sequential):
 
 
 class DenseEncoder(nn.Module):
-    """Images (N, 3, H, W) -> one vector a cell, (N, dim, h, w), not normalised (CP² sec. 3.2)."""
+    """Images (N, 3, H, W) -> a vector a position, (N, dim, h, w), not normalised (CP² sec. 3.2)."""
 
     def __init__(self, backbone: Backbone, head: Head, projection: DenseProjection) -> None:
         super().__init__()

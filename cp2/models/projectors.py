@@ -1,4 +1,4 @@
-"""Projections and predictions of whole views and of their cells (DenseCL sec. 3.2; PixCon)."""
+"""Projections and predictions of whole views and of their positions (DenseCL sec. 3.2; PixCon)."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class DenseFeatures(NamedTuple):
     """What is compared between two views, not normalised."""
 
     image: Tensor  # (N, dim)
-    cells: Tensor  # (N, dim, S, S)
+    dense: Tensor  # (N, dim, S, S)
     map: Tensor  # (N, channels, S, S), of the backbone
 
 
@@ -24,8 +24,8 @@ def mlp(before: int, hidden: int, after: int, norm: bool) -> nn.Sequential:
     )
 
 
-def cell_mlp(before: int, hidden: int, after: int, norm: bool) -> nn.Sequential:
-    """The same for each cell, as 1x1 convolutions: (N, before, h, w) -> (N, after, h, w)."""
+def conv_mlp(before: int, hidden: int, after: int, norm: bool) -> nn.Sequential:
+    """The same at each position, as 1x1 convolutions: (N, before, h, w) -> (N, after, h, w)."""
     norms = [nn.BatchNorm2d(hidden)] if norm else []
     return nn.Sequential(
         nn.Conv2d(before, hidden, 1), *norms, nn.ReLU(inplace=True), nn.Conv2d(hidden, after, 1)
@@ -40,7 +40,7 @@ class TwoHeadEncoder(nn.Module):
 
     Args:
         norm: batch norm in both hidden layers (PixCon).
-        grid: cells a side that the backbone's map is pooled to; None: as it is.
+        grid: side that the backbone's map is pooled to; None: as it is.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TwoHeadEncoder(nn.Module):
         self.grid = grid
         channels = backbone.channels
         self.fc = mlp(channels, channels, dim, norm)
-        self.dense = cell_mlp(channels, channels, dim, norm)
+        self.dense = conv_mlp(channels, channels, dim, norm)
         for layer in self.fc:
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
@@ -59,7 +59,7 @@ class TwoHeadEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> DenseFeatures:
         whole: Tensor = self.backbone(images)
-        # Similarities are taken between cells of the pooled map (DenseCL Table 6); the release
+        # Similarities are taken on the pooled map (DenseCL Table 6); the release
         # pools in front of the dense head only.
         map = F.adaptive_avg_pool2d(whole, self.grid) if self.grid else whole
         return DenseFeatures(self.fc(whole.mean(dim=(2, 3))), self.dense(map), map)
@@ -71,7 +71,7 @@ class DensePredictor(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.image = mlp(dim, hidden, dim, norm=True)
-        self.cells = cell_mlp(dim, hidden, dim, norm=True)
+        self.cells = conv_mlp(dim, hidden, dim, norm=True)  # its name in saved states
 
     def forward(self, features: DenseFeatures) -> DenseFeatures:
-        return DenseFeatures(self.image(features.image), self.cells(features.cells), features.map)
+        return DenseFeatures(self.image(features.image), self.cells(features.dense), features.map)

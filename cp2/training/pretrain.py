@@ -16,19 +16,15 @@ from cp2.augment.pipeline import (
     prepare,
 )
 from cp2.data.datasets import read_index
-from cp2.methods.contrastive import Contrastive
-from cp2.methods.keys import bn_note
-from cp2.methods.registry import build_encoder, build_method
-from cp2.methods.step import Step
-from cp2.models.backbones import build_backbone
+from cp2.methods.registry import build_networks
+from cp2.methods.step import Method, Step
+from cp2.models.backbones import Backbone
 from cp2.models.batch_norm import average_statistics
 from cp2.models.checkpoints import load_backbone
 from cp2.models.devices import place
 from cp2.models.distributed import rank, world_size
-from cp2.models.heads import build_head
 from cp2.models.weights import save_weights
 from cp2.plan.graph import Run
-from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
@@ -89,7 +85,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         notes.append(compile_encoders(method, example, attempt.precision))
     attempt.announce(
         f"{len(dataset)} images, {steps_an_epoch} steps an epoch, {recipe.epochs} epochs",
-        [*notes, bn_note(settings)],
+        [*notes, *method.notes],
     )
     base_lr = settings.optimizer[recipe.backbone.family].lr
     unreadable = UnreadableImages(dataset.source, attempt.folder.unreadable, attempt.say)
@@ -132,7 +128,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
 
 
 def snapshot(
-    method: Contrastive, recipe: PretrainRecipe, folder: RunFolder, run_id: str, epoch: int
+    method: Method, recipe: PretrainRecipe, folder: RunFolder, run_id: str, epoch: int
 ) -> None:
     """Keep the weights after `epoch` epochs as <run>/snapshots/epoch-<n>.safetensors.
 
@@ -145,16 +141,16 @@ def snapshot(
         export(method, recipe, path, run_id)
 
 
-def train_step(attempt: Attempt, method: Contrastive, batch: PreparedBatch, step: Step) -> None:
-    """Keys, gradient, optimiser, queues; see `Contrastive`."""
+def train_step(attempt: Attempt, method: Method, batch: PreparedBatch, step: Step) -> None:
+    """Before, gradient, optimiser, after; see `Method`."""
     with attempt.precision.autocast():
-        keys = method.encode_keys(batch, step)
-    parts = split(method.micro_batches, (batch, keys))
+        prepared = method.before_step(batch, step)
+    parts = split(method.micro_batches, (batch, prepared))
     attempt.learn([partial(attempt.parallel.call, *part, step) for part in parts])
-    method.enqueue(batch, keys, step)
+    method.after_step(batch, prepared, step)
 
 
-def zeros_like_a_micro_batch(method: Contrastive, device: torch.device) -> Tensor:
+def zeros_like_a_micro_batch(method: Method, device: torch.device) -> Tensor:
     """Images of the shape and layout that the encoders get."""
     settings = method.settings
     count = settings.batch_size // (world_size() * method.micro_batches)
@@ -165,27 +161,22 @@ def zeros_like_a_micro_batch(method: Contrastive, device: torch.device) -> Tenso
 
 def build(
     recipe: PretrainRecipe, results: Path, micro_batches: int = 1
-) -> tuple[Contrastive, list[str]]:
-    """The method around its encoder, with the starting weights, and notes on what was adapted."""
-    settings = recipe.method
-    check_pretraining(settings, recipe.backbone, micro_batches)
-    backbone = build_backbone(recipe.backbone, zero_init_residual=settings.zero_init_residual)
+) -> tuple[Method, list[str]]:
+    """The method with its starting weights, and notes on what was adapted."""
     notes: list[str] = []
-    if recipe.start:
-        origin = Origin(recipe.start, results)
-        notes += load_backbone(backbone, origin.backbone, origin.path, origin.metadata)
-    head = build_head(recipe.head, backbone.channels) if recipe.head else None
-    encoder = build_encoder(settings, backbone, head)
-    return build_method(settings, encoder, micro_batches), notes
+
+    def load(backbone: Backbone) -> None:
+        if recipe.start:
+            origin = Origin(recipe.start, results)
+            notes.extend(load_backbone(backbone, origin.backbone, origin.path, origin.metadata))
+
+    return build_networks(recipe, micro_batches, load), notes
 
 
-def export(method: Contrastive, recipe: PretrainRecipe, path: Path, run_id: str) -> None:
-    """The query encoder's parts and the queues, as later stages read them."""
-    encoder = method.encoders.query
-    parts = {name: child.state_dict() for name, child in encoder.named_children()}
-    objective = method.objective
-    parts["keys"] = {name: objective.queue(name) for name in objective.queues}
+def export(method: Method, recipe: PretrainRecipe, path: Path, run_id: str) -> None:
+    """The parts of the network that later stages start from, and the queues of keys."""
+    parts = {name: child.state_dict() for name, child in method.exported.named_children()}
     metadata = {"run": run_id}
     if recipe.backbone.family == "vit":
         metadata["heads"] = str(recipe.backbone.heads)
-    save_weights(path, parts, metadata)
+    save_weights(path, parts | method.extras, metadata)

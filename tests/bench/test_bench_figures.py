@@ -16,7 +16,6 @@ from cp2.costs.flops import finetuning_flops, inference_flops, pretraining_flops
 from cp2.costs.measure import PREFETCH
 from cp2.errors import UserError
 from cp2.methods.contrastive import Contrastive
-from cp2.methods.footing import Footing
 from cp2.methods.moco_v2 import InstanceContrast
 from cp2.training.pretrain import build
 
@@ -113,16 +112,17 @@ def test_arithmetic_of_a_pretraining_by_hand():
     settings = pretrain_recipe(configuration(), "moco-v2-plus", SMALL).method
     once, predictor = 2 * 3 * 5 * 16, 2 * 80 * 80
 
-    def flops(predicts=False, **options):
+    def flops(predicts=False, symmetric=False, **options):
         def build():
             encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.Flatten())
             options["predictor"] = torch.nn.Linear(80, 80) if predicts else None
-            return Contrastive(settings, encoder, InstanceContrast(settings), **options)
+            chosen = settings.model_copy(update={"symmetric": symmetric})
+            return Contrastive(chosen, encoder, InstanceContrast(chosen), **options)
 
         return pretraining_flops(build, 4)
 
     assert flops() == 3 * once
-    assert flops(footing=Footing(symmetric=True)) == 6 * once
+    assert flops(symmetric=True) == 6 * once
     assert flops(predicts=True) == 3 * once + 3 * predictor
 
 

@@ -86,12 +86,12 @@ def test_three_steps_give_our_losses_keys_and_weights(axis, optimizer, tolerance
         images = [compose(views[side], views[2 + side], masks[side]) for side in range(2)]
         pair = PreparedBatch(*images, *masks, torch.zeros(N, 2, 5).long())
         now = Step(step, 3, seed=0)
-        keys = ours.encode_keys(pair, now)
+        keys = ours.before_step(pair, now)
         terms = ours(pair, keys, now)
         update.zero_grad()
         terms["loss"].backward()
         update.step()
-        ours.enqueue(pair, keys, now)
+        ours.after_step(pair, keys, now)
         assert {name: term.item() for name, term in terms.items()} == pytest.approx(
             expected, abs=tolerance
         )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cp2.methods.queue import KeyQueue
+from cp2.methods.momentum import KeyQueue
 
 SIZE = 16
 

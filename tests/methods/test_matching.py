@@ -19,7 +19,7 @@ def _seed():
 
 def vectors():
     return {
-        "cells": F.normalize(torch.randn(N, 5, P), dim=1),
+        "dense": F.normalize(torch.randn(N, 5, P), dim=1),
         "map": F.normalize(torch.randn(N, 7, P), dim=1),
     }
 
@@ -35,7 +35,7 @@ PLACES = torch.tensor(
 
 
 @pytest.mark.parametrize(
-    ("match", "name"), [(matching.by_backbone, "map"), (matching.by_projection, "cells")]
+    ("match", "name"), [(matching.by_backbone, "map"), (matching.by_projection, "dense")]
 )
 def test_the_most_similar_cell(match, name):
     q, k = vectors(), vectors()

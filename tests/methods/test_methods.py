@@ -6,8 +6,8 @@ from torch import nn
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.errors import UserError
-from cp2.methods.keys import bn_note
 from cp2.methods.registry import build_method
+from cp2.methods.shuffle_bn import bn_note
 from cp2.methods.step import Step
 from cp2.settings.methods import Cp2Settings, MoCoV2Settings
 
@@ -36,10 +36,10 @@ def global_encoder():
 def step(method, images_q, images_k, mask_q=None, mask_k=None):
     """All of a step but the optimiser."""
     batch = PreparedBatch(images_q, images_k, mask_q, mask_k, torch.zeros(BATCH, 2, 5).long())
-    keys = method.encode_keys(batch, FIRST)
+    keys = method.before_step(batch, FIRST)
     terms = method(batch, keys, FIRST)
     terms["loss"].backward()
-    method.enqueue(batch, keys, FIRST)
+    method.after_step(batch, keys, FIRST)
     return terms
 
 

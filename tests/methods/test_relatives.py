@@ -11,9 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.densecl import batch_mean
 from cp2.methods.matching import by_backbone
+from cp2.methods.momentum import rising_momentum
 from cp2.methods.pixcon import SemanticWeights, WithinRadius, scaled_weights
 from cp2.methods.registry import build_encoder, build_method
-from cp2.methods.step import Step, rising_momentum
+from cp2.methods.step import Step
 from cp2.models.backbones import build_backbone
 from cp2.models.batch_norm import GroupedBatchNorm
 from cp2.settings.dense import DenseClSettings, PixConSettings
@@ -65,7 +66,7 @@ def batch(seed=1):
 
 def forward(method, pair=None, step=FIRST):
     pair = pair or batch()
-    keys = method.encode_keys(pair, step)
+    keys = method.before_step(pair, step)
     return method(pair, keys, step), keys
 
 
@@ -90,10 +91,10 @@ def test_a_step(chosen):
     method = build(chosen)
     before = queues(method)
     pair, step = batch(), Step(4, 10, 0)
-    keys = method.encode_keys(pair, step)
+    keys = method.before_step(pair, step)
     terms = method(pair, keys, step)
     terms["loss"].backward()
-    method.enqueue(pair, keys, step)
+    method.after_step(pair, keys, step)
     assert sorted(terms) == sorted(method.terms)
     assert all(torch.isfinite(value) for value in terms.values())
     assert [name for name, value in terms.items() if value.requires_grad] == ["loss"]
@@ -135,13 +136,13 @@ def test_a_symmetric_loss_can_be_the_mean_instead():
 def test_whose_keys_join_the_queues(queue_view):
     method = build(settings("moco-v2-plus", **PLUS, queue_view=queue_view))
     pair = batch()
-    keys = method.encode_keys(pair, FIRST)
+    keys = method.before_step(pair, FIRST)
     joined = []
     for number in range(40):
         step = Step(number, 100, seed=3)
         method.objective.queues["queue"].queue_ptr.zero_()
         method.objective.queue().zero_()
-        method.enqueue(pair, keys, step)
+        method.after_step(pair, keys, step)
         columns = [k["image"].T for k in keys]
         found = method.objective.queue()
         matches = [torch.equal(found[:, :BATCH], column) for column in columns]
@@ -197,7 +198,7 @@ def test_lambda_starts_after_its_warm_up(number, share):
 def test_a_grid_pools_backbone_and_cells():
     method = build(settings("densecl", grid=2))
     _, (keys,) = forward(method)
-    assert keys["cells"].shape == (BATCH, DIM, 4)
+    assert keys["dense"].shape == (BATCH, DIM, 4)
     whole = method.encoders.key.backbone(batch().images_k)
     assert whole.shape[2:] == (3, 3)
     pooled = F.adaptive_avg_pool2d(whole, 2).flatten(2)
@@ -207,7 +208,7 @@ def test_a_grid_pools_backbone_and_cells():
 def test_the_dense_queue_gets_the_mean_of_raw_cells():
     method = build(settings("densecl"))
     _, (keys,) = forward(method)
-    raw = method.encoders.key(batch().images_k).cells.flatten(2)
+    raw = method.encoders.key(batch().images_k).dense.flatten(2)
     expected = F.normalize(raw.mean(2), dim=1)
     torch.testing.assert_close(method.objective.entries(keys, None)["queue2"], expected)
 
@@ -219,18 +220,18 @@ def test_the_dense_queue_can_get_one_cell_of_each_image():
         _, (keys,) = forward(method, step=Step(number, 9, 1))
         found = method.objective.entries(keys, None)["queue2"]
         for n, cell in enumerate(keys["queued"].tolist()):
-            assert torch.equal(found[n], keys["cells"][n, :, cell])
+            assert torch.equal(found[n], keys["dense"][n, :, cell])
             joined.add(cell)
         assert "drawn" in keys
     assert len(joined) > 4
-    again = method.encode_keys(batch(), Step(5, 9, 1))[0]["queued"]
+    again = method.before_step(batch(), Step(5, 9, 1))[0]["queued"]
     assert torch.equal(again, keys["queued"])
 
 
 def test_the_backbones_map_is_kept_where_it_is_matched_only():
     for name, method in EVERY.items():
         if name != "moco-v2-plus":
-            keys = build(method).encode_keys(batch(), FIRST)[0]
+            keys = build(method).before_step(batch(), FIRST)[0]
             reads = name not in ("densecl, random", "densecl, projection", "pixcon-coord")
             assert ("map" in keys) == reads, name
 
@@ -250,7 +251,7 @@ def test_rounded_edges_reach_the_weights():
 def test_random_matches_are_a_function_of_the_step():
     method = build(settings("densecl", matching="random"))
     drawn = [
-        method.encode_keys(batch(), step)[0]["drawn"]
+        method.before_step(batch(), step)[0]["drawn"]
         for step in (Step(3, 9, 1), Step(3, 9, 1), Step(4, 9, 1), Step(3, 9, 2))
     ]
     assert torch.equal(drawn[0], drawn[1])
@@ -331,14 +332,14 @@ def test_a_batch_in_micro_batches_has_the_same_gradient():
     for count in (1, 2):
         method = build(chosen, count)
         pair = batch()
-        keys = method.encode_keys(pair, FIRST)
+        keys = method.before_step(pair, FIRST)
         for part in range(count):
             mine = slice(part * BATCH // count, (part + 1) * BATCH // count)
             views = PreparedBatch(*(None if t is None else t[mine] for t in pair))
             own = tuple({name: t[mine] for name, t in k.items()} for k in keys)
             (method(views, own, FIRST)["loss"] / count).backward()
         gradients.append([p.grad for p in method.parameters() if p.grad is not None])
-        method.enqueue(pair, keys, FIRST)
+        method.after_step(pair, keys, FIRST)
         gradients[-1] += [b for n, b in method.named_buffers() if "running" in n]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -371,6 +372,6 @@ def test_predictors_are_normalised_in_groups_too():
 
 
 def test_by_backbone_ignores_projections():
-    query = {"map": torch.eye(4)[None], "cells": torch.zeros(1, 2, 4)}
-    index, _ = by_backbone(query, {**query, "cells": torch.ones(1, 2, 4)}, PLACES[:1])
+    query = {"map": torch.eye(4)[None], "dense": torch.zeros(1, 2, 4)}
+    index, _ = by_backbone(query, {**query, "dense": torch.ones(1, 2, 4)}, PLACES[:1])
     assert index.tolist() == [[0, 1, 2, 3]]

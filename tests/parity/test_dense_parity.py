@@ -10,8 +10,8 @@ from cp2.augment.pipeline import PreparedBatch
 from cp2.augment.places import overlap_mask
 from cp2.methods.densecl import DenseContrast
 from cp2.methods.matching import by_backbone
+from cp2.methods.momentum import KeyQueue
 from cp2.methods.pixcon import SemanticWeights
-from cp2.methods.queue import KeyQueue
 from cp2.methods.step import Step
 from cp2.models.projectors import DenseFeatures
 from cp2.settings.dense import DenseClSettings

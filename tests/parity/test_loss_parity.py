@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from cp2.methods.losses import dense_loss, info_nce, masked_average
-from cp2.methods.queue import KeyQueue
+from cp2.methods.momentum import KeyQueue
 
 GOLDEN = Path(__file__).parent / "golden" / "cp2_losses.npz"
 

@@ -70,7 +70,7 @@ def test_compiled_encoders_compute_the_same(
     plain = copy.deepcopy(method)
     images = zeros_like_a_micro_batch(method, CPU)
     random = torch.get_rng_state()
-    assert compile_encoders(method, images, Precision("off", CPU)) == "both encoders are compiled"
+    assert compile_encoders(method, images, Precision("off", CPU)) == "the encoders are compiled"
     assert torch.equal(torch.get_rng_state(), random)
     for (key, value), (other, expected) in zip(
         method.state_dict().items(), plain.state_dict().items(), strict=True

@@ -43,10 +43,10 @@ def test_loss_gradient_and_queue(
         batch = PreparedBatch(*images, *masks, places=torch.zeros(4, 2, 5, dtype=torch.long))
         step = Step(0, 10, 0)
         with precision.autocast():
-            keys = method.encode_keys(batch, step)
+            keys = method.before_step(batch, step)
             loss = method(batch, keys, step)["loss"]
         loss.backward()
-        method.enqueue(batch, keys, step)
+        method.after_step(batch, keys, step)
         gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
         found.append((loss.detach(), method.objective.queue(), gradients))
     (loss, queue, gradients), (loss_last, queue_last, gradients_last) = found

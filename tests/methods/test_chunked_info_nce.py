@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cp2.methods.negatives import paired_info_nce, queue_term
+from cp2.methods.losses import chunked_info_nce, log_sum_exp_of_queue
 
 
 def unit(*shape, dtype=torch.float64):
@@ -25,7 +25,7 @@ def test_values_and_gradients_do_not_depend_on_the_chunks(temperature, rows):
     for chunked in (True, False):
         q = raw.clone().requires_grad_()
         if chunked:
-            values, nearest = queue_term(q, queue, temperature, rows)
+            values, nearest = log_sum_exp_of_queue(q, queue, temperature, rows)
         else:
             values, nearest = (q @ queue / temperature).logsumexp(1), (q @ queue).amax(1)
         (values * weight).sum().backward()
@@ -37,24 +37,24 @@ def test_values_and_gradients_do_not_depend_on_the_chunks(temperature, rows):
 def test_gradcheck():
     q = unit(5, 4).requires_grad_()
     queue = unit(4, 9)
-    assert torch.autograd.gradcheck(lambda x: queue_term(x, queue, 0.2, 2)[0], q)
+    assert torch.autograd.gradcheck(lambda x: log_sum_exp_of_queue(x, queue, 0.2, 2)[0], q)
 
 
 def test_without_gradient_none_is_made():
-    values, nearest = queue_term(unit(5, 4), unit(4, 9), 0.2, 2)
+    values, nearest = log_sum_exp_of_queue(unit(5, 4), unit(4, 9), 0.2, 2)
     assert not values.requires_grad
     assert not nearest.requires_grad
 
 
 def test_cold_similarities_do_not_overflow():
     q = F.normalize(torch.ones(2, 4), dim=1)
-    values, _ = queue_term(q, q.T.contiguous(), 1e-3, 1)
+    values, _ = log_sum_exp_of_queue(q, q.T.contiguous(), 1e-3, 1)
     torch.testing.assert_close(values, torch.full((2,), 1000.0 + torch.tensor(2.0).log().item()))
 
 
 def test_paired_loss_against_cross_entropy():
     q, k, queue = unit(3, 6, 5), unit(3, 6, 5), unit(6, 11)
-    losses, hits = paired_info_nce(q, k, queue, 0.2)
+    losses, hits = chunked_info_nce(q, k, queue, 0.2)
     for n in range(3):
         for p in range(5):
             query = q[n, :, p]
@@ -66,8 +66,8 @@ def test_paired_loss_against_cross_entropy():
 
 def test_the_loss_is_float32_under_autocast():
     q, k, queue = unit(2, 8, 4).float(), unit(2, 8, 4).float(), unit(8, 5).float()
-    plain, _ = paired_info_nce(q, k, queue, 0.2)
+    plain, _ = chunked_info_nce(q, k, queue, 0.2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = paired_info_nce(q, k, queue, 0.2)
+        mixed, _ = chunked_info_nce(q, k, queue, 0.2)
     assert mixed.dtype == torch.float32
     assert torch.equal(plain, mixed)

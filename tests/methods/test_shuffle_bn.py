@@ -40,7 +40,7 @@ def encoded(settings, micro_batches=1):
     method = build_method(settings, encoder(), micro_batches)
     batch = PreparedBatch(images(), images(), None, None, torch.zeros(BATCH, 2, 5).long())
     step = Step(3, 10, seed=5)
-    (keys,) = method.encode_keys(batch, step)
+    (keys,) = method.before_step(batch, step)
     return keys["image"], torch.from_numpy(step.generator(KEY_SHUFFLE).permutation(BATCH))
 
 
