@@ -15,11 +15,11 @@ from benchmarks.published_segmentation import PublishedVal, published_evaluate
 from benchmarks.sizes import Sizes
 from cp2.costs.flops import inference_flops
 from cp2.costs.work_folder import WorkFolder, silent, work_folder
-from cp2.evaluation.evaluate import evaluate
 from cp2.models.devices import choose_device, place
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
+from cp2.protocols.registry import evaluate
 from cp2.record.files import read_json
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols.segmentation import InferenceSettings

@@ -26,7 +26,6 @@ from benchmarks.published_segmentation import (
     published_segmentation_terms,
 )
 from benchmarks.sizes import Sizes
-from cp2.augment.finetune import FinetuneDataset, LabelledPair
 from cp2.costs.flops import finetuning_flops
 from cp2.costs.work_folder import WorkFolder, work_folder
 from cp2.data.decoded import DecodedPairs
@@ -34,9 +33,10 @@ from cp2.models.devices import choose_device
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.protocols.segmentation import finetuning as finetuning
+from cp2.protocols.segmentation.samples import FinetuneDataset, LabelledPair
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
-from cp2.training import finetune as finetuning
 
 PLAIN, OURS, LIMIT = "plain", "ours, first epoch", "step alone"
 MEMORY = "ours, later epochs"

@@ -81,9 +81,9 @@ def evaluate(
     campaign: CampaignOption = DEFAULT,
     assignments: SetOption = None,
 ) -> None:
-    """Score one finetuned model on its validation split."""
-    from cp2.evaluation.evaluate import evaluate as score
+    """Score one model by its protocol on a validation split."""
     from cp2.models.devices import check_gpus, choose_device, device_name
+    from cp2.protocols.registry import evaluate as score
 
     configuration, run = find("evaluate", run_id, campaign, assignments)
     with _attempt(run.folder(configuration.results), device_name(choose_device())):

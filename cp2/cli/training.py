@@ -93,7 +93,7 @@ _LOOPS = {
     "cache": "cp2.training.cache.make_cache",
     "masks": "cp2.training.masks.compute_masks",
     "pretrain": "cp2.training.pretrain.pretrain",
-    "finetune": "cp2.training.finetune.finetune",
+    "finetune": "cp2.protocols.registry.finetune",
 }
 
 

@@ -13,7 +13,6 @@ import torch
 
 from cp2.costs.work_folder import WorkFolder, silent, work_folder
 from cp2.errors import UserError
-from cp2.evaluation.evaluate import evaluate
 from cp2.models.devices import choose_device, device_name
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.costs.table import kind_of, read_table
@@ -21,6 +20,8 @@ from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
+from cp2.protocols.registry import evaluate
+from cp2.protocols.segmentation.finetuning import finetune
 from cp2.record.environment import code_state
 from cp2.record.files import read_json, write_json
 from cp2.record.metrics import read_metrics
@@ -28,7 +29,6 @@ from cp2.settings.campaign import Execution
 from cp2.settings.load import Configuration
 from cp2.settings.throughput import ThroughputRow
 from cp2.training.clock import Deadline
-from cp2.training.finetune import finetune
 from cp2.training.pretrain import pretrain
 
 STAGES = ("pretrain", "finetune", "evaluate")

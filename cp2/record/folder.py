@@ -44,10 +44,6 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
-    def confusion(self) -> Path:
-        return self.path / "confusion.npz"
-
-    @property
     def pictures(self) -> Path:
         return self.path / "pictures"
 

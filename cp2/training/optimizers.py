@@ -14,7 +14,6 @@ from cp2.settings.optimization import (
     PolySettings,
     StepSettings,
 )
-from cp2.settings.protocols.segmentation import FinetuneOptimization
 
 _NO_DECAY = ("pos_embed", "cls_token")
 
@@ -88,15 +87,6 @@ def step_lr(base: float, settings: StepSettings, iteration: int, iterations: int
     """base * factor^k from the k-th milestone's iteration on (mmcv's step schedule)."""
     passed = sum(iteration >= round(share * iterations) for share in settings.milestones)
     return base * settings.factor**passed
-
-
-def finetune_lr(settings: FinetuneOptimization, iteration: int) -> float:
-    """The rate of one iteration, by whichever schedule the protocol has."""
-    base, total = settings.optimizer.lr, settings.iterations
-    if settings.step:
-        return step_lr(base, settings.step, iteration, total)
-    assert settings.poly  # one of the two is there
-    return poly_lr(base, settings.poly, iteration, total)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -15,9 +15,9 @@ from benchmarks.loops import ON_THAT_NETWORK
 from benchmarks.pretrain import all_backgrounds, bench_pretrain
 from benchmarks.sizes import Sizes
 from benchmarks.step import bench_step
-from cp2.augment.finetune import FinetuneDataset
 from cp2.costs.work_folder import work_folder, write_images
 from cp2.errors import UserError
+from cp2.protocols.segmentation.samples import FinetuneDataset
 
 TOY = Sizes(
     backbone="resnet-tiny",

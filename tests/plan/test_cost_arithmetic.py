@@ -10,7 +10,6 @@ import torch
 from costing import CONFIGS
 from torch.utils.flop_counter import FlopCounterMode
 
-from cp2.models.auxiliary import DeeplySupervised
 from cp2.models.backbones import build_backbone
 from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.build import build_plan
@@ -25,6 +24,7 @@ from cp2.plan.costs.disk import model_bytes, state_bytes
 from cp2.plan.costs.table import SHIPPED
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
+from cp2.protocols.segmentation.auxiliary import DeeplySupervised
 from cp2.settings.load import load_campaign
 from cp2.settings.protocols.segmentation import InferenceSettings
 from cp2.settings.throughput import ThroughputTable

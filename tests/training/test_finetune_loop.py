@@ -27,13 +27,19 @@ from cp2.errors import UserError, WrongFile
 from cp2.models.segmentor_files import build_segmentor, load_segmentor
 from cp2.models.weights import save_weights
 from cp2.plan.graph import Run
+from cp2.protocols.segmentation import finetuning as loop
+from cp2.protocols.segmentation.finetuning import (
+    build,
+    build_dataset,
+    finetune,
+    seed_dropout,
+    segmentation_terms,
+)
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import ResNetSettings, ViTSettings
 from cp2.settings.optimization import AdamWSettings, PolySettings
-from cp2.training import finetune as loop
 from cp2.training.clock import Deadline, StoppedForResumeError
-from cp2.training.finetune import build, build_dataset, finetune, seed_dropout, segmentation_terms
 from cp2.training.saving import wait_for_saves
 
 EXECUTION = Execution(workers=0, log_every=2)

@@ -10,13 +10,18 @@ from torch.nn import functional as F
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import AuxiliaryRecipe, SegmentationFinetuneRecipe
+from cp2.protocols.segmentation.finetuning import (
+    finetune,
+    finetune_lr,
+    segmentation_terms,
+    supervised_terms,
+)
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import ResNetSettings
 from cp2.settings.optimization import StepSettings
 from cp2.training.clock import Deadline, StoppedForResumeError
-from cp2.training.finetune import finetune, segmentation_terms, supervised_terms
-from cp2.training.optimizers import finetune_lr, step_lr
+from cp2.training.optimizers import step_lr
 
 SUPERVISED = RECIPE.model_copy(update={"auxiliary": AuxiliaryRecipe(head=HEAD, weight=0.4)})
 

@@ -11,12 +11,12 @@ from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import make_run
 from cp2.plan.protocols.segmentation import AuxiliaryRecipe
 from cp2.plan.recipes import CheckpointRecipe
+from cp2.protocols.segmentation.finetuning import build, finetune
 from cp2.settings.campaign import Execution
 from cp2.settings.load import load_campaign
 from cp2.settings.models import FcnSettings
 from cp2.settings.optimization import SgdSettings
 from cp2.training.clock import Deadline
-from cp2.training.finetune import build, finetune
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

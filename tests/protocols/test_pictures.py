@@ -9,8 +9,8 @@ from PIL import Image
 
 from cp2.data.datasets import IGNORE
 from cp2.errors import UserError
-from cp2.evaluation import pictures
-from cp2.evaluation.pictures import (
+from cp2.protocols.segmentation import pictures
+from cp2.protocols.segmentation.pictures import (
     GAP,
     OVERLAY,
     PictureWriter,

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.evaluation import inference
-from cp2.evaluation.inference import infer, window_starts
+from cp2.protocols.segmentation import inference
+from cp2.protocols.segmentation.inference import infer, window_starts
 from cp2.settings.protocols.segmentation import InferenceSettings
 
 WHOLE = InferenceSettings()

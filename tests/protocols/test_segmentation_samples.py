@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from cp2.augment.finetune import (
+from cp2.data.datasets import IGNORE
+from cp2.data.decoded import DecodedPairs
+from cp2.errors import UserError, WrongFile
+from cp2.protocols.segmentation.samples import (
     FinetuneDataset,
     LabelledBatch,
     LabelledPair,
     finetune_batches,
     prepare_labelled,
 )
-from cp2.data.datasets import IGNORE
-from cp2.data.decoded import DecodedPairs
-from cp2.errors import UserError, WrongFile
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 SETTINGS = FinetuneAugmentation(crop=(24, 32), resize=(24, 96))

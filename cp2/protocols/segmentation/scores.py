@@ -1,9 +1,5 @@
 """Segmentation scores from one confusion matrix over all images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -39,37 +35,14 @@ class ConfusionMatrix:
         return counts.cpu().numpy()
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Shares in [0, 1].
+def score(matrix: Matrix) -> tuple[dict[str, float], list[float | None]]:
+    """Scores of a confusion matrix, shares of one.
 
-    Attributes:
-        miou: mean of `per_class` over the classes that labels or predictions hold.
-        accuracy: share of all labelled pixels that are right.
-        mean_accuracy: mean over the labelled classes of the share that is right.
-        per_class: intersection over union, None for a class that neither holds.
-    """
-
-    miou: float
-    accuracy: float
-    mean_accuracy: float
-    per_class: tuple[float | None, ...]
-
-    def as_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """Content of scores.json; `names` are the classes in train-id order."""
-        return {
-            "metrics": {
-                "miou": self.miou,
-                "accuracy": self.accuracy,
-                "mean_accuracy": self.mean_accuracy,
-            },
-            "per_class": dict(zip(names, self.per_class, strict=True)),
-        }
-
-
-def score(matrix: Matrix) -> Scores:
-    """Scores of a confusion matrix.
-
+    Returns:
+        miou: mean of the IoU over the classes that labels or predictions hold; accuracy: share of
+        all labelled pixels that are right; mean_accuracy: mean over the labelled classes of the
+        share that is right. And each class's IoU, intersection over union; None for a class that
+        neither labels nor predictions hold.
     Raises:
         UserError: not one pixel is labelled.
     """
@@ -82,9 +55,9 @@ def score(matrix: Matrix) -> Scores:
     labelled, predicted = matrix.sum(1), matrix.sum(0)
     union = labelled + predicted - right
     iou = [float(r / u) if u else None for r, u in zip(right, union, strict=True)]
-    return Scores(
-        miou=float(np.mean([value for value in iou if value is not None])),
-        accuracy=float(right.sum() / matrix.sum()),
-        mean_accuracy=float(np.mean(right[labelled > 0] / labelled[labelled > 0])),
-        per_class=tuple(iou),
-    )
+    metrics = {
+        "miou": float(np.mean([value for value in iou if value is not None])),
+        "accuracy": float(right.sum() / matrix.sum()),
+        "mean_accuracy": float(np.mean(right[labelled > 0] / labelled[labelled > 0])),
+    }
+    return metrics, iou

@@ -1,4 +1,4 @@
-"""The evaluate stage: scores and pictures of a finetuned model on a labelled split."""
+"""Scores and pictures of a finetuned model on a labelled split."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -14,25 +14,25 @@ from tqdm import tqdm
 
 from cp2.augment.ahead import prepared_ahead
 from cp2.augment.distortion import normalize
-from cp2.augment.finetune import LabelledPair, decode_pair
 from cp2.augment.geometry import fitted_size, resize_image
 from cp2.augment.pipeline import Batches
 from cp2.data.datasets import DatasetIndex, read_index
 from cp2.errors import UserError
-from cp2.evaluation.inference import infer
-from cp2.evaluation.metrics import ConfusionMatrix, score
-from cp2.evaluation.pictures import PictureWriter, picture_indices
-from cp2.models.devices import choose_device, device_name
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
-from cp2.record.files import whole_file, write_json
+from cp2.protocols.registry import Scored
+from cp2.protocols.segmentation.inference import infer
+from cp2.protocols.segmentation.pictures import PictureWriter, picture_indices
+from cp2.protocols.segmentation.samples import LabelledPair, decode_pair
+from cp2.protocols.segmentation.scores import ConfusionMatrix, score
+from cp2.record.files import whole_file
 from cp2.record.folder import RunFolder
-from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols.segmentation import Normalization
 
+CONFUSION = "confusion.npz"  # matrix (K, K) of pixels, rows are labels; names of the classes
 Item = TypeVar("Item")
 
 
@@ -83,22 +83,14 @@ class ValImages(Dataset[ValImage]):
         return ValImage(image, resize_image(image, size), label)
 
 
-def evaluate(run: Run, results: Path, execution: Execution) -> None:
-    """Score one finetuned model; writes scores.json, confusion.npz and pictures/, then done.json.
+def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:
+    """Score one finetuned model; writes confusion.npz and pictures/.
 
     Raises:
         UserError: the model or the data set is missing or damaged, or they do not fit together.
     """
-    recipe = run.recipe
+    recipe, folder = run.recipe, run.folder(results)
     assert isinstance(recipe, SegmentationEvaluateRecipe)
-    folder = run.folder(results)
-    device = choose_device()
-    folder.start(
-        hashed_fields(recipe),
-        {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
-        device_name(device),
-    )
-    begin = time.perf_counter()
     index = read_index(run.needed_folder("dataset", results).path)
     path = run.needed_folder("finetune", results).model
     model = load_segmentor(path).to(device).eval()
@@ -107,32 +99,11 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     names = _checked_classes(index, model, path)
     images = ValImages(index, recipe.split, recipe.resize)
     matrix, waited = _predict_all(model, images, recipe, execution.workers, folder, index)
-
-    scores = score(matrix)
-    content = scores.as_json(names)
-    write_json(
-        folder.scores,
-        content
-        | {
-            "images": len(images),
-            "dataset": recipe.dataset,
-            "split": recipe.split,
-            "mode": recipe.inference.mode,
-        },
-    )
-    with whole_file(folder.confusion) as temporary, temporary.open("wb") as file:
+    metrics, iou = score(matrix)
+    with whole_file(folder.path / CONFUSION) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, matrix=matrix, classes=np.array(names))
-    seconds = time.perf_counter() - begin
-    print(f"{run.id}: mIoU {100 * scores.miou:.2f} % on {len(images)} images, {seconds:.1f} s")
-    folder.finish(
-        {
-            "seconds": seconds,
-            "samples_per_second": len(images) / seconds,
-            "data_wait": waited / seconds,
-            "metrics": content["metrics"],
-            "images": len(images),
-        }
-    )
+    per_class = dict(zip(names, iou, strict=True))
+    return Scored(metrics, len(images), per_class, {"mode": recipe.inference.mode}, waited)
 
 
 def _checked_classes(index: DatasetIndex, model: Segmentor, path: Path) -> tuple[str, ...]:

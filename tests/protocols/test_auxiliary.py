@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cp2.models.auxiliary import DeeplySupervised, set_dropout_rows
 from cp2.models.encoders import BatchDropout2d
 from cp2.models.segmentor_files import build_segmentor
+from cp2.protocols.segmentation.auxiliary import DeeplySupervised, set_dropout_rows
 from cp2.settings.models import FcnSettings, ResNetSettings
 
 HEAD = FcnSettings(kind="fcn", name="f", title="", channels=6, convs=1, dilation=1)

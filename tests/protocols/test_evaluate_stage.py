@@ -14,10 +14,11 @@ from PIL import Image
 from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
 from cp2.errors import UserError, WrongFile
-from cp2.evaluation.evaluate import Waited, evaluate
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
+from cp2.protocols.registry import evaluate
+from cp2.protocols.segmentation.evaluation import Waited
 from cp2.settings.campaign import Execution
 from cp2.settings.models import FcnSettings, ResNetSettings
 from cp2.settings.protocols.segmentation import InferenceSettings
@@ -108,7 +109,7 @@ def test_scores_of_a_constant_model(results: Path) -> None:
         "mode": "whole",
     }
     folder = make().folder(results)
-    with np.load(folder.confusion) as file:
+    with np.load(folder.path / "confusion.npz") as file:
         assert file["matrix"].tolist() == [[labelled - high, 0, 0], [high, 0, 0], [0, 0, 0]]
         assert file["classes"].tolist() == ["low", "high", "never"]
     assert sorted(path.name for path in folder.pictures.iterdir()) == ["0000.png", "0001.png"]

@@ -10,18 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.augment.ahead import prepared_ahead
-from cp2.augment.finetune import (
-    FinetuneDataset,
-    LabelledPair,
-    finetune_batches,
-    prepare_labelled,
-)
 from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
 from cp2.data.decoded import DecodedPairs
 from cp2.data.memory import available_memory
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
-from cp2.models.auxiliary import DeeplySupervised, set_dropout_rows
 from cp2.models.batch_norm import group_batch_norm, settle
 from cp2.models.checkpoints import load_backbone, load_head
 from cp2.models.devices import place
@@ -30,10 +23,18 @@ from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.protocols.segmentation.auxiliary import DeeplySupervised, set_dropout_rows
+from cp2.protocols.segmentation.samples import (
+    FinetuneDataset,
+    LabelledPair,
+    finetune_batches,
+    prepare_labelled,
+)
 from cp2.settings.campaign import Execution
+from cp2.settings.protocols.segmentation import FinetuneOptimization
 from cp2.training.attempt import Attempt
 from cp2.training.clock import Deadline
-from cp2.training.optimizers import build_optimizer, finetune_lr, set_lr
+from cp2.training.optimizers import build_optimizer, poly_lr, set_lr, step_lr
 from cp2.training.origin import Origin
 from cp2.training.window import Term
 
@@ -95,6 +96,15 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         attempt.advance(settings.batch_size, {"lr": lr})
     attempt.say(kept_in_memory(dataset))
     attempt.finish(lambda path: save_segmentor(path, model, recipe.backbone, recipe.head, run.id))
+
+
+def finetune_lr(settings: FinetuneOptimization, iteration: int) -> float:
+    """The rate of one iteration, by whichever schedule the protocol has."""
+    base, total = settings.optimizer.lr, settings.iterations
+    if settings.step:
+        return step_lr(base, settings.step, iteration, total)
+    assert settings.poly  # one of the two is there
+    return poly_lr(base, settings.poly, iteration, total)
 
 
 def train_step(
