@@ -15,7 +15,7 @@ from benchmarks.published_segmentation import PublishedVal, published_evaluate
 from benchmarks.sizes import Sizes
 from cp2.costs.flops import inference_flops
 from cp2.costs.work_folder import WorkFolder, silent, work_folder
-from cp2.models.devices import choose_device, place
+from cp2.models.devices import choose_device, to_device
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
@@ -98,7 +98,7 @@ def _ours(work: WorkFolder, file: Path, sizes: Sizes, resize: tuple[int, int]) -
 def _model_alone(file: Path, image: torch.Tensor) -> Variant:
     def run(watch: Stopwatch) -> None:
         model = load_segmentor(file).eval()
-        place(model)
+        to_device(model)
         with torch.inference_mode():
             run_step(watch, lambda: model(image))
 

@@ -252,16 +252,16 @@ def resident_variant(one: Measured, work: WorkFolder, sizes: Sizes, role: Role =
 
 def resident_batches(loop: ModuleType) -> AbstractContextManager[object]:
     """A loop's module gets an epoch's first batch again and again, which lies on the device."""
-    ahead = loop.prepared_ahead
+    original = loop.prefetch
 
     def prepared(batches: Iterable[Any], make: Any, device: torch.device) -> Iterator[Any]:
         stream = iter(batches)
         batch = _to_device(next(stream), device)
         del stream  # and its workers
-        again: Iterator[Any] = ahead(itertools.repeat(batch), make, device)
+        again: Iterator[Any] = original(itertools.repeat(batch), make, device)
         return again
 
-    return mock.patch.object(loop, "prepared_ahead", prepared)
+    return mock.patch.object(loop, "prefetch", prepared)
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:

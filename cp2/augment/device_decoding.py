@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
-from cp2.augment.samples import ImagePool, Position, PretrainDataset, ViewBatch
+from cp2.augment.samples import ImagePool, PretrainDataset, SampleSpec, ViewBatch
 from cp2.augment.views import crop
 from cp2.data.images import decode_bytes, reading
 from cp2.data.sources import OpenImage
@@ -38,13 +38,13 @@ class EncodedDataset(PretrainDataset):
     """The samples of `PretrainDataset`, a batch at a time and not yet decoded."""
 
     def __getitems__(  # type: ignore[override]  # an image of several samples is handed over once
-        self, positions: Sequence[Position]
+        self, specs: Sequence[SampleSpec]
     ) -> tuple[list[ViewBatch], dict[int, Tensor]]:
         """Samples, and the files (bytes,) or pixels (3, H, W) of their images by index."""
-        pool = ImagePool(self.source, positions)
+        pool = ImagePool(self.source, specs)
         contents: dict[int, Tensor] = {}
         cut = partial(_boxes, pool, contents)
-        return [self.sample(position, pool, cut) for position in positions], contents
+        return [self.sample(spec, pool, cut) for spec in specs], contents
 
     def collate(  # type: ignore[override]  # takes what `__getitems__` returns
         self, batch: tuple[list[ViewBatch], dict[int, Tensor]]

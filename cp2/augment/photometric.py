@@ -44,17 +44,17 @@ def augment_views(
     Returns:
         float32 (N, 3, S, S), channels last in memory.
     """
-    # Hue is no matrix; sorted by its place in the order, the samples that an operation concerns
+    # Hue is no matrix; sorted by its slot in the order, the samples that an operation concerns
     # lie side by side, and everything is done in place on slices.
-    place = _hue_slots(parameters)
-    order = place.argsort(descending=True, stable=True)
-    host, place = parameters[order], place[order]
+    hue_slot = _hue_slots(parameters)
+    order = hue_slot.argsort(descending=True, stable=True)
+    host, hue_slot = parameters[order], hue_slot[order]
     index = send(order, crops.device)
     pixels = crops.index_select(0, index)
     # Flipping first is the same as flipping last (all operations are symmetric), on less memory.
     flipped = send(host[:, FLIP] > 0, crops.device).view(-1, 1, 1, 1)
     images = torch.where(flipped, pixels.flip(-1), pixels).contiguous().div(255)
-    _jitter(images, host, place)
+    _jitter(images, host, hue_slot)
     blurred = host[:, SIGMA].nonzero()[:, 0]
     if len(blurred):
         chosen = send(blurred, crops.device)
@@ -161,22 +161,22 @@ def _hue_slots(parameters: Tensor) -> Tensor:
     return torch.where(parameters[:, JITTER] > 0, slots, -1)
 
 
-def _jitter(images: Tensor, host: Tensor, place: Tensor) -> None:
+def _jitter(images: Tensor, host: Tensor, hue_slot: Tensor) -> None:
     """The four operations in each sample's order, in place.
 
     Args:
         images: (N, 3, S, S), contiguous.
-        host: parameters of the samples, sorted by `place`.
-        place: slot of the hue, falling; the samples with -1 are left alone.
+        host: parameters of the samples, sorted by `hue_slot`.
+        hue_slot: slot of the hue, falling; the samples with -1 are left alone.
     """
-    jittered = int((place >= 0).sum())
+    jittered = int((hue_slot >= 0).sum())
     for slot in SLOTS:
-        _apply_slot(images, host, slot, slice(0, int((place > slot).sum())))
+        _apply_slot(images, host, slot, slice(0, int((hue_slot > slot).sum())))
     if jittered:
         shifts = send(host[:jittered, HUE], images.device)
         images[:jittered] = adjust_hue(images[:jittered], shifts)
     for slot in SLOTS:
-        _apply_slot(images, host, slot, slice(int((place >= slot).sum()), jittered))
+        _apply_slot(images, host, slot, slice(int((hue_slot >= slot).sum()), jittered))
 
 
 def _apply_slot(images: Tensor, host: Tensor, slot: int, part: slice) -> None:

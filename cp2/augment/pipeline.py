@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import augment_views
-from cp2.augment.samples import Position, PretrainDataset, ViewBatch
+from cp2.augment.samples import PretrainDataset, SampleSpec, ViewBatch
 from cp2.drawing import counters
 from cp2.errors import UserError
 from cp2.settings.methods import CopyPasteSettings, MethodSettings
@@ -22,9 +22,9 @@ from cp2.settings.methods import CopyPasteSettings, MethodSettings
 __all__ = [
     "BATCH_SHIFTS",
     "Batches",
-    "Position",
     "PreparedBatch",
     "PretrainDataset",
+    "SampleSpec",
     "ViewBatch",
     "batches",
     "check_batch_size",
@@ -45,16 +45,16 @@ class PreparedBatch(NamedTuple):
     images_k: Tensor
     mask_q: Tensor | None
     mask_k: Tensor | None
-    places: Tensor  # int64 (N, 2, 5), of query and key; see cp2.augment.places
+    view_boxes: Tensor  # int64 (N, 2, 7), of query and key; see cp2.augment.view_boxes
 
     def swapped(self) -> "PreparedBatch":
         """The same with the views' roles exchanged."""
         return PreparedBatch(
-            self.images_k, self.images_q, self.mask_k, self.mask_q, self.places.flip(1)
+            self.images_k, self.images_q, self.mask_k, self.mask_q, self.view_boxes.flip(1)
         )
 
 
-class PretrainSampler(Sampler[list[Position]]):
+class PretrainSampler(Sampler[list[SampleSpec]]):
     """The batches of one epoch from `first_step` on, this process' share of each.
 
     Each image is once the foreground and once the background of either side: with `background:
@@ -81,12 +81,12 @@ class PretrainSampler(Sampler[list[Position]]):
     def __len__(self) -> int:
         return len(self._steps)
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleSpec]]:
         for step in self._steps:
             start = step * self._batch_size + self._rank * self._share
             rows = self._orders[start : start + self._share].tolist()
             yield [
-                Position(self._epoch, start + offset, row[0], tuple(row[1:]))
+                SampleSpec(self._epoch, start + offset, row[0], tuple(row[1:]))
                 for offset, row in enumerate(rows)
             ]
 
@@ -195,10 +195,10 @@ def prepare(
         images = augment_views(crops, batch.parameters.transpose(0, 1).flatten(0, 1))
     views = images.unflatten(0, (-1, len(batch.crops)))
     if not isinstance(settings, CopyPasteSettings):
-        return PreparedBatch(views[0], views[1], None, None, batch.places)
+        return PreparedBatch(views[0], views[1], None, None, batch.view_boxes)
     if not pastes(settings):
         everything = torch.ones_like(views[0][:, :1])
-        return PreparedBatch(views[0], views[1], everything, everything, batch.places)
+        return PreparedBatch(views[0], views[1], everything, everything, batch.view_boxes)
     masks = [unpack(batch.masks[:, side], settings.views.crop_size) for side in range(2)]
     composed = [compose(views[side], views[2 + side], masks[side]) for side in range(2)]
-    return PreparedBatch(composed[0], composed[1], masks[0], masks[1], batch.places)
+    return PreparedBatch(composed[0], composed[1], masks[0], masks[1], batch.view_boxes)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from cp2.augment.copy_paste import pack, pastes
-from cp2.augment.places import place
+from cp2.augment.view_boxes import view_box
 from cp2.augment.views import FLIP, crop, draw_photometric
 from cp2.data.attention_maps import AttentionMaps
 from cp2.data.sources import ImageFiles, ImageSource, OpenImage, scale_box, scale_for
@@ -31,7 +31,7 @@ REPLACEMENTS = 10  # images in a row that may be unreadable before the run stops
 POOL = 32  # decoded images that wait for their second use in a batch, at most
 
 
-class Position(NamedTuple):
+class SampleSpec(NamedTuple):
     """One sample's address and the images it is made of."""
 
     epoch: int
@@ -53,16 +53,16 @@ class ViewBatch(NamedTuple):
     crops: Tensor  # uint8 (N, V, S, S, 3): query, key[, query background, key background]
     parameters: Tensor  # float32 (N, V, PARAMETERS), stays on the host
     masks: Tensor  # uint8 (N, 2, S, ceil(S / 8)): foreground of query and key, a bit a pixel
-    places: Tensor  # int64 (N, 2, 5): where query and key lie in their photograph; see places.py
+    view_boxes: Tensor  # int64 (N, 2, 7), of query and key; see view_boxes.py
     images: Tensor  # int64 (N,): index of the foreground image
     unreadable: Tensor  # int64 (N, 1 or 3): images that were replaced by others, else -1
 
     def to(self, device: torch.device | str) -> "ViewBatch":
-        """Crops, masks and places moved, without waiting where they are pinned."""
+        """Crops, masks and boxes moved, without waiting where they are pinned."""
         return self._replace(
             crops=self.crops.to(device, non_blocking=True),
             masks=self.masks.to(device, non_blocking=True),
-            places=self.places.to(device, non_blocking=True),
+            view_boxes=self.view_boxes.to(device, non_blocking=True),
         )
 
 
@@ -79,9 +79,9 @@ class _UnreadableError(Exception):
 class ImagePool:
     """Images that are open, each for as long as the samples of one batch need it."""
 
-    def __init__(self, source: ImageSource, positions: Sequence[Position]) -> None:
+    def __init__(self, source: ImageSource, specs: Sequence[SampleSpec]) -> None:
         self._source = source
-        self._uses = Counter(index for position in positions for index in position.images)
+        self._uses = Counter(index for spec in specs for index in spec.images)
         self._open: dict[int, OpenImage] = {}
 
     def pixels(self, image: OpenImage, index: int, scale: int) -> Tensor:
@@ -144,33 +144,33 @@ class PretrainDataset(Dataset[ViewBatch]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, position: Position) -> ViewBatch:
-        return self.__getitems__([position])[0]
+    def __getitem__(self, spec: SampleSpec) -> ViewBatch:
+        return self.__getitems__([spec])[0]
 
-    def __getitems__(self, positions: Sequence[Position]) -> list[ViewBatch]:
+    def __getitems__(self, specs: Sequence[SampleSpec]) -> list[ViewBatch]:
         """The samples of one batch; an image that several of them need is decoded once."""
-        pool = ImagePool(self.source, positions)
-        return [self.sample(position, pool, partial(self._crops, pool)) for position in positions]
+        pool = ImagePool(self.source, specs)
+        return [self.sample(spec, pool, partial(self._crops, pool)) for spec in specs]
 
     def collate(self, samples: list[ViewBatch]) -> ViewBatch:
         """Samples that `__getitems__` returned, as a batch."""
         batch: ViewBatch = default_collate(samples)
         return batch
 
-    def sample(self, position: Position, pool: ImagePool, cut: Cut) -> ViewBatch:
+    def sample(self, spec: SampleSpec, pool: ImagePool, cut: Cut) -> ViewBatch:
         """The sample, with other images in the place of those that cannot be read."""
-        found = dict(zip(position.images, position.images, strict=True))
+        found = dict(zip(spec.images, spec.images, strict=True))
         others: dict[int, Iterator[int]] = {}
         while True:
-            images = tuple(found[index] for index in position.images)
+            images = tuple(found[index] for index in spec.images)
             try:
-                crops, parameters, masks, places = self._views(position, images, pool, cut)
+                crops, parameters, masks, view_boxes = self._views(spec, images, pool, cut)
                 break
             except _UnreadableError as broken:
                 if self.settings.reading.unreadable == "stop":
                     raise broken.error from None
                 for index in [key for key, value in found.items() if value == broken.index]:
-                    candidates = others.setdefault(index, self._replacements(position, index))
+                    candidates = others.setdefault(index, self._replacements(spec, index))
                     found[index] = self._next(candidates, broken)
             finally:
                 pool.release(images)
@@ -178,14 +178,14 @@ class PretrainDataset(Dataset[ViewBatch]):
             crops,
             torch.from_numpy(np.stack(parameters)),
             masks,
-            places,
+            view_boxes,
             torch.tensor(images[0]),
-            torch.tensor([-1 if found[i] == i else i for i in position.images]),
+            torch.tensor([-1 if found[i] == i else i for i in spec.images]),
         )
 
-    def _replacements(self, position: Position, index: int) -> Iterator[int]:
+    def _replacements(self, spec: SampleSpec, index: int) -> Iterator[int]:
         """Images that stand in for an unreadable one, the same ones throughout an epoch."""
-        rng = counters.generator(self.seed, counters.REPLACEMENTS, position.epoch, index)
+        rng = counters.generator(self.seed, counters.REPLACEMENTS, spec.epoch, index)
         return iter(rng.integers(len(self), size=REPLACEMENTS).tolist())
 
     def _next(self, candidates: Iterator[int], broken: _UnreadableError) -> int:
@@ -198,11 +198,11 @@ class PretrainDataset(Dataset[ViewBatch]):
         return index
 
     def _views(
-        self, position: Position, images: tuple[int, ...], pool: ImagePool, cut: Cut
+        self, spec: SampleSpec, images: tuple[int, ...], pool: ImagePool, cut: Cut
     ) -> tuple[Tensor, list[np.ndarray], Tensor, Tensor]:
-        """What `cut` makes of the views, photometric parameters, packed masks, places."""
+        """What `cut` makes of the views, photometric parameters, packed masks, view boxes."""
         views = self.settings.views
-        rng = counters.generator(self.seed, counters.VIEWS, position.epoch, position.sample)
+        rng = counters.generator(self.seed, counters.VIEWS, spec.epoch, spec.sample)
         indices = (images[0], *images)  # the foreground is seen twice
         opened = {index: pool.open(index) for index in images}
         boxes: list[Box] = []
@@ -216,9 +216,10 @@ class PretrainDataset(Dataset[ViewBatch]):
             parameters.append(draw_photometric(rng, views.of(view)))
         crops = cut(indices, boxes, opened)
         extent = (opened[images[0]].height, opened[images[0]].width)
-        masks = self._masks(position, images[0], extent, boxes, parameters)
-        places = [place(*pair) for pair in zip(boxes[:2], parameters[:2], strict=True)]
-        return crops, parameters, masks, torch.tensor(places)
+        masks = self._masks(spec, images[0], extent, boxes, parameters)
+        pairs = zip(boxes[:2], parameters[:2], strict=True)
+        view_boxes = [view_box(box, row, extent) for box, row in pairs]
+        return crops, parameters, masks, torch.tensor(view_boxes)
 
     def _crops(
         self,
@@ -240,7 +241,7 @@ class PretrainDataset(Dataset[ViewBatch]):
 
     def _masks(
         self,
-        position: Position,
+        spec: SampleSpec,
         foreground: int,
         extent: tuple[int, int],
         boxes: Sequence[Box],
@@ -261,6 +262,6 @@ class PretrainDataset(Dataset[ViewBatch]):
                 ]
             )
         else:
-            rng = counters.generator(self.seed, counters.MASKS, position.epoch, position.sample)
+            rng = counters.generator(self.seed, counters.MASKS, spec.epoch, spec.sample)
             masks = draw_masks(rng, 2, size, mask)
         return torch.from_numpy(pack(masks))

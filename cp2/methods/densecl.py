@@ -26,7 +26,7 @@ MATCHINGS: dict[str, Matching] = {
 
 
 class Weighing(Protocol):
-    def __call__(self, score: Tensor, places: Tensor) -> Tensor:
+    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
         """Weight of each query position, (N, P), from its match's score and the view boxes."""
 
 
@@ -83,13 +83,13 @@ class DenseContrast(Objective):
         query = self._dense(features)
         image = F.normalize(features.image.float(), dim=1)
         instance, accuracy_instance = info_nce(image, keys["image"], self.queue(), temperature)
-        index, score = self.match(query, keys, batch.places)
+        index, score = self.match(query, keys, batch.view_boxes)
         matched = keys["dense"].gather(2, index[:, None].expand_as(query["dense"]))
         losses, hits = chunked_info_nce(query["dense"], matched, self.queue("queue2"), temperature)
         if self.weigh is None:
             dense = losses.mean()
         else:
-            dense = batch_mean(losses, self.weigh(score, batch.places))
+            dense = batch_mean(losses, self.weigh(score, batch.view_boxes))
         return {
             "loss": (1 - share) * instance + share * dense,
             "loss_instance": instance.detach(),

@@ -9,18 +9,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cp2.augment.places import cell_centres, cell_diagonals
+from cp2.augment.view_boxes import position_centres, position_diagonals
 from cp2.methods.contrastive import Vectors
 
 Match = tuple[Tensor, Tensor]
 
 
 class Matching(Protocol):
-    def __call__(self, query: Vectors, keys: Vectors, places: Tensor) -> Match:
+    def __call__(self, query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
         """
         Args:
             query, keys: `dense` (N, D, P) of either view, and for READ_MAPS `map` (N, C, P).
-            places: of query and key view, (N, 2, 5); see `cp2.augment.places`.
+            boxes: of query and key view, (N, 2, 7); see `cp2.augment.view_boxes`.
         """
 
 
@@ -35,29 +35,29 @@ def most_similar(query: Tensor, keys: Tensor) -> Match:
     return index, score
 
 
-def by_backbone(query: Vectors, keys: Vectors, places: Tensor) -> Match:
+def by_backbone(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     """DenseCL's choice: similarity of the backbone's features (`max-sim F`)."""
     return most_similar(query["map"], keys["map"])
 
 
-def by_projection(query: Vectors, keys: Vectors, places: Tensor) -> Match:
+def by_projection(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     """Similarity of what is contrasted (DenseCL Table 5, `max-sim theta`)."""
     return most_similar(query["dense"], keys["dense"])
 
 
-def at_random(query: Vectors, keys: Vectors, places: Tensor) -> Match:
+def at_random(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     """Any position, drawn along with the keys (DenseCL Table 5, `random`); the score is 0."""
     return keys["drawn"], torch.zeros_like(keys["drawn"], dtype=torch.float32)
 
 
-def nearest(query: Vectors, keys: Vectors, places: Tensor) -> Match:
+def nearest(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     """The key position whose centre is nearest in the image; the score is minus the distance.
 
     Distances are in diagonals of a position of the view with the larger ones (PixPro sec. 3.1).
     """
     side = round(query["dense"].shape[2] ** 0.5)
-    q, k = cell_centres(places[:, 0], side), cell_centres(places[:, 1], side)  # (N, P, 2)
-    unit = cell_diagonals(places, side).amax(1)  # (N,)
+    q, k = position_centres(boxes[:, 0], side), position_centres(boxes[:, 1], side)  # (N, P, 2)
+    unit = position_diagonals(boxes, side).amax(1)  # (N,)
     distance, index = torch.cdist(q, k).min(2)
     return index, -distance / unit[:, None]
 

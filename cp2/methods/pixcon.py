@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from cp2.augment.places import overlap_mask
+from cp2.augment.view_boxes import overlap_mask
 from cp2.methods.contrastive import Contrastive
 from cp2.methods.densecl import DenseContrast, around, encoder
 from cp2.methods.matching import by_backbone, nearest
@@ -21,11 +21,11 @@ class SemanticWeights:
     def __init__(self, power: float, overlap_rule: bool, rounded: bool = False) -> None:
         self.power, self.overlap_rule, self.rounded = power, overlap_rule, rounded
 
-    def __call__(self, score: Tensor, places: Tensor) -> Tensor:
+    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
         if not self.overlap_rule:
             return score.pow(self.power)
         side = round(score.shape[1] ** 0.5)
-        inside = overlap_mask(places[:, 0], places[:, 1], side, self.rounded)
+        inside = overlap_mask(boxes[:, 0], boxes[:, 1], side, self.rounded)
         return scaled_weights(score, inside, self.power)
 
 
@@ -47,7 +47,7 @@ class WithinRadius:
     def __init__(self, radius: float) -> None:
         self.radius = radius
 
-    def __call__(self, score: Tensor, places: Tensor) -> Tensor:
+    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
         return (-score <= self.radius).float()
 
 

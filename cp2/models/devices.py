@@ -25,7 +25,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def place(module: nn.Module) -> None:
+def to_device(module: nn.Module) -> None:
     """Move a module to the device; on a GPU channels-last, the faster layout of convolutions."""
     device = choose_device()
     module.to(device)

@@ -23,11 +23,11 @@ class CentralPairs:
         self._said = False
         self.pairs = self.central = 0
 
-    def check(self, places: Tensor) -> None:
-        """Count a batch, places (N, 2, 5) on the host; see cp2.augment.places."""
+    def check(self, view_boxes: Tensor) -> None:
+        """Count a batch, view boxes (N, 2, 7) on the host; see cp2.augment.view_boxes."""
         if not self._least:
             return
-        boxes = places[..., :4]
+        boxes = view_boxes[..., :4]
         self.pairs += len(boxes)
         self.central += int((boxes[:, 0] == boxes[:, 1]).all(1).sum())
         if not self._said and self.pairs >= _ENOUGH and self.central > NOTED * self.pairs:

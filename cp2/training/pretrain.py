@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cp2.augment.ahead import prepared_ahead
 from cp2.augment.device_decoding import EncodedDataset, check_decoder, decoded
 from cp2.augment.pipeline import (
     PreparedBatch,
@@ -15,13 +14,14 @@ from cp2.augment.pipeline import (
     check_batch_size,
     prepare,
 )
+from cp2.augment.prefetch import prefetch
 from cp2.data.datasets import read_index
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Method, Step
 from cp2.models.backbones import Backbone
 from cp2.models.batch_norm import average_statistics
 from cp2.models.checkpoints import load_backbone
-from cp2.models.devices import place
+from cp2.models.devices import to_device
 from cp2.models.distributed import rank, world_size
 from cp2.models.weights import save_weights
 from cp2.plan.graph import Run
@@ -63,7 +63,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     torch.manual_seed(seed)
     micro_batches = execution.accumulate.get("pretrain", 1)
     method, notes = build(recipe, results, micro_batches)
-    place(method)
+    to_device(method)
     optimizer = build_optimizer(settings.optimizer[recipe.backbone.family], method)
     attempt = Attempt(
         run,
@@ -105,7 +105,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
             world_size=world_size(),
         )
         ready = partial(prepare, settings=settings, device=device)
-        stream = prepared_ahead(decoded(loader, dataset, device), ready, device)
+        stream = prefetch(decoded(loader, dataset, device), ready, device)
         for position in range(first, steps_an_epoch):
             lr = cosine_lr(
                 base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs
@@ -114,7 +114,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
             with attempt.waiting():
                 batch, content = next(stream)
             unreadable.check(batch)
-            central.check(batch.places)
+            central.check(batch.view_boxes)
             images = content()
             if attempt.step == 0 and rank() == 0:
                 picture_views(batch, settings, attempt.folder.pictures / "composed.png")

@@ -24,7 +24,7 @@ def vectors():
     }
 
 
-PLACES = torch.tensor(
+BOXES = torch.tensor(
     [
         [[0, 0, 30, 30, 0], [10, 10, 30, 30, 0]],
         [[0, 0, 30, 30, 1], [0, 0, 30, 30, 0]],
@@ -39,7 +39,7 @@ PLACES = torch.tensor(
 )
 def test_the_most_similar_cell(match, name):
     q, k = vectors(), vectors()
-    index, score = match(q, k, PLACES)
+    index, score = match(q, k, BOXES)
     for n in range(N):
         for x in range(P):
             cosines = [float(q[name][n, :, x] @ k[name][n, :, y]) for y in range(P)]
@@ -56,7 +56,7 @@ def test_matches_carry_no_gradient_and_the_first_of_equals_wins():
 
 def test_random_matches_are_those_that_came_with_the_keys():
     keys = vectors() | {"drawn": torch.randint(P, (N, P))}
-    index, score = matching.at_random(vectors(), keys, PLACES)
+    index, score = matching.at_random(vectors(), keys, BOXES)
     assert torch.equal(index, keys["drawn"])
     assert not score.any()
 
@@ -70,8 +70,8 @@ def centre(place, cell):
 
 
 def test_the_nearest_cell_in_the_photograph():
-    index, score = matching.nearest(vectors(), vectors(), PLACES)
-    for n, (own, other) in enumerate(PLACES):
+    index, score = matching.nearest(vectors(), vectors(), BOXES)
+    for n, (own, other) in enumerate(BOXES):
         unit = max(math.hypot(*place[2:4].tolist()) / SIDE for place in (own, other))
         for x in range(P):
             distances = [math.dist(centre(own, x), centre(other, y)) / unit for y in range(P)]
@@ -80,6 +80,6 @@ def test_the_nearest_cell_in_the_photograph():
 
 
 def test_a_mirrored_copy_matches_its_own_pixels():
-    index, score = matching.nearest(vectors(), vectors(), PLACES[1:2])
+    index, score = matching.nearest(vectors(), vectors(), BOXES[1:2])
     assert index.tolist() == [[2, 1, 0, 5, 4, 3, 8, 7, 6]]
     assert score.abs().max() < 1e-4

@@ -39,7 +39,7 @@ BACKBONE = ResNetSettings(
     args={"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4]},
     output_stride=32,
 )
-PLACES = torch.tensor([[[0, 0, 60, 60, n % 2], [10 * n, 7, 50, 40, 1]] for n in range(BATCH)])
+BOXES = torch.tensor([[[0, 0, 60, 60, n % 2], [10 * n, 7, 50, 40, 1]] for n in range(BATCH)])
 FIRST = Step(0, 10, 0)
 
 
@@ -61,7 +61,7 @@ def build(chosen, micro_batches=1):
 
 def batch(seed=1):
     images = torch.randn(2, BATCH, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-    return PreparedBatch(images[0], images[1], None, None, PLACES)
+    return PreparedBatch(images[0], images[1], None, None, BOXES)
 
 
 def forward(method, pair=None, step=FIRST):
@@ -318,12 +318,12 @@ def test_the_weighted_mean_runs_over_the_whole_batch():
 
 def test_views_that_do_not_meet_teach_coord_nothing():
     method = build(EVERY["pixcon-coord"])
-    places = PLACES.clone()
-    places[:, 1, 0] += 1000
-    terms, _ = forward(method, batch()._replace(places=places))
+    boxes = BOXES.clone()
+    boxes[:, 1, 0] += 1000
+    terms, _ = forward(method, batch()._replace(view_boxes=boxes))
     assert terms["loss_dense"] == 0
     torch.testing.assert_close(terms["loss"].detach(), 2 * 0.5 * terms["loss_instance"])
-    assert WithinRadius(0.7)(torch.tensor([-0.7, -0.71]), places).tolist() == [1, 0]
+    assert WithinRadius(0.7)(torch.tensor([-0.7, -0.71]), boxes).tolist() == [1, 0]
 
 
 def test_a_batch_in_micro_batches_has_the_same_gradient():
@@ -373,5 +373,5 @@ def test_predictors_are_normalised_in_groups_too():
 
 def test_by_backbone_ignores_projections():
     query = {"map": torch.eye(4)[None], "dense": torch.zeros(1, 2, 4)}
-    index, _ = by_backbone(query, {**query, "dense": torch.ones(1, 2, 4)}, PLACES[:1])
+    index, _ = by_backbone(query, {**query, "dense": torch.ones(1, 2, 4)}, BOXES[:1])
     assert index.tolist() == [[0, 1, 2, 3]]

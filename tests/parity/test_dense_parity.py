@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cp2.augment.pipeline import PreparedBatch
-from cp2.augment.places import overlap_mask
+from cp2.augment.view_boxes import overlap_mask
 from cp2.methods.densecl import DenseContrast
 from cp2.methods.matching import by_backbone
 from cp2.methods.momentum import KeyQueue
@@ -45,24 +45,24 @@ def views(n=4):
     return PreparedBatch(empty, empty, None, None, torch.zeros(n, 2, 5).long())
 
 
-def places_of(masks):
+def boxes_of(masks):
     """Two views each, of which the second covers of the first what the golden mask does."""
-    places = []
+    boxes = []
     for mask in masks:
         rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
         top, left = int(rows[0]), int(columns[0])
         height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
         # 3 of 10 pixels more at the ends: a part of a cell, which does not count there.
         other = [10 * top, 10 * left, 10 * height + 3, 10 * width + 3, 1]
-        places.append([[0, 0, 70, 70, 0], other])
-    return torch.tensor(places)
+        boxes.append([[0, 0, 70, 70, 0], other])
+    return torch.tensor(boxes)
 
 
 @pytest.mark.parametrize("view", [1, 2])
 def test_the_overlap_rule_gives_the_golden_masks(view):
     masks = golden("pixcon")[f"mask_v{view}"]
-    places = places_of(masks)
-    assert torch.equal(overlap_mask(places[:, 0], places[:, 1], 7), masks.flatten(1).bool())
+    boxes = boxes_of(masks)
+    assert torch.equal(overlap_mask(boxes[:, 0], boxes[:, 1], 7), masks.flatten(1).bool())
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_pixcon_dense_losses(variant, asks, asked):
     image = torch.randn(4, 16)
     keys = made.keys(features(image, data[f"k_grid_v{asked}"], data[f"backbone_v{asked}"]))
     asking = features(image, data[f"q_grid_v{asks}"], data[f"backbone_v{asks}"])
-    pair = views()._replace(places=places_of(data[f"mask_v{asks}"]))
+    pair = views()._replace(view_boxes=boxes_of(data[f"mask_v{asks}"]))
     terms = made(asking, keys, pair, FIRST)
     expected = data[f"loss_dense_weighted_v{asks}_{variant}"]
     found = 0.5 * terms["loss_dense"]

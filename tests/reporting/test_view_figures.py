@@ -66,13 +66,14 @@ def run_of(plan: Plan, method: str) -> Run:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_views_share_a_part_and_know_their_places(seed: int) -> None:
+def test_two_views_share_a_part_and_know_their_boxes(seed: int) -> None:
     image = scene()
     views = two_views(image, 64, seed)
-    boxes = [tuple(place[:4].tolist()) for place in views.places]
+    boxes = [tuple(box[:4].tolist()) for box in views.boxes]
     assert min(overlap(*boxes), overlap(*boxes[::-1])) >= SHARED
-    for pixels, place in zip(views.pixels, views.places, strict=True):
-        top, left, height, width, mirrored = place.tolist()
+    for pixels, box in zip(views.pixels, views.boxes, strict=True):
+        top, left, height, width, mirrored, *extent = box.tolist()
+        assert extent == [90, 120]
         assert 0 <= top <= 90 - height
         assert 0 <= left <= 120 - width
         corners = image[1, top, [left, left + width - 1]].tolist()
@@ -86,15 +87,15 @@ def test_matches_are_judged_by_their_place() -> None:
     """Against a slow loop; and colours that tell the place are matched at the right place."""
     views = two_views(scene(), SIDE * 16, seed=3)
     index, score, mutual = matching.matches(Moment("m", Colours()), views.pixels)
-    right = matching.judged(views.places, index)
+    right = matching.judged(views.boxes, index)
 
     def centre(view: int, cell: int) -> np.ndarray:
-        top, left, height, width, mirrored = views.places[view].tolist()
+        top, left, height, width, mirrored = views.boxes[view, :5].tolist()
         row, column = divmod(cell, SIDE)
         column = SIDE - 1 - column if mirrored else column
         return np.array([top + (row + 0.5) / SIDE * height, left + (column + 0.5) / SIDE * width])
 
-    reach = max(np.hypot(*place[2:4].tolist()) / SIDE for place in views.places)
+    reach = max(np.hypot(*box[2:4].tolist()) / SIDE for box in views.boxes)
     for cell in range(0, SIDE**2, 17):
         distances = [np.linalg.norm(centre(0, cell) - centre(1, other)) for other in range(SIDE**2)]
         assert bool(right[cell]) == (distances[int(index[cell])] <= reach)

@@ -40,7 +40,7 @@ def test_loss_gradient_and_queue(
         (last, torch.channels_last),
     ):
         images = [view.contiguous(memory_format=layout) for view in views]
-        batch = PreparedBatch(*images, *masks, places=torch.zeros(4, 2, 5, dtype=torch.long))
+        batch = PreparedBatch(*images, *masks, view_boxes=torch.zeros(4, 2, 5, dtype=torch.long))
         step = Step(0, 10, 0)
         with precision.autocast():
             keys = method.before_step(batch, step)

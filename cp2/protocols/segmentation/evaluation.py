@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from cp2.augment.ahead import prepared_ahead
 from cp2.augment.distortion import normalize
 from cp2.augment.geometry import fitted_size, resize_image
 from cp2.augment.pipeline import Batches
+from cp2.augment.prefetch import prefetch
 from cp2.data.datasets import DatasetIndex, read_index
 from cp2.errors import UserError
 from cp2.models.encoders import Segmentor
@@ -138,7 +138,7 @@ def _predict_all(
     shown = set(picture_indices(len(images), recipe.pictures))
     bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
     ready = partial(prepare_image, device=device, normalization=recipe.normalization)
-    ahead = Waited(prepared_ahead(bar, ready, device))
+    ahead = Waited(prefetch(bar, ready, device))
     with PictureWriter(folder.pictures, index.palette or ()) as pictures:
         for i, (one, content) in enumerate(ahead):
             pixels, label = content()

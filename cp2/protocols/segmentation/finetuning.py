@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cp2.augment.ahead import prepared_ahead
+from cp2.augment.prefetch import prefetch
 from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
 from cp2.data.decoded import DecodedPairs
 from cp2.data.memory import available_memory
@@ -17,7 +17,7 @@ from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.batch_norm import group_batch_norm, settle
 from cp2.models.checkpoints import load_backbone, load_head
-from cp2.models.devices import place
+from cp2.models.devices import to_device
 from cp2.models.distributed import rank, world_size
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
@@ -62,7 +62,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     count = execution.accumulate.get("finetune", 1)
     trained = with_auxiliary(model, recipe)
     group_batch_norm(trained, settings.batch_size, settings.bn_group_size, count)
-    place(trained)
+    to_device(trained)
     optimizer = build_optimizer(settings.optimizer, trained)
     attempt = Attempt(
         run, results, execution, deadline, trained, optimizer, recipe.amp, TERMS, total
@@ -84,7 +84,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     ready = partial(
         prepare_labelled, device=device, normalization=recipe.augmentation.normalization
     )
-    stream = prepared_ahead(loader, ready, device)
+    stream = prefetch(loader, ready, device)
     loss = loss_of(recipe)
     trained.train()
     while attempt.step < total:

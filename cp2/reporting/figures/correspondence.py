@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from cp2.augment.places import cell_centres, cell_diagonals, overlap_mask
+from cp2.augment.view_boxes import overlap_mask, position_centres, position_diagonals
 from cp2.methods.matching import most_similar
 from cp2.reporting.figures.drawing import COLOURS, ReportFigure, save
 from cp2.reporting.figures.encoded import SIDE, Moment, features, to_show, two_views, view_size
@@ -44,7 +44,7 @@ def correspondence(
         for c, moment in enumerate(columns):
             views = two_views(image, view_size(moment.backbone), seed + r)
             found = matches(moment, views.pixels)
-            right = judged(views.places, found.partner)
+            right = judged(views.boxes, found.partner)
             _draw(panels[r, c], [to_show(p) for p in views.pixels], found, right)
             count = int(found.mutual.sum())
             text = f"{count} matches, {int(right[found.mutual].sum())} of them right"
@@ -76,10 +76,10 @@ def matches(moment: Moment, pixels: Tensor) -> Matches:
     return Matches(index[0], score[0], back[0, index[0]] == positions)
 
 
-def judged(places: Tensor, index: Tensor) -> Tensor:
+def judged(boxes: Tensor, index: Tensor) -> Tensor:
     """Which positions of the first view have the right match, bool (P,)."""
-    first, second = (cell_centres(places[i : i + 1], SIDE)[0] for i in range(2))
-    reach = cell_diagonals(places, SIDE).amax()
+    first, second = (position_centres(boxes[i : i + 1], SIDE)[0] for i in range(2))
+    reach = position_diagonals(boxes, SIDE).amax()
     distances = torch.cdist(first, second)
     return distances.gather(1, index[:, None])[:, 0] <= reach
 
@@ -125,7 +125,7 @@ def overlaps(
         views = two_views(image, view_size(moment.backbone), seed + r)
         index, score, _ = matches(moment, views.pixels)
         masks = [
-            overlap_mask(views.places[i : i + 1], views.places[1 - i : 2 - i], SIDE)[0]
+            overlap_mask(views.boxes[i : i + 1], views.boxes[1 - i : 2 - i], SIDE)[0]
             for i in range(2)
         ]
         _draw_lowest(panels[r, 0], [to_show(p) for p in views.pixels], masks, index, score)

@@ -44,7 +44,7 @@ class Views(NamedTuple):
     """Two crops of one image."""
 
     pixels: Tensor  # uint8 (2, 3, size, size), as the backbone sees them
-    places: Tensor  # int64 (2, 5); see cp2.augment.places
+    boxes: Tensor  # int64 (2, 7); see cp2.augment.view_boxes
 
 
 def moments(run: Run, results: Path) -> list[Moment]:
@@ -172,13 +172,13 @@ def two_views(image: Tensor, size: int, seed: int) -> Views:
         if shared >= SHARED:
             break
     assert best is not None
-    pixels, places = [], []
+    pixels, view_boxes = [], []
     for box in best[1:]:
         mirrored = bool(rng.random() < 0.5)
         cut = crop(image, box, size)
         pixels.append(cut.flip(2) if mirrored else cut)
-        places.append([*box, int(mirrored)])
-    return Views(torch.stack(pixels), torch.tensor(places))
+        view_boxes.append([*box, int(mirrored), height, width])
+    return Views(torch.stack(pixels), torch.tensor(view_boxes))
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ Batch = TypeVar("Batch")
 Prepared = TypeVar("Prepared", bound="tuple[Tensor | None, ...]")
 
 
-def prepared_ahead(
+def prefetch(
     batches: Iterable[Batch], make: Callable[[Batch], Prepared], device: torch.device
 ) -> Iterator[tuple[Batch, Callable[[], Prepared]]]:
     """Each batch and a function that hands out what `make` makes of it on the device.

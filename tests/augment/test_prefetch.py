@@ -4,7 +4,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from cp2.augment.ahead import prepared_ahead
+from cp2.augment.prefetch import prefetch
 
 
 class Prepared(NamedTuple):
@@ -20,7 +20,7 @@ def test_on_a_cpu_content_is_made_when_it_is_asked_for():
         return Prepared(torch.tensor(number), None)
 
     contents = []
-    for batch, content in prepared_ahead(iter([1, 2, 3]), make, torch.device("cpu")):
+    for batch, content in prefetch(iter([1, 2, 3]), make, torch.device("cpu")):
         assert batch not in made
         contents.append(content().images.item())
     assert contents == made == [1, 2, 3]
@@ -31,7 +31,7 @@ def test_errors_of_the_batches_arrive():
         yield 1
         raise ValueError("broken file")
 
-    stream = prepared_ahead(broken(), lambda n: Prepared(n, None), torch.device("cpu"))
+    stream = prefetch(broken(), lambda n: Prepared(n, None), torch.device("cpu"))
     next(stream)
     with pytest.raises(ValueError, match="broken file"):
         next(stream)
@@ -93,7 +93,7 @@ def test_on_a_gpu_the_next_batch_is_made_beside_the_step(monkeypatch):
         world.log.append((f"made on {world.current}", number))
         return Prepared(FakeTensor(world, number), None)
 
-    for batch, content in prepared_ahead(iter([0, 1]), make, torch.device("cuda")):
+    for batch, content in prefetch(iter([0, 1]), make, torch.device("cuda")):
         assert content().images.number == batch
         world.log.append(("step launched", batch))
     assert world.log == [

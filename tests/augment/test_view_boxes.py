@@ -9,14 +9,14 @@ from PIL import Image
 
 from cp2.augment import views
 from cp2.augment.pipeline import PretrainDataset, prepare
-from cp2.augment.places import cell_centres, cell_diagonals, overlap_mask, place
-from cp2.augment.samples import Position
+from cp2.augment.samples import SampleSpec
+from cp2.augment.view_boxes import overlap_mask, position_centres, position_diagonals, view_box
 from cp2.drawing.counters import generator
 from cp2.drawing.crops import draw_crop, draw_second_crop, overlap
 from cp2.settings.methods import MoCoV2Settings, ViewSettings
 
 
-def drawn_places(count, seed=0):
+def drawn_boxes(count, seed=0):
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
@@ -46,7 +46,7 @@ def slow_overlap(own, other, side):
 
 @pytest.mark.parametrize("side", [1, 3, 7])
 def test_overlap_mask_against_fractions(side):
-    own, other = drawn_places(400), drawn_places(400, seed=1)
+    own, other = drawn_boxes(400), drawn_boxes(400, seed=1)
     expected = torch.stack([slow_overlap(a, b, side) for a, b in zip(own, other, strict=True)])
     assert torch.equal(overlap_mask(own, other, side), expected)
     assert 0.05 < expected.float().mean() < 0.9
@@ -74,7 +74,7 @@ def painted_overlap(own, other, side, rounded):
 @pytest.mark.parametrize("side", [1, 3, 7])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_overlap_mask_against_painted_pixels(side, rounded):
-    own, other = drawn_places(200, seed=2), drawn_places(200, seed=3)
+    own, other = drawn_boxes(200, seed=2), drawn_boxes(200, seed=3)
     found = overlap_mask(own, other, side, rounded)
     for mask, one, two in zip(found, own, other, strict=True):
         assert torch.equal(mask, painted_overlap(one, two, side, rounded)), (one, two)
@@ -94,31 +94,32 @@ def test_centres_are_where_the_pixels_come_from(tmp_path):
     still = ViewSettings(crop_size=28, jitter_probability=0, gray_probability=0, blur_probability=0)
     settings = MoCoV2Settings(name="t", title="", kind="moco-v2", optimizer={}, views=still)
     dataset = PretrainDataset([tmp_path / "place.png"], settings, seed=0)
-    samples = [dataset[Position(epoch, 0, 0, ())] for epoch in range(12)]
+    samples = [dataset[SampleSpec(epoch, 0, 0, ())] for epoch in range(12)]
     batch = type(samples[0])(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
-    assert {0, 1} == set(batch.places[:, :, 4].flatten().tolist())
+    assert {0, 1} == set(batch.view_boxes[:, :, 4].flatten().tolist())
+    assert (batch.view_boxes[:, :, 5:] == torch.tensor([200, 240])).all()
     prepared = prepare(batch, settings, "cpu")
     mean, std = torch.tensor([0.485, 0.456]), torch.tensor([0.229, 0.224])
     for view, images in enumerate((prepared.images_q, prepared.images_k)):
         cells = torch.nn.functional.avg_pool2d(images[:, :2], 4).flatten(2).transpose(1, 2)
         found = ((cells * std + mean) * 255).flip(2) + 0.5  # row, column; a pixel's middle
-        centres = cell_centres(prepared.places[:, view], 7)
+        centres = position_centres(prepared.view_boxes[:, view], 7)
         inner = [9, 17, 24, 31, 39]  # away from the border, where resizing has less to average
         torch.testing.assert_close(found[:, inner], centres[:, inner], atol=1.0, rtol=0)
     swapped = prepared.swapped()
-    assert torch.equal(swapped.places[:, 0], prepared.places[:, 1])
+    assert torch.equal(swapped.view_boxes[:, 0], prepared.view_boxes[:, 1])
     assert swapped.images_k is prepared.images_q
 
 
-def test_cell_diagonals():
-    places = torch.tensor([[[0, 0, 21, 28, 0], [5, 5, 42, 56, 1]]])
-    torch.testing.assert_close(cell_diagonals(places, 7), torch.tensor([[5.0, 10.0]]))
+def test_position_diagonals():
+    boxes = torch.tensor([[[0, 0, 21, 28, 0], [5, 5, 42, 56, 1]]])
+    torch.testing.assert_close(position_diagonals(boxes, 7), torch.tensor([[5.0, 10.0]]))
 
 
-def test_a_place_is_its_box_and_flip():
+def test_a_view_box_knows_flip_and_image():
     parameters = np.zeros(views.PARAMETERS)
     parameters[views.FLIP] = 1
-    assert place((1, 2, 3, 4), parameters) == [1, 2, 3, 4, 1]
+    assert view_box((1, 2, 3, 4), parameters, (90, 120)) == [1, 2, 3, 4, 1, 90, 120]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5])
