@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from cp2.settings.base import NonNegativeFloat, PositiveFloat, Settings, Share
+from cp2.settings.base import NonNegativeFloat, PositiveFloat, Settings, Share, added
 
 
 def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -32,10 +32,17 @@ OptimizerSettings = Annotated[SgdSettings | AdamWSettings, Field(discriminator="
 
 
 class CosineSettings(Settings):
-    """lr = lr0 (1 + cos(pi t)) / 2 with t by whole epochs (MoCo, CP²) or by step."""
+    """lr = min_lr + (lr0 - min_lr) (1 + cos(pi t)) / 2, after a linear warm-up.
+
+    t is the share of the run that is done, by whole epochs (MoCo, CP²) or by step; with
+    `after_warmup` the share of what follows the warm-up (SlotCon, PixPro).
+    """
 
     by: Literal["epoch", "step"] = "epoch"
     warmup_epochs: NonNegativeFloat = 0.0
+    warmup_ratio: Share = added(0.0)  # of lr0, where the warm-up starts
+    after_warmup: bool = added(False)
+    min_lr: NonNegativeFloat = added(0.0)
 
 
 class PolySettings(Settings):

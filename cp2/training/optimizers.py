@@ -1,7 +1,7 @@
 """Optimisers, learning rates and mixed precision of both loops."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -12,14 +12,16 @@ from cp2.settings.optimization import (
     CosineSettings,
     OptimizerSettings,
     PolySettings,
+    SgdSettings,
     StepSettings,
 )
 
 _NO_DECAY = ("pos_embed", "cls_token")
+Named = list[tuple[str, nn.Parameter]]
 
 
 def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that have a gradient.
+    """The optimiser of this kind over the parameters that have a gradient.
 
     With `no_decay: norm-pos-cls`, norms, biases, position embedding and class token are freed from
     weight decay (mmsegmentation's ViT settings).
@@ -29,9 +31,10 @@ def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.opt
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     fused = all(p.is_cuda for _, p in named) or None  # None: torch's choice
-    if isinstance(settings, AdamWSettings):
-        groups = _groups(named, settings)
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+    return OPTIMIZERS[settings.kind](settings, named, fused)
+
+
+def _sgd(settings: SgdSettings, named: Named, fused: bool | None) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         [p for _, p in named],
         lr=settings.lr,
@@ -41,9 +44,15 @@ def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.opt
     )
 
 
-def _groups(
-    named: Iterable[tuple[str, nn.Parameter]], settings: AdamWSettings
-) -> list[dict[str, object]]:
+def _adamw(settings: AdamWSettings, named: Named, fused: bool | None) -> torch.optim.Optimizer:
+    groups = _groups(named, settings)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": _sgd, "adamw": _adamw}
+
+
+def _groups(named: Named, settings: AdamWSettings) -> list[dict[str, object]]:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in named:
@@ -60,7 +69,7 @@ def _groups(
 def cosine_lr(
     base: float, settings: CosineSettings, epoch: int, fraction: float, epochs: int
 ) -> float:
-    """lr0 (1 + cos(pi t)) / 2 after a linear warm-up (MoCo release; CP² release).
+    """The rate of a step; see `CosineSettings` (MoCo release; CP² release).
 
     Args:
         epoch: whole epochs done.
@@ -68,9 +77,12 @@ def cosine_lr(
         epochs: of the whole run.
     """
     now = epoch + (fraction if settings.by == "step" else 0.0)
-    if epoch + fraction < settings.warmup_epochs:
-        return base * (epoch + fraction) / settings.warmup_epochs
-    return base * 0.5 * (1 + math.cos(math.pi * now / epochs))
+    warmup, ratio = settings.warmup_epochs, settings.warmup_ratio
+    if epoch + fraction < warmup:
+        return base * ratio + (1 - ratio) * (base * (epoch + fraction) / warmup)
+    before = min(warmup, now) if settings.after_warmup else 0.0
+    angle = math.pi * (now - before) / (epochs - before)
+    return settings.min_lr + (base - settings.min_lr) * 0.5 * (1 + math.cos(angle))
 
 
 def poly_lr(base: float, settings: PolySettings, iteration: int, iterations: int) -> float:

@@ -30,6 +30,22 @@ def test_cosine_by_step_and_warm_up() -> None:
     assert cosine_lr(1.0, settings, 5, 0.5, 10) == pytest.approx(expected)
 
 
+def test_a_cosine_after_the_warm_up_with_a_floor():
+    """SlotCon's: from lr / 100 in 5 epochs to lr, over the rest to 1e-6 (its release, by step)."""
+    settings = CosineSettings(
+        by="step", warmup_epochs=5.0, warmup_ratio=0.01, after_warmup=True, min_lr=1e-6
+    )
+    for step in range(800 * 4):
+        if step < 20:
+            expected = 2.0 * (0.01 + 0.99 * step / 20)
+        else:
+            share = (step - 20) / (800 * 4 - 20)
+            expected = 1e-6 + (2.0 - 1e-6) * (1 + math.cos(math.pi * share)) / 2
+        epoch, position = divmod(step, 4)
+        assert cosine_lr(2.0, settings, epoch, position / 4, 800) == pytest.approx(expected)
+    assert cosine_lr(2.0, settings, 800, 0.0, 800) == pytest.approx(1e-6)
+
+
 def test_poly_starts_at_the_base_rate_and_falls_to_the_minimum() -> None:
     settings = PolySettings(power=0.9, min_lr=1e-4)
     rates = [poly_lr(0.003, settings, i, 100) for i in range(101)]
