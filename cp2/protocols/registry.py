@@ -63,8 +63,9 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     device = choose_device()
     tags = {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)}
     folder.start(hashed_fields(recipe), tags, device_name(device))
+    runner = _runner(run)
     begin = time.perf_counter()
-    found: Scored = _runner(run).evaluate(run, results, execution, device)
+    found: Scored = runner.evaluate(run, results, execution, device)
     content = {"metrics": found.metrics, "images": found.images}
     content |= {"dataset": recipe.dataset, "split": recipe.split, **found.more}
     if found.per_class is not None:

@@ -6,7 +6,9 @@ Whatever prints, compares or logs a score asks here; scores.json holds values be
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from cp2.errors import UserError
 from cp2.settings.base import Name, Settings, unhashed
+from cp2.settings.messages import nearest
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class ProtocolSettings(Settings):
     name: Name
     title: str = unhashed()
     datasets: dict[Name, Any]
+
+    def schedule_of(self, dataset: str) -> Any:
+        """What is fixed for a data set, by the name in the table.
+
+        Raises:
+            UserError: there is none.
+        """
+        if dataset not in self.datasets:
+            raise UserError(
+                f"protocol {self.name!r} has no schedule for data set {dataset!r}; "
+                f"{nearest(dataset, self.datasets)}"
+            )
+        return self.datasets[dataset]
 
     def schedule(self, dataset: str) -> str:
         """How a model is judged on one of its data sets, in a few words for a table's note."""

@@ -39,7 +39,7 @@ def read_published(folder: Path, stems: Collection[str]) -> pd.DataFrame:
                 "the table's `published` to null in configs/tables/"
             )
     numbers = pd.concat([_read(path, path.stem in stems) for path in paths] or [_empty()])
-    paper = numbers["published_table"].str.partition("_")[0]
+    paper = numbers["published_table"].str.split("_").str[0]
     usual = numbers.groupby([paper, "column"])["published_std"].transform("max")
     numbers["published_spread"] = numbers["published_std"].fillna(usual)
     error = numbers["published_std"] / numbers["count"] ** 0.5

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
+from cp2.models.backbones import Backbone, build_backbone
+from cp2.models.checkpoints import load_backbone
 from cp2.models.weights import State, load_weights
+from cp2.plan.graph import Run
+from cp2.settings.models import BackboneSettings
 from cp2.stages import weights_of
 
 
@@ -27,3 +33,19 @@ class Origin:
     @property
     def head(self) -> State | None:
         return self.parts.get("head")
+
+
+def pretrained_backbone(run: Run, settings: BackboneSettings, results: Path) -> Backbone:
+    """The backbone of the checkpoint or pretraining that a run starts from.
+
+    One that starts from neither has random weights, drawn with its seed.
+
+    Raises:
+        WrongFile: the file is missing or damaged, or its weights do not fit.
+    """
+    torch.manual_seed(run.seed or 0)
+    backbone = build_backbone(settings)
+    if run.pretrained is not None:
+        origin = Origin(run.pretrained, results)
+        load_backbone(backbone, origin.backbone, origin.path, origin.metadata)
+    return backbone

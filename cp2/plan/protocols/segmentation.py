@@ -12,7 +12,6 @@ from cp2.plan.recipes import (
 )
 from cp2.plan.stages import Stages, backbone_of, source_name
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings, Size, added, unhashed
-from cp2.settings.messages import nearest
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings
 from cp2.settings.optimization import AdamWSettings, OptimizerSettings, SgdSettings
@@ -73,7 +72,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     """
     protocol = cell.protocol
     assert isinstance(protocol, SegmentationSettings)
-    schedule = schedule_of(protocol, cell.column.dataset)
+    schedule: DatasetSchedule = protocol.schedule_of(cell.column.dataset)
     dataset = stages.dataset(cell.column.dataset)
     finetuning = _finetuning(stages, cell, protocol, dataset, start, seed)
     recipe = SegmentationEvaluateRecipe(
@@ -112,7 +111,7 @@ def _finetuning(
         raise UserError(
             f"{cell}: data set {dataset.id!r} has no labels; finetuning needs one with classes"
         )
-    schedule = schedule_of(protocol, column.dataset)
+    schedule: DatasetSchedule = protocol.schedule_of(column.dataset)
     configured = configuration.backbone(configuration.used(cell.row.backbone))
     backbone = as_finetuned(backbone_of(start, configured), configured, schedule)
     pretrained_head = head_is_pretrained(cell.row, start, head)
@@ -149,20 +148,6 @@ def _finetuning(
     parts.append(f"s{seed}")
     needs = [dataset] + ([start] if start else [])
     return stages.plan.add(make_run("finetune", "-".join(parts), recipe, needs, tags, seed))
-
-
-def schedule_of(protocol: SegmentationSettings, dataset: str) -> DatasetSchedule:
-    """A data set's schedule, by the name in the table.
-
-    Raises:
-        UserError: the protocol has none.
-    """
-    if dataset not in protocol.datasets:
-        raise UserError(
-            f"protocol {protocol.name!r} has no schedule for data set {dataset!r}; "
-            f"{nearest(dataset, protocol.datasets)}"
-        )
-    return protocol.datasets[dataset]
 
 
 def optimization_of(
