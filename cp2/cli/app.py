@@ -1,8 +1,12 @@
-"""The command line's root: the applications, the options that all commands share."""
+"""The command line's root: the application, options that commands share."""
 
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -20,27 +24,75 @@ app = typer.Typer(
     help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
 
-CampaignOption = Annotated[
-    str, typer.Option("--campaign", "-c", help="name in configs/, or a path to a YAML file")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="section.name.key=value; may be repeated")
-]
+# Panels of `cp2 --help`.
+PANELS = RUN, LOOK, MEASURE, DEMO = "Run", "Look", "Measure", "Demo"
+
 RunArgument = Annotated[str, typer.Argument(help="run id, as `cp2 plan` lists it")]
-DEFAULT = "demo"
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def load(campaign: str, assignments: list[str] | None) -> tuple[Configuration, Plan]:
-    """A campaign's settings and plan."""
-    configuration = load_campaign(campaign, assignments or ())
-    return configuration, build_plan(configuration)
+@dataclass(frozen=True)
+class CampaignOptions:
+    """Options of every command."""
+
+    campaign: Annotated[
+        str, typer.Option("--campaign", "-c", help="name in configs/, or a path to a YAML file")
+    ] = "demo"
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="section.name.key=value; may be repeated")
+    ] = None
+
+    def load(self) -> tuple[Configuration, Plan]:
+        """The campaign's settings and plan."""
+        configuration = load_campaign(self.campaign, self.assignments or ())
+        return configuration, build_plan(configuration)
+
+    def find(self, stage: str, run_id: str) -> tuple[Configuration, Run]:
+        """The campaign's settings and one of its runs."""
+        configuration = load_campaign(self.campaign, self.assignments or ())
+        path = os.environ.get(VARIABLE)
+        run = read_planned(Path(path), stage, run_id) if path else None
+        return configuration, run or build_plan(configuration).run(stage, run_id)
 
 
-def find(
-    stage: str, run_id: str, campaign: str, assignments: list[str] | None
-) -> tuple[Configuration, Run]:
-    """A campaign's settings and one of its runs."""
-    configuration = load_campaign(campaign, assignments or ())
-    path = os.environ.get(VARIABLE)
-    run = read_planned(Path(path), stage, run_id) if path else None
-    return configuration, run or build_plan(configuration).run(stage, run_id)
+def command(panel: str | None = None, group: typer.Typer = app) -> Callable[[Function], Function]:
+    """Add a function to the commands of a group.
+
+    A parameter whose type is a dataclass stands for the dataclass's fields, each an option.
+    """
+
+    def register(function: Function) -> Function:
+        group.command(rich_help_panel=panel)(_with_fields_as_options(function))
+        return function
+
+    return register
+
+
+def _with_fields_as_options(function: Callable[..., None]) -> Callable[..., None]:
+    kinds = get_type_hints(function, include_extras=True)
+    objects: dict[str, Any] = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
+    shown = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in objects:
+            hints = get_type_hints(objects[name], include_extras=True)
+            shown += [
+                inspect.Parameter(
+                    field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=hint
+                )
+                for field in fields(objects[name])
+                for hint in [hints[field.name]]
+            ]
+        else:
+            shown.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=kinds[name]))
+
+    @wraps(function)
+    def called(**given: Any) -> None:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            for name, kind in objects.items()
+        }
+        function(**made, **given)
+
+    called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return called

@@ -5,18 +5,17 @@ from typing import Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
+from cp2.cli.app import MEASURE, CampaignOptions, command
 from cp2.errors import UserError
 from cp2.settings.messages import nearest
 
 
-@app.command()
+@command(MEASURE)
 def bench(
+    options: CampaignOptions,
     stages: Annotated[
         list[str] | None, typer.Argument(help="pretrain, finetune, evaluate; none: all three")
     ] = None,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
     images: Annotated[
         Path | None, typer.Option(help="folder of images to read; none: synthetic ones")
     ] = None,
@@ -32,7 +31,7 @@ def bench(
     for stage in stages or ():
         if stage not in STAGES:
             raise UserError(f"cp2 bench {stage}: not measured; {nearest(stage, STAGES)}")
-    configuration, plan = load(campaign, assignments)
+    configuration, plan = options.load()
     if json_file is not None:
         check_target(json_file)
     paths = None if images is None else given_images(images)

@@ -1,20 +1,22 @@
-"""Commands that look at what is there: plan, table, report."""
+"""Commands that look at what is there: plan, table, report, doctor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
+from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
+from cp2.plan.requests import job_request
+from cp2.settings.campaign import Resources
 from cp2.settings.messages import nearest
-from cp2.stages import STAGES
+from cp2.settings.sites import load_site
+from cp2.stages import ON_CLUSTER, STAGES
 
 
-@app.command()
+@command(LOOK)
 def plan(
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
+    options: CampaignOptions,
     stage: Annotated[str | None, typer.Option(help="list this stage only")] = None,
     cost: Annotated[bool, typer.Option("--cost", help="what the campaign costs instead")] = False,
     budget: Annotated[
@@ -42,7 +44,7 @@ def plan(
     from cp2.plan.costs.command import cost_campaign, spend
     from cp2.plan.costs.listing import cost_listing
 
-    configuration, whole = load(campaign, assignments)
+    configuration, whole = options.load()
     if not (cost or throughput or device or site or budget is not None):
         print(listing(configuration, whole, stage))
         return
@@ -55,23 +57,46 @@ def plan(
         print("\n" * cost + spend(costs, configuration, budget, site, targets))
 
 
-@app.command()
+@command(LOOK)
 def table(
     name: Annotated[str, typer.Argument(help="table, as the campaign names it")],
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
+    options: CampaignOptions,
 ) -> None:
     """Write one table as Markdown, CSV and LaTeX from the scores that are there."""
     from cp2.reporting.report import write_table
 
-    configuration, whole = load(campaign, assignments)
+    configuration, whole = options.load()
     print(write_table(configuration, whole, name))
 
 
-@app.command()
-def report(campaign: CampaignOption = DEFAULT, assignments: SetOption = None) -> None:
+@command(LOOK)
+def report(options: CampaignOptions) -> None:
     """Write every table, figure and the HTML page from the runs that are there."""
     from cp2.reporting.report import write_report
 
-    configuration, whole = load(campaign, assignments)
+    configuration, whole = options.load()
     print(write_report(configuration, whole))
+
+
+@command(LOOK)
+def doctor(
+    options: CampaignOptions,
+    site: Annotated[
+        str | None, typer.Option("--site", help="name in configs/sites/, or a path to a YAML file")
+    ] = None,
+) -> None:
+    """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
+    from cp2.cluster.doctor import examine
+
+    configuration, plan = options.load()
+    settings = load_site(site) if site else None
+    wishes = configuration.campaign.resources
+    requests = [
+        job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
+    ]
+    problem = False
+    for check in examine(configuration, plan, requests, site):
+        print(check)
+        problem |= check.ok is False
+    if problem:
+        raise typer.Exit(1)

@@ -1,22 +1,24 @@
 """The entry point."""
 
 import sys
+from typing import Any
 
-from cp2.cli import bench, curves, doctor, looks, plot, stages, status, track, training
-from cp2.cli.app import app
+from cp2.cli import bench, looks, plot, stages, status, track, training
+from cp2.cli.app import PANELS, app
 from cp2.errors import UserError
+from cp2.stages import STAGES
 
-COMMANDS = (
-    looks,
-    plot,
-    curves,
-    stages,
-    training,
-    status,
-    track,
-    doctor,
-    bench,
-)  # imported to add them to `app`
+COMMANDS = (training, stages, looks, status, track, plot, bench)  # imported to add them to `app`
+
+
+def _place(command: Any) -> tuple[int, int]:
+    """Where `cp2 --help` lists a command: by panel, stages in the order of the pipeline."""
+    stages = list(STAGES)
+    name = command.callback.__name__
+    return PANELS.index(command.rich_help_panel), stages.index(name) if name in stages else 0
+
+
+app.registered_commands.sort(key=_place)
 
 
 def main() -> None:

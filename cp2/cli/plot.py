@@ -1,11 +1,12 @@
-"""Commands that draw what a run's backbone sees; nothing is trained for them."""
+"""`cp2 plot`: what a run's backbone sees, what runs logged; nothing is trained for it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
+from cp2.cli.app import LOOK, CampaignOptions, app, command
 from cp2.errors import UserError
 from cp2.settings.messages import nearest
 
@@ -17,104 +18,119 @@ if TYPE_CHECKING:
     from cp2.settings.load import Configuration
 
 plot = typer.Typer(help="Draw what a run's backbone sees.", no_args_is_help=True)
-app.add_typer(plot, name="plot")
+app.add_typer(plot, name="plot", rich_help_panel=LOOK)
 
 RunOption = Annotated[
     list[str],
     typer.Option("--run", help="id of a pretrain, checkpoint or finetune run; may be repeated"),
 ]
-ImageOption = Annotated[
-    list[int] | None,
-    typer.Option("--image", help="number of an image of the data set; may be repeated"),
-]
-DatasetOption = Annotated[
-    str | None, typer.Option("--dataset", help="of the campaign; default: the first run's")
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="folder; default: figures/ of the campaign's reports")
-]
 SeedOption = Annotated[int, typer.Option(min=0, help="another seed draws other views")]
 DEFAULT_IMAGES = (0, 1, 2)
 
 
-@plot.command()
-def correspondence(
-    run: RunOption,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    image: ImageOption = None,
-    dataset: DatasetOption = None,
-    out: OutOption = None,
-    seed: SeedOption = 0,
-) -> None:
+@dataclass(frozen=True)
+class FigureOptions(CampaignOptions):
+    """Options of every figure."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder; default: figures/ of the campaign's reports"),
+    ] = None
+
+    def folder(self, configuration: "Configuration") -> Path:
+        """Where the figure is to be."""
+        return self.out or configuration.reports / "figures"
+
+
+@dataclass(frozen=True)
+class ImageOptions(FigureOptions):
+    """Options of a figure of images as runs encode them."""
+
+    image: Annotated[
+        list[int] | None,
+        typer.Option("--image", help="number of an image of the data set; may be repeated"),
+    ] = None
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="of the campaign; default: the first run's")
+    ] = None
+
+
+@command(group=plot)
+def correspondence(run: RunOption, options: ImageOptions, seed: SeedOption = 0) -> None:
     """Matches between two views: of one run over its training, or of several runs."""
     from cp2.reporting.figures.correspondence import correspondence as draw
 
-    configuration, runs, images = _asked(run, campaign, assignments, image, dataset)
-    figure = draw(
-        images,
-        _columns(runs, configuration),
-        out or configuration.reports / "figures",
-        f"correspondence_{_name(runs)}",
-        seed,
-    )
-    print(figure.png)
+    configuration, runs, images = _asked(run, options)
+    folder, name = options.folder(configuration), f"correspondence_{_name(runs)}"
+    print(draw(images, _columns(runs, configuration), folder, name, seed).png)
 
 
-@plot.command()
+@command(group=plot)
 def attention(
     run: RunOption,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    image: ImageOption = None,
-    dataset: DatasetOption = None,
+    options: ImageOptions,
     pixel: Annotated[
         str, typer.Option(help="row and column as shares of the image, e.g. 0.5,0.25")
     ] = "0.5,0.5",
-    out: OutOption = None,
 ) -> None:
     """Similarity of all positions with a chosen pixel: over a training, or of several runs."""
     from cp2.reporting.figures.similarity import similarity
 
-    place = _pixel(pixel)
-    configuration, runs, images = _asked(run, campaign, assignments, image, dataset)
-    figure = similarity(
-        images,
-        place,
-        _columns(runs, configuration),
-        out or configuration.reports / "figures",
-        f"attention_{_name(runs)}",
-    )
-    print(figure.png)
+    point = _pixel(pixel)
+    configuration, runs, images = _asked(run, options)
+    folder, name = options.folder(configuration), f"attention_{_name(runs)}"
+    print(similarity(images, point, _columns(runs, configuration), folder, name).png)
 
 
-@plot.command()
-def overlap(
-    run: RunOption,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    image: ImageOption = None,
-    dataset: DatasetOption = None,
-    out: OutOption = None,
-    seed: SeedOption = 0,
-) -> None:
+@command(group=plot)
+def overlap(run: RunOption, options: ImageOptions, seed: SeedOption = 0) -> None:
     """Matches of low similarity where two views overlap, of each run."""
     from cp2.reporting.figures.correspondence import overlaps
     from cp2.reporting.figures.encoded import latest
 
-    configuration, runs, images = _asked(run, campaign, assignments, image, dataset)
+    configuration, runs, images = _asked(run, options)
+    folder = options.folder(configuration)
     for one in runs:
         moment = latest(one, configuration.results)
-        folder = out or configuration.reports / "figures"
         print(overlaps(images, moment, folder, f"overlap_{one.id}", seed).png)
 
 
+@command(group=plot)
+def curves(
+    options: FigureOptions,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            help="tag=value, with the tags that MLflow shows: stage, seed, table, row, method, "
+            "variant, dataset, ...; several values with commas, each with * and ?; may be "
+            "repeated: all must hold",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="name in metrics.jsonl, with * and ?; may be repeated; default: losses, instance "
+            "accuracy, learning rate, throughput",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="of the files, without ending")] = "curves",
+) -> None:
+    """Curves of the runs chosen by their tags, over steps."""
+    from cp2.plan.places import Places
+    from cp2.reporting.figures.curves import choose_runs
+    from cp2.reporting.figures.curves import curves as draw
+
+    configuration, whole = options.load()
+    places = Places(whole)
+    runs = choose_runs(places, where or ())
+    folder = options.folder(configuration)
+    print(draw(runs, places, configuration.results, metric or (), folder, name).png)
+
+
 def _asked(
-    names: list[str],
-    campaign: str,
-    assignments: list[str] | None,
-    images: list[int] | None,
-    dataset: str | None,
+    names: list[str], options: ImageOptions
 ) -> "tuple[Configuration, list[Run], list[Tensor]]":
     """The runs, and the images, uint8 (3, H, W).
 
@@ -125,14 +141,14 @@ def _asked(
     from cp2.data.images import decode_rgb
     from cp2.stages import folder_of
 
-    configuration, plan = load(campaign, assignments)
+    configuration, plan = options.load()
     runs = [_run(plan, name) for name in names]
-    folder = dataset or runs[0].need("dataset")
+    folder = options.dataset or runs[0].need("dataset")
     if folder is None:
         raise UserError(f"{runs[0].key} is of no data set; add --dataset with one of the campaign")
     index = read_index(folder_of(f"dataset/{folder}", configuration.results).path)
     paths = index.paths(index.pretraining_split)
-    numbers = images or [n for n in DEFAULT_IMAGES if n < len(paths)]
+    numbers = options.image or [n for n in DEFAULT_IMAGES if n < len(paths)]
     for number in numbers:
         if not 0 <= number < len(paths):
             raise UserError(f"--image {number}: {folder} has images 0 to {len(paths) - 1}")

@@ -3,48 +3,40 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cp2.cli.app import DEFAULT, CampaignOption, RunArgument, SetOption, app, find
+from cp2.cli.app import DEMO, RUN, CampaignOptions, RunArgument, command
 from cp2.record.attempts import recorded
 from cp2.record.folder import RunFolder
 
 
-@app.command()
-def world(campaign: CampaignOption = DEFAULT, assignments: SetOption = None) -> None:
+@command(DEMO)
+def world(options: CampaignOptions) -> None:
     """Draw the demo world's archives."""
     from cp2.data.world import write_world
     from cp2.plan.recipes import WorldRecipe
 
-    configuration, run = find("world", "scenes", campaign, assignments)
+    configuration, run = options.find("world", "scenes")
     assert isinstance(run.recipe, WorldRecipe)
     for path in write_world(run.folder(configuration.results).path, run.recipe.world):
         print(path)
 
 
-@app.command()
-def publish(
-    name: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-) -> None:
+@command(DEMO)
+def publish(name: RunArgument, options: CampaignOptions) -> None:
     """Write a pretraining of the demo world as a checkpoint file in MoCo's official format."""
     from cp2.models.checkpoint_stage import publish_checkpoint
 
-    configuration, run = find("publish", name, campaign, assignments)
+    configuration, run = options.find("publish", name)
     print(publish_checkpoint(run, configuration.results))
 
 
-@app.command()
-def dataset(
-    name: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-) -> None:
+@command(RUN)
+def dataset(name: RunArgument, options: CampaignOptions) -> None:
     """Find or download a data set's archives, check, unpack and index them."""
     from cp2.data.preparers import prepare
     from cp2.plan.recipes import DatasetRecipe
     from cp2.plan.sources import downloads, mirrors
 
-    configuration, run = find("dataset", name, campaign, assignments)
+    configuration, run = options.find("dataset", name)
     assert isinstance(run.recipe, DatasetRecipe)
     folder = run.folder(configuration.results)
     with _attempt(folder, "cpu"):
@@ -59,33 +51,25 @@ def dataset(
     print(f"{name}: {counts} images")
 
 
-@app.command()
-def checkpoint(
-    name: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-) -> None:
+@command(RUN)
+def checkpoint(name: RunArgument, options: CampaignOptions) -> None:
     """Find or download a published backbone, check it and read it into this project's format."""
     from cp2.models.checkpoint_stage import import_checkpoint
     from cp2.plan.sources import downloads, mirrors
 
-    configuration, run = find("checkpoint", name, campaign, assignments)
+    configuration, run = options.find("checkpoint", name)
     results = configuration.results
     with _attempt(run.folder(results), "cpu"):
         import_checkpoint(run, results, mirrors(configuration), downloads(configuration))
 
 
-@app.command()
-def evaluate(
-    run_id: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-) -> None:
+@command(RUN)
+def evaluate(run_id: RunArgument, options: CampaignOptions) -> None:
     """Score one model by its protocol on a validation split."""
     from cp2.models.devices import check_gpus, choose_device, device_name
     from cp2.protocols.registry import evaluate as score
 
-    configuration, run = find("evaluate", run_id, campaign, assignments)
+    configuration, run = options.find("evaluate", run_id)
     with _attempt(run.folder(configuration.results), device_name(choose_device())):
         print(check_gpus(1), flush=True)
         score(run, configuration.results, configuration.campaign.execution)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
+from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
 from cp2.settings.messages import nearest
 
@@ -17,13 +17,12 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # ANSI: home, clear the screen and what was scr
 _SECONDS = 5.0
 
 
-@app.command()
+@command(LOOK)
 def status(
+    options: CampaignOptions,
     seconds: Annotated[
         float | None, typer.Argument(help="with --watch: seconds between two looks; default 5")
     ] = None,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
     table: Annotated[str | None, typer.Option(help="this table only")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="look again until all is done")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="for other programs")] = False,
@@ -35,7 +34,7 @@ def status(
 
     if seconds is not None and not (watch and 0.1 <= seconds <= 86400):
         raise UserError(f"{seconds:g}: write `cp2 status --watch SECONDS`, from 0.1 to 86400")
-    configuration, plan = load(campaign, assignments)
+    configuration, plan = options.load()
     if table is not None and table not in plan.tables:
         raise UserError(f"--table {table!r}: unknown; {nearest(table, plan.tables)}")
     terminal = sys.stdout.isatty()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, SetOption, app, load
+from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 _SECONDS = 15.0
 
 
-@app.command()
+@command(LOOK)
 def track(
+    options: CampaignOptions,
     seconds: Annotated[
         float | None, typer.Argument(help="with --watch: seconds between imports; default 15")
     ] = None,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
     uri: Annotated[
         str | None,
         typer.Option(help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else SQLite"),
@@ -49,7 +48,7 @@ def track(
         raise UserError(f"{seconds:g}: write `cp2 track --watch SECONDS`, from 1 to 86400")
     if note is not None and watch:
         raise UserError("--note is about one import; leave --watch or --note out")
-    configuration, plan = load(campaign, assignments)
+    configuration, plan = options.load()
     if note is not None:
         result = import_and_note(note, configuration, plan, uri, upload_models, verify)
         if isinstance(result, StoreError):

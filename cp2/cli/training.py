@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cp2.cli.app import DEFAULT, CampaignOption, RunArgument, SetOption, app, find
+from cp2.cli.app import RUN, CampaignOptions, RunArgument, command
 from cp2.cluster.commands import REQUEUE, requeue_this_job
 from cp2.errors import UserError
 from cp2.plan.graph import Run
@@ -17,76 +18,61 @@ from cp2.settings.campaign import Execution
 from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
 from cp2.training.processes import launch, reporting_to_launcher, this_rank
 
-MinutesOption = Annotated[
-    float | None, typer.Option("--max-minutes", help="save and leave with code 85 after this time")
-]
-ProcessesOption = Annotated[
-    int, typer.Option("--processes", min=0, help="GPUs to share the batch; 0 is 1, GPU or not")
-]
-AccumulateOption = Annotated[
-    int | None, typer.Option("--accumulate", min=1, help="micro-batches a step, to save memory")
-]
-RequeueOption = Annotated[
-    bool,
-    typer.Option(
-        "--requeue",
-        envvar=REQUEUE,
-        help="in a Slurm batch job whose time is up: queue it again, from its first line",
-    ),
-]
 Loop = Callable[[Run, Path, Execution, Deadline], None]
 
 
-@app.command()
-def pretrain(
-    run_id: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    max_minutes: MinutesOption = None,
-    requeue: RequeueOption = False,
-    processes: ProcessesOption = 1,
-    accumulate: AccumulateOption = None,
-) -> None:
-    """Pretrain one model, or go on with it."""
-    _train("pretrain", run_id, campaign, assignments, max_minutes, requeue, processes, accumulate)
+@dataclass(frozen=True)
+class LoopOptions(CampaignOptions):
+    """Options of a command that saves its state and goes on with it."""
+
+    max_minutes: Annotated[
+        float | None,
+        typer.Option("--max-minutes", help="save and leave with code 85 after this time"),
+    ] = None
+    requeue: Annotated[
+        bool,
+        typer.Option(
+            "--requeue",
+            envvar=REQUEUE,
+            help="in a Slurm batch job whose time is up: queue it again, from its first line",
+        ),
+    ] = False
 
 
-@app.command()
-def finetune(
-    run_id: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    max_minutes: MinutesOption = None,
-    requeue: RequeueOption = False,
-    processes: ProcessesOption = 1,
-    accumulate: AccumulateOption = None,
-) -> None:
-    """Finetune one model on a labelled data set, or go on with it."""
-    _train("finetune", run_id, campaign, assignments, max_minutes, requeue, processes, accumulate)
+@dataclass(frozen=True)
+class TrainingOptions(LoopOptions):
+    """Options of a training, which may use several GPUs."""
+
+    processes: Annotated[
+        int, typer.Option("--processes", min=0, help="GPUs to share the batch; 0 is 1, GPU or not")
+    ] = 1
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", min=1, help="micro-batches a step, to save memory")
+    ] = None
 
 
-@app.command()
-def cache(
-    run_id: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    max_minutes: MinutesOption = None,
-    requeue: RequeueOption = False,
-) -> None:
+@command(RUN)
+def cache(run_id: RunArgument, options: LoopOptions) -> None:
     """Decode a data set once into one file that pretrainings read, or go on with it."""
-    _train("cache", run_id, campaign, assignments, max_minutes, requeue)
+    _train("cache", run_id, options)
 
 
-@app.command()
-def masks(
-    run_id: RunArgument,
-    campaign: CampaignOption = DEFAULT,
-    assignments: SetOption = None,
-    max_minutes: MinutesOption = None,
-    requeue: RequeueOption = False,
-) -> None:
+@command(RUN)
+def masks(run_id: RunArgument, options: LoopOptions) -> None:
     """Compute the self-attention that masks of kind dino are cut from, or go on with it."""
-    _train("masks", run_id, campaign, assignments, max_minutes, requeue)
+    _train("masks", run_id, options)
+
+
+@command(RUN)
+def pretrain(run_id: RunArgument, options: TrainingOptions) -> None:
+    """Pretrain one model, or go on with it."""
+    _train("pretrain", run_id, options, options.processes, options.accumulate)
+
+
+@command(RUN)
+def finetune(run_id: RunArgument, options: TrainingOptions) -> None:
+    """Finetune one model on a labelled data set, or go on with it."""
+    _train("finetune", run_id, options, options.processes, options.accumulate)
 
 
 _LOOPS = {
@@ -107,10 +93,7 @@ def _loop(stage: str) -> Loop:
 def _train(
     stage: str,
     run_id: str,
-    campaign: str,
-    assignments: list[str] | None,
-    max_minutes: float | None,
-    requeue: bool,
+    options: LoopOptions,
     processes: int = 1,
     accumulate: int | None = None,
 ) -> None:
@@ -119,13 +102,13 @@ def _train(
     A saved, unfinished run leaves with its own exit code. Where the scheduler's end of the job was
     the reason, and the user wants it, the job is queued again first.
     """
-    configuration, run = find(stage, run_id, campaign, assignments)
+    configuration, run = options.find(stage, run_id)
     execution = configuration.campaign.execution
     if accumulate is not None:
         execution = execution.model_copy(
             update={"accumulate": {**execution.accumulate, stage: accumulate}}
         )
-    deadline = Deadline(max_minutes)
+    deadline = Deadline(options.max_minutes)
     try:
         if this_rank() is not None:
             deadline.listen()
@@ -136,8 +119,8 @@ def _train(
     except StoppedForResumeError as stopped:
         if this_rank() is None:
             print(stopped, file=sys.stderr)
-            asked = deadline.signalled or stopped.signalled or max_minutes is not None
-            if requeue and not asked:  # the lock is let go of by now
+            asked = deadline.signalled or stopped.signalled or options.max_minutes is not None
+            if options.requeue and not asked:  # the lock is let go of by now
                 print(requeue_this_job() or "no Slurm job to queue again", file=sys.stderr)
         raise typer.Exit(RESUME_EXIT_CODE) from None
     except UserError:

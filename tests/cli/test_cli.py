@@ -1,6 +1,7 @@
 """The commands as a user or a scheduler runs them: exit codes, messages, kills."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from cp2.cli.app import PANELS
 from cp2.models.weights import load_weights
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
 from cp2.record.attempts import read_attempts
 from cp2.settings.load import load_campaign
+from cp2.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 CAMPAIGN = """
@@ -199,3 +202,13 @@ def test_a_results_folder_that_cannot_be_made(campaign: Path, command: str) -> N
     assert done.returncode == 2
     assert "cannot be written to: a part of the path is a file" in done.stderr
     assert "--set campaign.execution.results=" in done.stderr
+
+
+def test_help_lists_every_stage_once_in_the_order_of_the_pipeline() -> None:
+    shown = _cp2("--help").stdout
+    for panel in PANELS:
+        assert f"─ {panel} ─" in shown
+    commands = re.findall(r"│ (\w+)  ", shown)
+    assert sorted(name for name in commands if name in STAGES) == sorted(STAGES)
+    run = [name for name in STAGES if name not in ("world", "publish")]
+    assert commands[: len(run)] == run
