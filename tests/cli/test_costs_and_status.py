@@ -161,7 +161,7 @@ def test_looking_loads_no_torch(tmp_path, arguments):
         "import sys; from cp2.cli.main import app\n"
         f"app({[*arguments, '--set', f'campaign.execution.results={tmp_path}']!r}, "
         "standalone_mode=False)\n"
-        "heavy = {'torch', 'torchvision', 'numpy', 'mlflow', 'pandas', 'snakemake'}\n"
+        "heavy = {'torch', 'torchvision', 'mlflow', 'pandas', 'snakemake'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
