@@ -1,6 +1,7 @@
 """DenseCL: dense contrastive learning (CVPR 2021; release, `openselfsup/models/densecl.py`)."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing.counters import MATCHES, QUEUED_POSITIONS
 from cp2.methods.contrastive import Contrastive, Objective, Vectors
 from cp2.methods.losses import chunked_info_nce, info_nce
-from cp2.methods.matching import READ_MAPS, Matching, at_random, by_backbone, by_projection
+from cp2.methods.matching import Matching, at_random, by_backbone, by_projection
 from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.distributed import add_up, world_size
@@ -23,11 +24,8 @@ MATCHINGS: dict[str, Matching] = {
     "max-sim-projection": by_projection,
     "random": at_random,
 }
-
-
-class Weighing(Protocol):
-    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
-        """Weight of each query position, (N, P), from its match's score and the view boxes."""
+# Weight of each query position, (N, P), from its match's score and the view boxes.
+Weighing = Callable[[Tensor, Tensor], Tensor]
 
 
 class DenseContrast(Objective):
@@ -62,18 +60,20 @@ class DenseContrast(Objective):
     def _dense(self, features: DenseFeatures) -> Vectors:
         """What is matched, (N, ..., P); the backbone's map only where the matching reads it."""
         dense = {"dense": F.normalize(features.dense.float().flatten(2), dim=1)}
-        if self.match in READ_MAPS:
+        if self.match is by_backbone:
             dense["map"] = F.normalize(features.map.detach().float().flatten(2), dim=1)
         return dense
 
     def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
-        """The position of each image that joins the dense queue, if one is drawn."""
-        if self.settings.dense_queue == "mean":
-            return {}
-        positions = keys["dense"].shape[2]
-        return {
-            "queued": step.generator(QUEUED_POSITIONS, view).integers(positions, size=batch_size)
-        }
+        """The position of each image that joins the dense queue, and random matches (N, P)."""
+        positions, drawn = keys["dense"].shape[2], {}
+        if self.settings.dense_queue == "cell":
+            rng = step.generator(QUEUED_POSITIONS, view)
+            drawn["queued"] = rng.integers(positions, size=batch_size)
+        if self.match is at_random:
+            rng = step.generator(MATCHES, view)
+            drawn["drawn"] = rng.integers(positions, size=(batch_size, positions))
+        return drawn
 
     def forward(
         self, features: DenseFeatures, keys: Vectors, batch: PreparedBatch, step: Step
@@ -86,10 +86,8 @@ class DenseContrast(Objective):
         index, score = self.match(query, keys, batch.view_boxes)
         matched = keys["dense"].gather(2, index[:, None].expand_as(query["dense"]))
         losses, hits = chunked_info_nce(query["dense"], matched, self.queue("queue2"), temperature)
-        if self.weigh is None:
-            dense = losses.mean()
-        else:
-            dense = batch_mean(losses, self.weigh(score, batch.view_boxes))
+        weights = self.weigh(score, batch.view_boxes) if self.weigh else None
+        dense = losses.mean() if weights is None else batch_mean(losses, weights)
         return {
             "loss": (1 - share) * instance + share * dense,
             "loss_instance": instance.detach(),
@@ -105,16 +103,6 @@ class DenseContrast(Objective):
             index = keys["queued"].view(-1, 1, 1).expand(-1, keys["dense"].shape[1], 1)
             dense = keys["dense"].gather(2, index)[:, :, 0]
         return {"queue": keys["image"], "queue2": dense}
-
-
-class RandomContrast(DenseContrast):
-    """With matches that are drawn."""
-
-    def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
-        """A key position for each position of each image."""
-        positions = keys["dense"].shape[2]
-        drawn = step.generator(MATCHES, view).integers(positions, size=(batch_size, positions))
-        return super().draw(step, view, keys, batch_size) | {"drawn": drawn}
 
 
 def batch_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -142,5 +130,5 @@ def around(
 
 def method(settings: DenseClSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:
     """DenseCL around an encoder of images (N, 3, S, S) to `DenseFeatures`."""
-    kind = RandomContrast if settings.matching == "random" else DenseContrast
-    return around(settings, encoder, kind(settings, MATCHINGS[settings.matching]), micro_batches)
+    objective = DenseContrast(settings, MATCHINGS[settings.matching])
+    return around(settings, encoder, objective, micro_batches)

@@ -4,7 +4,7 @@ All matchings take unit vectors and return the key position of each query positi
 and a score of the match, (N, P).
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,13 +15,9 @@ from cp2.methods.contrastive import Vectors
 Match = tuple[Tensor, Tensor]
 
 
-class Matching(Protocol):
-    def __call__(self, query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
-        """
-        Args:
-            query, keys: `dense` (N, D, P) of either view, and for READ_MAPS `map` (N, C, P).
-            boxes: of query and key view, (N, 2, 7); see `cp2.augment.view_boxes`.
-        """
+# Of query and keys, `dense` (N, D, P) and for `by_backbone` `map` (N, C, P), and the view boxes of
+# both, (N, 2, 7); see `cp2.augment.view_boxes`.
+Matching = Callable[[Vectors, Vectors, Tensor], Match]
 
 
 def most_similar(query: Tensor, keys: Tensor) -> Match:
@@ -60,6 +56,3 @@ def nearest(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     unit = position_diagonals(boxes, side).amax(1)  # (N,)
     distance, index = torch.cdist(q, k).min(2)
     return index, -distance / unit[:, None]
-
-
-READ_MAPS = frozenset({by_backbone})  # matchings that need `map`

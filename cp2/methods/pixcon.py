@@ -1,5 +1,7 @@
 """PixCon: pixel-level contrastive pretraining on scene images (WACV 2024; release, `pixcon.py`)."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from cp2.augment.view_boxes import overlap_mask
@@ -11,22 +13,18 @@ from cp2.settings.dense import PixConSettings
 __all__ = ["encoder", "method"]
 
 
-class SemanticWeights:
+def semantic_weights(
+    score: Tensor, boxes: Tensor, power: float, overlap_rule: bool = True, rounded: bool = False
+) -> Tensor:
     """Semantic reweighting: 1 in the overlap of the views, a power of the similarity elsewhere.
 
     Similarities are scaled so that an image's least similar position has 0 and the most similar one
     outside the overlap 1. Without the overlap rule, weights are the plain power of the cosine.
     """
-
-    def __init__(self, power: float, overlap_rule: bool, rounded: bool = False) -> None:
-        self.power, self.overlap_rule, self.rounded = power, overlap_rule, rounded
-
-    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
-        if not self.overlap_rule:
-            return score.pow(self.power)
-        side = round(score.shape[1] ** 0.5)
-        inside = overlap_mask(boxes[:, 0], boxes[:, 1], side, self.rounded)
-        return scaled_weights(score, inside, self.power)
+    if not overlap_rule:
+        return score.pow(power)
+    side = round(score.shape[1] ** 0.5)
+    return scaled_weights(score, overlap_mask(boxes[:, 0], boxes[:, 1], side, rounded), power)
 
 
 def scaled_weights(score: Tensor, inside: Tensor, power: float) -> Tensor:
@@ -41,24 +39,21 @@ def scaled_weights(score: Tensor, inside: Tensor, power: float) -> Tensor:
     return scaled.pow(power).masked_fill(inside, 1.0)
 
 
-class WithinRadius:
+def within_radius(score: Tensor, boxes: Tensor, radius: float) -> Tensor:
     """1 for positions whose match is near enough in the image, 0 for the others."""
-
-    def __init__(self, radius: float) -> None:
-        self.radius = radius
-
-    def __call__(self, score: Tensor, boxes: Tensor) -> Tensor:
-        return (-score <= self.radius).float()
+    return (-score <= radius).float()
 
 
 def method(settings: PixConSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:
     """PixCon around an encoder of images (N, 3, S, S) to `DenseFeatures`."""
+    match, weigh = by_backbone, None
     if settings.variant == "coord":
-        objective = DenseContrast(settings, nearest, WithinRadius(settings.coord_radius))
+        match, weigh = nearest, partial(within_radius, radius=settings.coord_radius)
     elif settings.variant == "sr":
-        rounded = settings.overlap_edges == "round"
-        weights = SemanticWeights(settings.sr_power, settings.overlap_rule, rounded)
-        objective = DenseContrast(settings, by_backbone, weights)
-    else:
-        objective = DenseContrast(settings, by_backbone)
-    return around(settings, encoder, objective, micro_batches)
+        weigh = partial(
+            semantic_weights,
+            power=settings.sr_power,
+            overlap_rule=settings.overlap_rule,
+            rounded=settings.overlap_edges == "round",
+        )
+    return around(settings, encoder, DenseContrast(settings, match, weigh), micro_batches)

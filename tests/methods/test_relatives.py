@@ -12,7 +12,7 @@ from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.densecl import batch_mean
 from cp2.methods.matching import by_backbone
 from cp2.methods.momentum import rising_momentum
-from cp2.methods.pixcon import SemanticWeights, WithinRadius, scaled_weights
+from cp2.methods.pixcon import scaled_weights, semantic_weights, within_radius
 from cp2.methods.registry import build_encoder, build_method
 from cp2.methods.step import Step
 from cp2.models.backbones import build_backbone
@@ -299,11 +299,11 @@ def test_weights_use_the_overlap_of_the_views():
     score = torch.full((1, 9), 0.5)
     score[0, 8] = 0.1
     half = torch.tensor([[[0, 0, 30, 30, 0], [0, 0, 20, 30, 0]]])
-    assert SemanticWeights(2.0, overlap_rule=True)(score, half)[0].tolist() == [1] * 8 + [0]
+    assert semantic_weights(score, half, 2.0, overlap_rule=True)[0].tolist() == [1] * 8 + [0]
     apart = torch.tensor([[[0, 0, 30, 30, 0], [50, 0, 20, 30, 0]]])
-    plain = SemanticWeights(2.0, overlap_rule=True)(score, apart)[0]
+    plain = semantic_weights(score, apart, 2.0, overlap_rule=True)[0]
     torch.testing.assert_close(plain, torch.tensor([1.0] * 8 + [0.0]))
-    similar = SemanticWeights(2.0, overlap_rule=False)(score, half)[0]
+    similar = semantic_weights(score, half, 2.0, overlap_rule=False)[0]
     torch.testing.assert_close(similar, score[0] ** 2)
 
 
@@ -323,7 +323,7 @@ def test_views_that_do_not_meet_teach_coord_nothing():
     terms, _ = forward(method, batch()._replace(view_boxes=boxes))
     assert terms["loss_dense"] == 0
     torch.testing.assert_close(terms["loss"].detach(), 2 * 0.5 * terms["loss_instance"])
-    assert WithinRadius(0.7)(torch.tensor([-0.7, -0.71]), boxes).tolist() == [1, 0]
+    assert within_radius(torch.tensor([-0.7, -0.71]), boxes, 0.7).tolist() == [1, 0]
 
 
 def test_a_batch_in_micro_batches_has_the_same_gradient():

@@ -1,5 +1,6 @@
 """DenseCL's and PixCon's losses, gradients and queues against the released code's numbers."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from cp2.augment.view_boxes import overlap_mask
 from cp2.methods.densecl import DenseContrast
 from cp2.methods.matching import by_backbone
 from cp2.methods.momentum import KeyQueue
-from cp2.methods.pixcon import SemanticWeights
+from cp2.methods.pixcon import semantic_weights
 from cp2.methods.step import Step
 from cp2.models.projectors import DenseFeatures
 from cp2.settings.dense import DenseClSettings
@@ -115,8 +116,8 @@ def test_pixcon_dense_losses(variant, asks, asked):
     data = golden("pixcon")
     weigh = {
         "sim": None,
-        "sr_p2": SemanticWeights(2.0, overlap_rule=True),
-        "sr_nomask_p2": SemanticWeights(2.0, overlap_rule=False),
+        "sr_p2": partial(semantic_weights, power=2.0, overlap_rule=True),
+        "sr_nomask_p2": partial(semantic_weights, power=2.0, overlap_rule=False),
     }[variant]
     made = objective(data, weigh)
     image = torch.randn(4, 16)
