@@ -17,7 +17,8 @@ from benchmarks.harness import Role, Stopwatch, Variant, alternate
 from benchmarks.machine import describe_machine, worker_rss_mib
 from benchmarks.pretrain import all_backgrounds
 from benchmarks.published_pretraining import Triples
-from cp2.augment.pipeline import PretrainDataset, ViewBatch, batches, prepare
+from cp2.augment.pipeline import batches, prepare
+from cp2.augment.samples import PretrainDataset, ViewBatch
 from cp2.costs.measure import PREFETCH
 from cp2.costs.work_folder import WorkFolder, image_format, some, work_folder
 from cp2.drawing.crops import draw_crop

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Role, Stopwatch, Variant
 from benchmarks.sizes import Sizes
-from cp2.augment.pipeline import ViewBatch
+from cp2.augment.samples import ViewBatch
 from cp2.costs.flops import pretraining_flops
 from cp2.costs.work_folder import WorkFolder, silent
 from cp2.errors import UserError

@@ -19,18 +19,6 @@ from cp2.drawing import counters
 from cp2.errors import UserError
 from cp2.settings.methods import CopyPasteSettings, MethodSettings
 
-__all__ = [
-    "BATCH_SHIFTS",
-    "Batches",
-    "PreparedBatch",
-    "PretrainDataset",
-    "SampleSpec",
-    "ViewBatch",
-    "batches",
-    "check_batch_size",
-    "prepare",
-]
-
 Batch = TypeVar("Batch")
 
 # With `background: batch`, sample i is pasted onto the images of samples i + 1 (query) and i + 2

@@ -19,7 +19,7 @@ from cp2.models.backbones import Backbone, build_backbone
 from cp2.models.heads import Head, build_head
 from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import PretrainRecipe
-from cp2.settings.methods import PretrainingSettings
+from cp2.settings.contrastive import PretrainingSettings
 
 
 def build_encoder(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing import counters
 from cp2.models.batch_norm import group_batch_norm, settle
-from cp2.settings.methods import PretrainingSettings
+from cp2.settings.contrastive import PretrainingSettings
 
 LossTerms = dict[str, Tensor]
 

@@ -8,21 +8,6 @@ from cp2.settings.base import NonNegativeFloat, PositiveFloat
 from cp2.settings.contrastive import ContrastiveSettings, PlusSettings, PretrainingSettings
 from cp2.settings.dense import DenseClSettings, PixConSettings
 from cp2.settings.masks import MaskSettings, RectangleMaskSettings
-from cp2.settings.views import ViewSettings
-
-__all__ = [
-    "ContrastiveSettings",
-    "CopyPasteSettings",
-    "Cp2Settings",
-    "DenseClSettings",
-    "MethodSettings",
-    "MoCoV2Settings",
-    "PixConSettings",
-    "PlainSettings",
-    "PlusSettings",
-    "PretrainingSettings",
-    "ViewSettings",
-]
 
 
 class MoCoV2Settings(ContrastiveSettings):

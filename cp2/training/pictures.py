@@ -7,7 +7,7 @@ from PIL import Image
 
 from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD, augment_views
-from cp2.augment.pipeline import ViewBatch
+from cp2.augment.samples import ViewBatch
 from cp2.record.files import whole_file
 from cp2.settings.methods import MethodSettings
 

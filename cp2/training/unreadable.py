@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cp2.augment.pipeline import ViewBatch
+from cp2.augment.samples import ViewBatch
 from cp2.data.sources import ImageSource
 from cp2.errors import UserError, WrongFile
 from cp2.record.lines import LineWriter

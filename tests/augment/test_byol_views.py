@@ -9,8 +9,7 @@ from torchvision.transforms import functional as pil_functional
 from cp2.augment import photometric, views
 from cp2.drawing.counters import generator
 from cp2.settings.base import hashed_fields
-from cp2.settings.methods import ViewSettings
-from cp2.settings.views import SecondView
+from cp2.settings.views import SecondView, ViewSettings
 
 BYOL = ViewSettings(
     blur_probability=1.0, second=SecondView(blur_probability=0.1, solarize_probability=0.2)

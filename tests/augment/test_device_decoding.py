@@ -7,11 +7,13 @@ from PIL import Image
 
 from cp2.augment import device_decoding
 from cp2.augment.device_decoding import EncodedBatch, EncodedDataset, decoded
-from cp2.augment.pipeline import PretrainDataset, batches
+from cp2.augment.pipeline import batches
+from cp2.augment.samples import PretrainDataset
 from cp2.augment.views import crop
 from cp2.errors import UserError, WrongFile
-from cp2.settings.methods import Cp2Settings, ViewSettings
+from cp2.settings.methods import Cp2Settings
 from cp2.settings.reading import ReadingSettings
+from cp2.settings.views import ViewSettings
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional
 from cp2.augment import photometric, views
 from cp2.augment.views import draw_photometric
 from cp2.drawing.counters import generator
-from cp2.settings.methods import ViewSettings
+from cp2.settings.views import ViewSettings
 
 SIZE = 48
 

@@ -4,9 +4,11 @@ import torch
 from PIL import Image
 
 from cp2.augment.photometric import augment_views
-from cp2.augment.pipeline import PretrainDataset, batches, prepare
+from cp2.augment.pipeline import batches, prepare
+from cp2.augment.samples import PretrainDataset
 from cp2.errors import UserError, WrongFile
-from cp2.settings.methods import Cp2Settings, MoCoV2Settings, ViewSettings
+from cp2.settings.methods import Cp2Settings, MoCoV2Settings
+from cp2.settings.views import ViewSettings
 
 IMAGES = 23
 SMALL = ViewSettings(crop_size=32)

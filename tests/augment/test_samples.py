@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 from scipy.stats import ks_2samp
 
-from cp2.augment.pipeline import PretrainDataset, PretrainSampler, batches
-from cp2.augment.samples import REPLACEMENTS
+from cp2.augment.pipeline import PretrainSampler, batches
+from cp2.augment.samples import REPLACEMENTS, PretrainDataset
 from cp2.data.images import decode_rgb
 from cp2.data.sources import ImageFiles, OpenImage, scale_box, scale_for
 from cp2.errors import WrongFile
-from cp2.settings.methods import Cp2Settings, MoCoV2Settings, ViewSettings
+from cp2.settings.methods import Cp2Settings, MoCoV2Settings
 from cp2.settings.reading import ReadingSettings
+from cp2.settings.views import ViewSettings
 
 IMAGES = 24
 SMALL = ViewSettings(crop_size=32)

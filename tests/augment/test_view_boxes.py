@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 
 from cp2.augment import views
-from cp2.augment.pipeline import PretrainDataset, prepare
-from cp2.augment.samples import SampleSpec
+from cp2.augment.pipeline import prepare
+from cp2.augment.samples import PretrainDataset, SampleSpec
 from cp2.augment.view_boxes import overlap_mask, position_centres, position_diagonals, view_box
 from cp2.drawing.counters import generator
 from cp2.drawing.crops import draw_crop, draw_second_crop, overlap
-from cp2.settings.methods import MoCoV2Settings, ViewSettings
+from cp2.settings.methods import MoCoV2Settings
+from cp2.settings.views import ViewSettings
 
 
 def drawn_boxes(count, seed=0):

@@ -10,7 +10,7 @@ from torchvision import transforms
 from cp2.augment import views
 from cp2.drawing.counters import generator
 from cp2.drawing.crops import draw_crop
-from cp2.settings.methods import ViewSettings
+from cp2.settings.views import ViewSettings
 
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 

@@ -5,13 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from cp2.augment.pipeline import PretrainDataset, batches, prepare
+from cp2.augment.pipeline import batches, prepare
+from cp2.augment.samples import PretrainDataset
 from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
 from cp2.data.derived import write_record
 from cp2.drawing.attention import attention_mask
 from cp2.errors import UserError
 from cp2.settings.masks import DinoMaskSettings
-from cp2.settings.methods import Cp2Settings, ViewSettings
+from cp2.settings.methods import Cp2Settings
+from cp2.settings.views import ViewSettings
 
 DINO = DinoMaskSettings(kind="dino")
 SIDE = 24

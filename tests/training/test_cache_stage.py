@@ -10,7 +10,8 @@ import torch
 from noise import write_noise
 from PIL import Image
 
-from cp2.augment.pipeline import PretrainDataset, batches
+from cp2.augment.pipeline import batches
+from cp2.augment.samples import PretrainDataset
 from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.derived import AppendedFiles
 from cp2.data.image_cache import PIXELS, RECORD, ROWS, CachedImages, check_pixels
@@ -19,7 +20,8 @@ from cp2.errors import UserError, WrongFile
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.settings.load import Configuration, load_campaign
-from cp2.settings.methods import Cp2Settings, ViewSettings
+from cp2.settings.methods import Cp2Settings
+from cp2.settings.views import ViewSettings
 from cp2.training.cache import make_cache, shrink
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain

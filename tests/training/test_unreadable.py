@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from cp2.augment.pipeline import ViewBatch
+from cp2.augment.samples import ViewBatch
 from cp2.data.index import read_index
 from cp2.data.sources import ImageFiles
 from cp2.errors import UserError
