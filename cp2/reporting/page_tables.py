@@ -107,7 +107,7 @@ def shown_provenance(sources: Sources, view: TableView) -> list[dict[str, Any]]:
 
 
 def _anchors(view: TableView) -> dict[tuple[str, str], str]:
-    """(row, column) -> an address within the page: cp2_fcn-cp2-200-voc2012-miou."""
+    """(row, column) -> an address within the page: cp2_fcn-cp2-200-voc2012."""
     found: dict[tuple[str, str], str] = {}
     times: Counter[str] = Counter()
     for row, column in view.cells:

@@ -18,7 +18,6 @@ from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth
 from cp2.models.backbones import ViTBackbone, build_backbone
-from cp2.models.checkpoints import load_backbone
 from cp2.models.devices import choose_device, device_name
 from cp2.plan.graph import Run
 from cp2.plan.recipes import MasksRecipe
@@ -26,7 +25,7 @@ from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
 from cp2.training.clock import Deadline
 from cp2.training.filling import fill
-from cp2.training.origin import Origin
+from cp2.training.pretrained import PretrainedWeights
 from cp2.training.progress import Progress
 
 BATCH = 64
@@ -107,8 +106,7 @@ def load_attending(recipe: MasksRecipe, results: Path) -> tuple[ViTBackbone, lis
     """The vision transformer with its published weights, and notes on what was adapted."""
     backbone = build_backbone(recipe.backbone)
     assert isinstance(backbone, ViTBackbone)
-    origin = Origin(recipe.checkpoint, results)
-    return backbone, load_backbone(backbone, origin.backbone, origin.path, origin.metadata)
+    return backbone, PretrainedWeights(recipe.checkpoint, results).load_into(backbone)
 
 
 class Squares(Dataset[Square]):

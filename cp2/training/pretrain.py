@@ -15,7 +15,6 @@ from cp2.methods.registry import build_networks
 from cp2.methods.step import Method, Step
 from cp2.models.backbones import Backbone
 from cp2.models.batch_norm import average_statistics
-from cp2.models.checkpoints import load_backbone
 from cp2.models.devices import to_device
 from cp2.models.distributed import rank, world_size
 from cp2.models.weights import save_weights
@@ -30,9 +29,9 @@ from cp2.training.clock import Deadline
 from cp2.training.compiling import compile_encoders
 from cp2.training.masks import stored_maps
 from cp2.training.optimizers import build_optimizer, cosine_lr, set_lr
-from cp2.training.origin import Origin
 from cp2.training.parallel import split
 from cp2.training.pictures import picture_views
+from cp2.training.pretrained import PretrainedWeights
 from cp2.training.unreadable import UnreadableImages
 
 
@@ -162,8 +161,7 @@ def build(
 
     def load(backbone: Backbone) -> None:
         if recipe.start:
-            origin = Origin(recipe.start, results)
-            notes.extend(load_backbone(backbone, origin.backbone, origin.path, origin.metadata))
+            notes.extend(PretrainedWeights(recipe.start, results).load_into(backbone))
 
     return build_networks(recipe, micro_batches, load), notes
 

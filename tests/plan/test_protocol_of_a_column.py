@@ -12,10 +12,11 @@ CELL = "{name: a, dataset: voc2012}"
 TIME = "{name: t, dataset: voc2012, metric: seconds_per_epoch}"
 
 
-def planned(tmp_path, *columns):
+def planned(tmp_path, *columns, row="CP2 200", head="fcn"):
     file = tmp_path / "c.yaml"
-    change = f"overrides: {{tables: {{cp2_fcn: {{columns: [{', '.join(columns)}]}}}}}}"
-    rows = "select: {cp2_fcn: {rows: [CP2 200]}}"
+    table = f"{{head: {head}, columns: [{', '.join(columns)}]}}"
+    change = f"overrides: {{tables: {{cp2_fcn: {table}}}}}"
+    rows = f"select: {{cp2_fcn: {{rows: [{row}]}}}}"
     file.write_text(f"title: T\nscale: paper\ntables: [cp2_fcn]\n{change}\n{rows}\n")
     configuration = load_campaign(str(file))
     build_plan(configuration)
@@ -58,3 +59,12 @@ def test_times_and_scores_share_no_table(tmp_path):
     message = "column 'a' is in percent, column 't' in seconds; one of them needs a table of its"
     with pytest.raises(UserError, match=message):
         planned(tmp_path, CELL, TIME)
+
+
+def test_a_table_without_a_head_is_told_who_needs_one(tmp_path):
+    needed = r"table 'cp2_fcn', column 'a': protocol 'cp2' .* trains a head, but neither the table"
+    with pytest.raises(UserError, match=needed):
+        planned(tmp_path, CELL, row="random init", head="null")
+    assert planned(tmp_path, CELL[:-1] + ", head: fcn}", row="random init", head="null")
+    with pytest.raises(UserError, match="method 'cp2' pretrains a segmentation head, but is given"):
+        planned(tmp_path, CELL[:-1] + ", head: fcn}", head="null")

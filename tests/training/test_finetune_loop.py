@@ -204,7 +204,7 @@ class TestStartingWeights:
         parts = self.write(results, origin)
         recipe = RECIPE.model_copy(update={"pretrained_head": pretrained_head})
         torch.manual_seed(0)
-        model, _ = build(recipe, ("dataset/squares", origin), results)
+        model, _ = build(recipe, origin, results)
         for key, tensor in model.backbone.state_dict().items():
             assert torch.equal(tensor, parts["backbone"][key]), key
         weight = model.head.state_dict()["convs.0.conv.weight"]
@@ -212,13 +212,13 @@ class TestStartingWeights:
 
     def test_checkpoint_gives_the_backbone(self, results: Path) -> None:
         parts = self.write(results, "checkpoint/moco")
-        model, _ = build(RECIPE, ("dataset/squares", "checkpoint/moco"), results)
+        model, _ = build(RECIPE, "checkpoint/moco", results)
         assert torch.equal(model.backbone.conv1.weight, parts["backbone"]["conv1.weight"])  # type: ignore[arg-type, union-attr]
 
-    def test_without_an_origin_weights_are_random(self, results: Path) -> None:
+    def test_from_nothing_weights_are_random(self, results: Path) -> None:
         torch.manual_seed(0)
-        first, notes = build(RECIPE, ("dataset/squares",), results)
-        second, _ = build(RECIPE, ("dataset/squares",), results)
+        first, notes = build(RECIPE, None, results)
+        second, _ = build(RECIPE, None, results)
         assert notes == []
         assert not torch.equal(first.conv_seg.weight, second.conv_seg.weight)
 
@@ -226,22 +226,22 @@ class TestStartingWeights:
         self.write(results, "checkpoint/moco")
         recipe = RECIPE.model_copy(update={"pretrained_head": True})
         with pytest.raises(WrongFile, match=r"backbone\.safetensors holds no head"):
-            build(recipe, ("dataset/squares", "checkpoint/moco"), results)
+            build(recipe, "checkpoint/moco", results)
         with pytest.raises(UserError, match="the run starts from none"):
-            build(recipe, ("dataset/squares",), results)
+            build(recipe, None, results)
 
     def test_a_mismatch_lists_what_differs(self, results: Path) -> None:
         self.write(results, "pretrain/cp2", channels=16)
         recipe = RECIPE.model_copy(update={"pretrained_head": True})
         with pytest.raises(WrongFile, match=r"does not fit the head[\s\S]*convs\.0\.conv\.weight"):
-            build(recipe, ("dataset/squares", "pretrain/cp2"), results)
+            build(recipe, "pretrain/cp2", results)
         other = RESNET.model_copy(
             update={"args": {"layers": [1, 1, 1, 2], "channels": [8, 8, 16, 16]}}
         )
         with pytest.raises(WrongFile, match=r"missing: layer4\.1\."):
             build(
                 RECIPE.model_copy(update={"backbone": other}),
-                ("dataset/squares", "pretrain/cp2"),
+                "pretrain/cp2",
                 results,
             )
 

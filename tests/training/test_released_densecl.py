@@ -43,7 +43,7 @@ def test_released_densecl_is_imported_and_finetuned(tmp_path: Path) -> None:
         "auxiliary": AuxiliaryRecipe(head=HEAD, weight=0.4),
     }
     planned = RECIPE.model_copy(update=changes)
-    model, _ = build(planned, ("dataset/squares", checkpoint.key), results)
+    model, _ = build(planned, checkpoint.key, results)
     for key, tensor in model.backbone.state_dict().items():
         assert torch.equal(tensor, theirs[key]), key
 

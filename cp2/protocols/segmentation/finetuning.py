@@ -16,7 +16,7 @@ from cp2.data.memory import available_memory
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.batch_norm import group_batch_norm, settle
-from cp2.models.checkpoints import load_backbone, load_head
+from cp2.models.checkpoints import load_head
 from cp2.models.devices import to_device
 from cp2.models.distributed import rank, world_size
 from cp2.models.encoders import Segmentor
@@ -35,7 +35,7 @@ from cp2.settings.protocols.segmentation import FinetuneOptimization
 from cp2.training.attempt import Attempt
 from cp2.training.clock import Deadline
 from cp2.training.optimizers import build_optimizer, poly_lr, set_lr, step_lr
-from cp2.training.origin import Origin
+from cp2.training.pretrained import PretrainedWeights
 from cp2.training.window import Term
 
 Loss = Callable[[Any, Tensor], dict[str, Term]]  # model's output and labels -> terms
@@ -58,7 +58,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     total = settings.iterations
 
     torch.manual_seed(seed)
-    model, notes = build(recipe, run.needs, results)
+    model, notes = build(recipe, run.pretrained, results)
     count = execution.accumulate.get("finetune", 1)
     trained = with_auxiliary(model, recipe)
     group_batch_norm(trained, settings.batch_size, settings.bn_group_size, count)
@@ -169,34 +169,31 @@ def kept_in_memory(dataset: FinetuneDataset) -> str:
 
 
 def build(
-    recipe: SegmentationFinetuneRecipe, needs: tuple[str, ...], results: Path
+    recipe: SegmentationFinetuneRecipe, start: str | None, results: Path
 ) -> tuple[Segmentor, list[str]]:
     """The model with its starting weights, and notes on what was adapted.
 
     Args:
-        needs: keys of the runs that this one starts from; a checkpoint or a pretraining gives the
-            backbone and, where the recipe says so, the head. Without one, weights are random.
+        start: key of the checkpoint or pretraining that gives the backbone and, where the recipe
+            says so, the head; None: weights are random.
 
     Raises:
         WrongFile: the weights do not fit, or hold no head where one is asked for.
     """
     model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
-    notes: list[str] = []
-    for key in needs:
-        if key.startswith(("checkpoint/", "pretrain/")):
-            origin = Origin(key, results)
-            notes += load_backbone(model.backbone, origin.backbone, origin.path, origin.metadata)
-            if recipe.pretrained_head:
-                if origin.head is None:
-                    raise WrongFile(
-                        f"{origin.path} holds no head, but this finetuning starts from a "
-                        "pretrained one; use a CP² pretraining, or head_init: random in the "
-                        "table's row"
-                    )
-                notes += load_head(model.head, origin.head, origin.path)
-            return model, notes
+    if start is None:
+        if recipe.pretrained_head:
+            raise UserError("pretrained_head asks for a pretraining, but the run starts from none")
+        return model, []
+    weights = PretrainedWeights(start, results)
+    notes = weights.load_into(model.backbone)
     if recipe.pretrained_head:
-        raise UserError("pretrained_head asks for a pretraining, but the run starts from none")
+        if weights.head is None:
+            raise WrongFile(
+                f"{weights.path} holds no head, but this finetuning starts from a pretrained one; "
+                "use a CP² pretraining, or head_init: random in the table's row"
+            )
+        notes += load_head(model.head, weights.head, weights.path)
     return model, notes
 
 

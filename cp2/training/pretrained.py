@@ -1,4 +1,4 @@
-"""Where a run's first weights come from."""
+"""Weights that a run starts from: those of a checkpoint or of a finished pretraining."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cp2.settings.models import BackboneSettings
 from cp2.stages import weights_of
 
 
-class Origin:
+class PretrainedWeights:
     """The weights of a checkpoint or of a finished pretraining.
 
     Args:
@@ -24,15 +24,19 @@ class Origin:
 
     def __init__(self, key: str, results: Path) -> None:
         self.path = weights_of(key, results)
-        self.parts, self.metadata = load_weights(self.path)
+        self._parts, self._metadata = load_weights(self.path)
 
-    @property
-    def backbone(self) -> State:
-        return self.parts["backbone"]
+    def load_into(self, backbone: Backbone) -> list[str]:
+        """Load the backbone's weights; returns what was adapted, one line each.
+
+        Raises:
+            WrongFile: they do not fit.
+        """
+        return load_backbone(backbone, self._parts["backbone"], self.path, self._metadata)
 
     @property
     def head(self) -> State | None:
-        return self.parts.get("head")
+        return self._parts.get("head")
 
 
 def pretrained_backbone(run: Run, settings: BackboneSettings, results: Path) -> Backbone:
@@ -46,6 +50,5 @@ def pretrained_backbone(run: Run, settings: BackboneSettings, results: Path) -> 
     torch.manual_seed(run.seed or 0)
     backbone = build_backbone(settings)
     if run.pretrained is not None:
-        origin = Origin(run.pretrained, results)
-        load_backbone(backbone, origin.backbone, origin.path, origin.metadata)
+        PretrainedWeights(run.pretrained, results).load_into(backbone)
     return backbone
