@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cp2.plan.build import build_plan
 from cp2.settings.load import load_campaign
@@ -139,6 +140,24 @@ def test_nothing_to_do_then_exactly_what_a_change_touches(project: Path) -> None
     # One stage again, and what follows from it.
     jobs = _jobs(_snakemake(project, "--dry-run", "--forcerun", "evaluate"))
     assert set(jobs) == {"evaluate", "table", "report", "track"}
+
+
+def test_a_job_is_of_its_rules_stage(project: Path) -> None:
+    """The rules are made in a loop: a job's command is not the last one's."""
+    (project / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(project / f"photos/{number}.png")
+    (project / "mine.yaml").write_text(
+        "title: mine\nscale: demo\ntables: [mini_segmentation]\n"
+        "substitute: {labelled: scenes, unlabelled: photos}\n"
+        "overrides:\n  datasets:\n"
+        f"    photos: {{kind: images, title: noise, root: {project}/photos}}\n"
+        f"    scenes: {{kind: labelled, title: none, root: {project}/photos, classes: camvid}}\n"
+    )
+    target = "results/datasets/photos/dataset.json"
+    output = _snakemake(project, "--show-failed-logs", target, campaign="mine.yaml")
+    assert output.endswith("exit 0"), output
+    assert (project / "results/datasets/photos/index.csv").is_file()
 
 
 @pytest.mark.parametrize(

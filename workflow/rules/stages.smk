@@ -3,6 +3,9 @@
 for stage in STAGES.values():
     if stage.name == "world":
         continue
+    # Snakemake evaluates `shell` here and again in the job, where the loop is over, but `rule` is
+    # the rule's name.
+    globals()["rule"] = stage.name
 
     rule:
         name:
@@ -22,4 +25,4 @@ for stage in STAGES.values():
         params:
             digest=lambda wildcards, stage=stage: PLAN.digest(stage.name, wildcards.run),
         shell:
-            PLAN.command(stage)
+            PLAN.command(STAGES[rule])
