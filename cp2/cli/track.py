@@ -40,8 +40,8 @@ def track(
 ) -> None:
     """Import the records of all runs into MLflow; repeating it adds only what is new."""
     from cp2.tracking.mlflow_import import Tracker
-    from cp2.tracking.note import import_and_note
     from cp2.tracking.store import StoreError
+    from cp2.tracking.watch import import_and_note
     from cp2.tracking.watch import watch as watching
 
     if seconds is not None and not (watch and 1 <= seconds <= 86400):

@@ -12,8 +12,8 @@ from typing import Any, Literal, cast, get_args
 
 from cp2.errors import UserError
 from cp2.record.files import append_line
+from cp2.record.metrics import last_metrics
 from cp2.record.readers import read_object
-from cp2.record.tail import last_metrics
 
 FILE = "attempts.jsonl"
 Outcome = Literal["done", "saved", "failed"]

@@ -1,4 +1,4 @@
-"""A file of lines that outlives a full disk: what cannot be written waits in memory."""
+"""Growing files of lines: written through a full disk, their ends read without the rest."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cp2.record.files import disk_is_full
 
+_BLOCK = 16384  # bytes; a line of metrics has some 300
 MOST = 100_000  # lines that wait; beyond it the oldest are given up
 
 
@@ -53,6 +54,23 @@ class LineWriter:
         self._waiting.clear()
         self._said = False
         return True
+
+
+def last_lines(path: Path) -> list[str]:
+    """Whole lines within the file's last 16 KiB, in their order; none where it is not readable.
+
+    A line that is being written and one cut by the block's beginning are left out.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _BLOCK))
+            block = file.read()
+    except OSError:
+        return []
+    lines = block.split(b"\n")
+    lines = lines[1:-1] if size > _BLOCK else lines[:-1]
+    return [line.decode("utf-8", errors="replace") for line in lines]
 
 
 def tell(line: str) -> None:

@@ -1,6 +1,6 @@
 """Where MLflow shows our runs: written by the import, read by the report."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,12 +18,18 @@ class MlflowLinks:
 
     Attributes:
         store: tells one store from another; holds neither password nor path.
+        seen: digest of the records that the import saw that wrote this; "": it left some out.
     """
 
     ui: str
     experiment: str
     runs: dict[str, str]
     store: str = ""
+    seen: str = ""
+
+    def are_of(self, uri: str, seen: str) -> bool:
+        """Whether an import of these records into this store wrote this."""
+        return self.store == _store(uri) and self.seen == seen != ""
 
     def link(self, key: str) -> str | None:
         """Address of a run's page; None where MLflow does not have it."""
@@ -31,12 +37,14 @@ class MlflowLinks:
         return f"{self.ui}/#/experiments/{self.experiment}/runs/{run}" if run else None
 
 
-def write_links(folder: Path, uri: str, experiment: str, runs: dict[str, str]) -> None:
+def write_links(
+    folder: Path, uri: str, experiment: str, runs: dict[str, str], seen: str = ""
+) -> None:
     """Write <folder>/mlflow.json: run key -> MLflow's id; a password in the URI is left out."""
     plain = _without_user(uri)
     ui = plain if plain.startswith(("http://", "https://")) else LOCAL
-    content = {"ui": ui, "experiment": experiment, "runs": runs, "store": _store(uri)}
-    write_json(folder / FILE, content)
+    links = MlflowLinks(ui, experiment, runs, _store(uri), seen)
+    write_json(folder / FILE, asdict(links))
 
 
 def drop_foreign_links(folder: Path, uri: str) -> None:
@@ -59,6 +67,7 @@ def read_links(folder: Path) -> MlflowLinks:
     try:
         content = read_json(folder / FILE)
         runs = dict(content["runs"])
-        return MlflowLinks(content["ui"], content["experiment"], runs, content.get("store", ""))
+        more = {name: str(content.get(name, "")) for name in ("store", "seen")}
+        return MlflowLinks(content["ui"], content["experiment"], runs, **more)
     except (WrongFile, KeyError, TypeError, ValueError):
         return MlflowLinks(LOCAL, "", {})

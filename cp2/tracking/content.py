@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cp2.plan.graph import Run
@@ -67,7 +67,7 @@ def tags(
     return {safe_name(key): value[:LONGEST_TAG] for key, value in found.items()}
 
 
-def step_points(lines: Sequence[dict[str, Any]]) -> list[Point]:
+def step_points(lines: Iterable[dict[str, Any]]) -> list[Point]:
     """The numbers of lines of metrics.jsonl; nulls are left out. Speed and memory are `system/`."""
     names: dict[str, str] = {}
     points = []
@@ -92,19 +92,16 @@ def score_points(scores: Scores, labels: str, finished: float) -> list[Point]:
     ]
 
 
-def cost_points(attempts: Sequence[AttemptRecord], finished: float) -> list[Point]:
-    """Hours of all ended attempts, and of the GPUs that they held."""
-    hours = [(a.ended - a.started) / 3600 for a in attempts if a.ended is not None]
-    if not hours:
+def cost_points(attempts: Sequence[AttemptRecord]) -> list[Point]:
+    """Hours of all ended attempts, and of the GPUs that they held; none before the first end."""
+    ended = [(a.ended, a.ended - a.started, a) for a in attempts if a.ended is not None]
+    if not ended:
         return []
-    held = [
-        (a.ended - a.started) / 3600 * a.processes
-        for a in attempts
-        if a.ended is not None and a.device != "cpu"
-    ]
+    last = max(time for time, _, _ in ended)
+    held = [seconds * a.processes for _, seconds, a in ended if a.device != "cpu"]
     return [
-        Point("cost/hours", sum(hours), 0, finished),
-        Point("cost/gpu_hours", sum(held), 0, finished),
+        Point("cost/hours", sum(seconds for _, seconds, _ in ended) / 3600, 0, last),
+        Point("cost/gpu_hours", sum(held) / 3600, 0, last),
     ]
 
 

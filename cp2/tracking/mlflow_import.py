@@ -1,12 +1,12 @@
 """Records of runs -> MLflow. The files are the truth; what stands in MLflow can be made again.
 
 An import may be repeated, interrupted or run in a loop for a live view: each time only what is new
-is sent, and where nothing is, neither MLflow nor the store is asked.
+is sent. Where no file changed since the last one, neither MLflow nor the store is asked.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,31 +14,22 @@ from pathlib import Path
 
 from cp2.errors import UserError, WrongFile
 from cp2.plan.graph import Plan, Run
-from cp2.plan.places import Places, Row
+from cp2.plan.places import Places
 from cp2.record.digest import digest
 from cp2.record.lock import hold, holder
-from cp2.record.mlflow_links import write_links
+from cp2.record.mlflow_links import read_links, write_links
 from cp2.settings.load import Configuration
 from cp2.tracking.content import STAGES
-from cp2.tracking.ledger import Entry, Ledger
-from cp2.tracking.row_import import create_row, import_row
-from cp2.tracking.run_import import (
-    TAG_FIRST,
-    TAG_KEY,
-    TAG_PLACE,
-    TAG_STATE,
-    TAG_STEP,
-    Context,
-    Shipment,
-    prepare,
-    send_and_mark,
-)
-from cp2.tracking.sight import look
-from cp2.tracking.steps import Bookmark
+from cp2.tracking.row_import import create_row, import_row, look_at_row
+from cp2.tracking.run_import import import_run
+from cp2.tracking.snapshot import RunSnapshot, take_snapshot
 from cp2.tracking.store import LostRunError, Store
+from cp2.tracking.sync import SyncState, current_state, read_sync_states
 
 PATIENCE = 600.0  # seconds for another import to end
-TOGETHER = 400_000  # points that are read before they are sent; some 100 MB
+
+Snapshots = dict[str, RunSnapshot]
+SyncStates = dict[str, list[SyncState]]
 
 
 @dataclass
@@ -101,6 +92,8 @@ class Tracker:
         artifacts = self._results.resolve() / "mlflow-artifacts"
         self._store = Store(uri, campaign.name, artifacts)
         self._folder = self._results / "tracking" / digest(uri)[:8]
+        self._runs = [run for run in plan.runs.values() if run.stage in STAGES]
+        self._known: dict[str, list[SyncState]] | None = None  # what MLflow has, once it was asked
 
     @cached_property
     def _places(self) -> Places:
@@ -110,129 +103,96 @@ class Tracker:
         """Send what is new.
 
         Args:
-            verify: ask the store what it has, rather than to rely on what was sent before.
+            verify: ask the store what it has, even if nothing is new; send what was deleted there.
         Raises:
             StoreError: the store does not answer or refuses; the records are untouched.
             UserError: another import works for more than `PATIENCE` seconds.
         """
         with _only_writer(self._folder):
-            ledger = Ledger(self._folder / f"{self._experiment}.json")
-            if verify or not self._store.looks_unchanged(ledger.store):
-                ledger.trusted = False
             for _ in range(3):
                 try:
-                    if not ledger.trusted:
-                        self._ask(ledger)
-                    summary = self._send(ledger)
+                    return self._track(verify)
                 except LostRunError:  # deleted in the UI: ask what is there
-                    ledger.trusted = False
-                    continue
-                ledger.close()
-                self._tell_report(ledger)
-                return summary
+                    self._known = None
+                except BaseException:  # what was sent is not known
+                    self._known = None
+                    raise
         raise UserError(f"{self._store.shown}: somebody deletes runs while they are imported")
 
-    def _tell_report(self, ledger: Ledger) -> None:
-        """Leave the addresses of the runs where the report finds them."""
-        experiment = (ledger.store or "").partition(" ")[0]
-        known = {key: entry.mlflow_id for key, entry in ledger.entries.items()}
-        if experiment:
-            write_links(self._reports, self._store.uri, experiment, known)
-
-    def _ask(self, ledger: Ledger) -> None:
-        """Fill the ledger from the tags of the runs that the store has."""
-        ledger.begin()
-        ledger.store = self._store.identity()
-        ledger.entries.clear()
-        for key, (mlflow_id, status, tags) in self._store.known(TAG_KEY).items():
-            first = tags.get(TAG_FIRST)
-            mark = Bookmark(float(first) if first else None, int(tags.get(TAG_STEP, -1)))
-            place = tags.get(TAG_PLACE, "")
-            state = tags.get(TAG_STATE, "")
-            ledger.entries[key] = Entry(mlflow_id, status, state, place, mark, doubtful=True)
-        ledger.trusted = True
-
-    def _send(self, ledger: Ledger) -> TrackSummary:
+    def _track(self, verify: bool) -> TrackSummary:
         summary = TrackSummary(self._store.shown, self._experiment)
-        expected = [run for run in self._plan.runs.values() if run.stage in STAGES]
-        now = time.time()
-        waiting: list[Shipment] = []
-        for run in expected:
-            if run.folder(self._results).recipe.is_file():
-                with _left_out(summary):
-                    waiting += self._prepare(run, ledger, now)
-                    summary.runs += 1
-            if sum(len(one.steps) for one in waiting) > TOGETHER:
-                self._ship(waiting, ledger, summary)
-                waiting.clear()
-        self._ship(waiting, ledger, summary)
-        for row in self._places.runs:
-            if row.key in ledger.entries:
-                with _left_out(summary):
-                    self._send_row(row, ledger)
-        left_out = len(expected) - summary.runs
-        words = [ledger.entries[run.key].status for run in expected if run.key in ledger.entries]
-        summary.finished = not left_out and set(words) <= {"FINISHED"}
+        snapshots = self._look()
+        summary.runs = len(snapshots)
+        summary.finished = len(self._runs) == sum(
+            snapshot.status == "FINISHED" for snapshot in snapshots.values()
+        )
+        seen = digest([[one.state, one.log_size] for one in snapshots.values()])
+        links = read_links(self._reports)
+        if not verify and links.are_of(self._store.uri, seen) and self._store.may_exist():
+            return summary
+        if verify or self._known is None:
+            self._known = read_sync_states(self._store, with_bin=not verify)
+        self._send(snapshots, self._known, summary)
+        ids = {key: states[0].mlflow_id for key, states in self._known.items()}
+        seen = "" if summary.problems else seen  # they are to be said again
+        write_links(self._reports, self._store.uri, self._store.experiment_id(), ids, seen)
         return summary
 
-    def _context(self, ledger: Ledger) -> Context:
-        return Context(self._store, self._places, self._common, ledger.begin, self._upload)
+    def _look(self) -> dict[str, RunSnapshot]:
+        """All runs that have records, by key."""
+        now = time.time()
+        told = [self._upload, self._common]
+        return {
+            run.key: take_snapshot(run, self._places, self._results, now, told)
+            for run in self._runs
+            if run.folder(self._results).recipe.is_file()
+        }
 
-    def _prepare(self, run: Run, ledger: Ledger, now: float) -> list[Shipment]:
-        """What is new of a run: one shipment or none."""
-        parent = self._parent(self._places.rows[run.key], ledger)
-        told = [parent, _finetune(run, ledger), "with model" if self._upload else None]
-        sight = look(run, run.folder(self._results), self._places, told, now)
-        shipment = prepare(self._context(ledger), sight, ledger.entries.get(run.key))
-        if shipment is None:
-            return []
-        ledger.put(run.key, shipment.entry)
-        return [shipment]
+    def _send(self, snapshots: Snapshots, known: SyncStates, summary: TrackSummary) -> None:
+        """Bring MLflow up to date with the runs, then with the rows that are parents of some."""
+        for key, snapshot in snapshots.items():
+            parent = self._parent(snapshot.run, snapshots, known)
+            look = (snapshot.status, snapshot.state, snapshot.log_size)
+            there = current_state(known, key, look)
+            if there and there.tells(*look) and (there.deleted or there.parent == parent):
+                continue
+            with _left_out(summary, [key]):
+                sent = import_run(
+                    self._store, snapshot, there, parent, self._places, self._common, self._upload
+                )
+                known[key] = [sent.sync, *known.get(key, [])]
+                summary.created += sent.created
+                summary.points += sent.points
+                if sent.problem:
+                    summary.problems.append(sent.problem)
+        states = {run.key: known[run.key][0] for run in self._runs if run.key in known}
+        for row in self._places.runs:
+            there = current_state(known, row.key, look_at_row(row, self._places, states))
+            if there and not there.deleted:
+                with _left_out(summary):
+                    sync = import_row(self._store, row, there, self._places, self._results, states)
+                    known[row.key][0] = sync
 
-    def _ship(self, shipments: list[Shipment], ledger: Ledger, summary: TrackSummary) -> None:
-        """Send what was prepared; most points of all of it at once, where the store can."""
-        left = self._store.send_together({one.entry.mlflow_id: one.steps for one in shipments})
-        for one in shipments:
-            run, steps = one.sight.run, left[one.entry.mlflow_id]
-            finetune = _finetune(run, ledger)
-            ledger.put(run.key, send_and_mark(self._context(ledger), one, steps, finetune))
-            summary.created += one.created
-            summary.points += len(one.steps) + len(one.beside)
-            if one.parcel.problem:
-                summary.problems.append(one.parcel.problem)
-
-    def _send_row(self, row: Row, ledger: Ledger) -> None:
-        entry = import_row(
-            self._store, row, self._places, self._results, ledger.entries, ledger.begin
-        )
-        if entry:
-            ledger.put(row.key, entry)
-
-    def _parent(self, rows: list[Row], ledger: Ledger) -> str | None:
+    def _parent(self, run: Run, snapshots: Snapshots, known: SyncStates) -> str | None:
         """MLflow's id of a run's first row, which is made if need be."""
-        if not rows:
-            return None
-        key = rows[0].key
-        if key not in ledger.entries:
-            ledger.begin()
-            ledger.put(
-                key, create_row(self._store, rows[0], self._places, self._results, self._common)
-            )
-        return ledger.entries[key].mlflow_id
-
-
-def _finetune(run: Run, ledger: Ledger) -> str | None:
-    """MLflow's id of the finetuning that an evaluation scores."""
-    entry = ledger.entries.get(f"finetune/{run.need('finetune')}")
-    return entry.mlflow_id if entry else None
+        for row in self._places.rows[run.key][:1]:
+            look = look_at_row(row, self._places, snapshots)
+            there = current_state(known, row.key, look)
+            if there is None:
+                there = create_row(self._store, row, self._places, self._results, self._common)
+                known[row.key] = [there, *known.get(row.key, [])]
+            return there.mlflow_id
+        return None
 
 
 @contextmanager
-def _left_out(summary: TrackSummary) -> Iterator[None]:
+def _left_out(summary: TrackSummary, runs: Sequence[str] = ()) -> Iterator[None]:
     """Name what is wrong with records, once each, and go on."""
     try:
         yield
     except WrongFile as error:
+        summary.runs -= len(runs)
+        summary.finished = False
         if str(error) not in summary.problems:
             summary.problems.append(str(error))
 

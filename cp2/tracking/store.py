@@ -2,16 +2,14 @@
 
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from cp2.errors import UserError
 from cp2.tracking.content import Point
-from cp2.tracking.sqlite_bulk import commit_without_waiting, insert_points
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -40,6 +38,15 @@ class StoreError(UserError):
 
 class LostRunError(Exception):
     """A run that was sent is no longer there."""
+
+
+class StoredRun(NamedTuple):
+    """A run in the store, or in its bin."""
+
+    mlflow_id: str
+    status: str
+    deleted: bool
+    tags: dict[str, str]
 
 
 Arguments = ParamSpec("Arguments")
@@ -85,7 +92,7 @@ def _store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _explanation(store: "Store", error: Exception) -> str:
@@ -123,9 +130,9 @@ class Store:
         """The URI without a password."""
         return _without_password(self.uri)
 
-    def looks_unchanged(self, identity: str | None) -> bool:
-        """Whether this may be the store of that `identity`, as far as can be told unconnected."""
-        return bool(identity) and (self._database is None or self._database.is_file())
+    def may_exist(self) -> bool:
+        """Whether the store may be there, as far as can be told unconnected."""
+        return self._database is None or self._database.is_file()
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -138,50 +145,55 @@ class Store:
 
         if self._database:
             self._database.parent.mkdir(parents=True, exist_ok=True)
-            if not self._database.exists():
-                commit_without_waiting(self._database)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @cached_property
-    def _experiment(self) -> tuple[str, str]:
-        """Id and identity of the experiment, which is made or brought back from the bin."""
+    def _experiment(self) -> str:
+        """Id of the experiment, which is made or brought back from the bin."""
         client = self._client
         experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             location = (self._artifacts / self._name).as_uri() if self._database else None
-            made = client.create_experiment(self._name, location, tags=_KIND)
-            experiment = client.get_experiment(made)
-        elif experiment.lifecycle_stage == "deleted":
+            return str(client.create_experiment(self._name, location, tags=_KIND))
+        if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
-        identity = f"{experiment.experiment_id} of {experiment.creation_time}"
-        return experiment.experiment_id, identity
+        return str(experiment.experiment_id)
 
     @_explained
-    def identity(self) -> str:
-        """What tells this experiment from one of the same name in another database."""
-        return self._experiment[1]
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment
 
     @_explained
-    def known(self, tag: str) -> dict[str, tuple[str, str, dict[str, str]]]:
-        """The tag's value -> MLflow's id, status and tags of the run that has it."""
-        known = {}
+    def search(self, tag: str, with_bin: bool) -> list[StoredRun]:
+        """All runs that have a tag.
+
+        Args:
+            with_bin: also those that were deleted.
+        """
+        from mlflow.entities import ViewType
+
+        view = ViewType.ALL if with_bin else ViewType.ACTIVE_ONLY
+        found: list[StoredRun] = []
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment[0]], max_results=_PAGE, page_token=token
+                [self._experiment], run_view_type=view, max_results=_PAGE, page_token=token
             )
             for run in page:
                 if tag in run.data.tags:
-                    known[run.data.tags[tag]] = (run.info.run_id, run.info.status, run.data.tags)
+                    deleted = run.info.lifecycle_stage == "deleted"
+                    one = StoredRun(run.info.run_id, run.info.status, deleted, run.data.tags)
+                    found.append(one)
             token = page.token
             if not token:
-                return known
+                return found
 
     @_explained
     def create(self, name: str, tags: Mapping[str, str], start: float | None) -> str:
         """A new run; returns its id. `start` in seconds since 1970."""
         made = self._client.create_run(
-            self._experiment[0],
+            self._experiment,
             start_time=None if start is None else _milliseconds(start),
             tags=dict(tags),
             run_name=name,
@@ -214,15 +226,6 @@ class Store:
         known = self._client.get_run(run_id).data.params
         left = [point for point in points if point.step not in there[point.name]]
         return left, {key: value for key, value in params.items() if key not in known}
-
-    @_explained
-    def send_together(self, points: Mapping[str, list[Point]]) -> dict[str, list[Point]]:
-        """Send most points of several runs at once, where the store can; returns those that are
-        left for `log`: all, or the last of each metric.
-        """
-        if self._database and sum(map(len, points.values())) > _ENTITIES:
-            return insert_points(self._database, points)
-        return dict(points)
 
     @_of_a_run
     def log(

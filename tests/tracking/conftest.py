@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from imported import Campaign
+from imported import Campaign, folders
 from mlflow.tracking import MlflowClient
 
 from cp2.plan.graph import Run
@@ -28,8 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def campaign(tmp_path: Path, migrated: bytes) -> Campaign:
     (tmp_path / "mlflow.db").write_bytes(migrated)
-    configuration = load_campaign("demo", [f"campaign.execution.results={tmp_path / 'results'}"])
-    return Campaign(configuration, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return Campaign(load_campaign("demo", folders(tmp_path)), f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture

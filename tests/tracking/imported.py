@@ -1,6 +1,7 @@
 """Runs as stages leave them, and what MLflow shows of them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from mlflow.tracking import MlflowClient
@@ -12,6 +13,11 @@ from cp2.settings.load import Configuration
 from cp2.tracking.mlflow_import import Tracker, TrackSummary
 
 START = 1000.0  # seconds since 1970, of all first attempts
+
+
+def folders(root: Path) -> list[str]:
+    """Settings that keep a campaign's results and reports below a folder."""
+    return [f"campaign.execution.{name}={root / name}" for name in ("results", "reports")]
 
 
 class Campaign:

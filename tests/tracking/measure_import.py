@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from imported import START, Campaign
+from imported import START, Campaign, folders
 
 from cp2.plan.graph import Run
 from cp2.record.files import read_json, write_json
@@ -29,9 +29,7 @@ SYSTEM = ("samples_per_second", "data_wait")
 def main(runs: int, lines: int) -> None:
     """Import from nothing, again with nothing new, and two reports."""
     folder = Path(tempfile.mkdtemp(prefix="cp2-import-"))
-    given = [f"campaign.execution.results={folder}/results"]
-    given += [f"campaign.execution.reports={folder}/reports"]
-    given += ["campaign.seeds.finetune=[0,1,2,3,4]"]
+    given = [*folders(folder), "campaign.seeds.finetune=[0,1,2,3,4]"]
     try:
         campaign = Campaign(load_campaign(CAMPAIGN, given), "sqlite:///unused.db")
         trained, scored = _write(campaign, runs, lines)

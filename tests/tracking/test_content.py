@@ -53,6 +53,7 @@ def test_tags_params_and_artifacts(campaign: Campaign, pretrain: Run) -> None:
         "environment.json",
         "attempts.jsonl",
         "log.txt",
+        "metrics.jsonl",
         "pictures",
     }
     (picture,) = client.list_artifacts(run.info.run_id, "pictures")

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and SQLAlchemy's o
 @pytest.fixture
 def note(campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs").symlink_to(Path("configs").resolve())
-    monkeypatch.chdir(tmp_path)  # reports/demo lies here
-    return tmp_path / campaign.configuration.reports / "tracked.txt"
+    monkeypatch.chdir(tmp_path)
+    return campaign.configuration.reports / "tracked.txt"
 
 
 def _import(campaign: Campaign, note: Path, uri: str = "", *more: str) -> Result:
-    results = f"campaign.execution.results={campaign.results}"
-    options = ["--note", str(note), "--uri", uri or campaign.uri, "--set", results, *more]
+    places = [f"--set={text}" for text in campaign.configuration.assignments]
+    options = ["--note", str(note), "--uri", uri or campaign.uri, *places, *more]
     return CliRunner().invoke(app, ["track", *options])
 
 

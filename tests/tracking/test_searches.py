@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imported import Campaign
+from imported import Campaign, folders
 from mlflow.tracking import MlflowClient
 
 from cp2.settings.load import load_campaign
@@ -21,8 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, migrated: bytes) -> Campaign:
     """Every run of the demo, done."""
     root = tmp_path_factory.mktemp("demo")
     (root / "mlflow.db").write_bytes(migrated)
-    configuration = load_campaign("demo", [f"campaign.execution.results={root / 'results'}"])
-    campaign = Campaign(configuration, f"sqlite:///{root / 'mlflow.db'}")
+    campaign = Campaign(load_campaign("demo", folders(root)), f"sqlite:///{root / 'mlflow.db'}")
     for stage in ("pretrain", "finetune", "evaluate"):
         for run in campaign.plan.stage(stage):
             campaign.write(run, range(1 if stage != "evaluate" else 0))

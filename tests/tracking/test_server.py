@@ -97,7 +97,9 @@ def test_runs_go_to_a_server_with_a_password(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     first = campaign.track()
     assert (first.runs, first.created, first.problems) == (2, 2, [])
-    assert len(campaign.history(pretrain.key, "loss")) == 1200
+    steps = [step for step, _ in campaign.history(pretrain.key, "loss")]
+    assert steps == [1, *range(7, 1200, 7), 1200]
+    assert _downloaded(campaign, pretrain, "metrics.jsonl").count("\n") == 1200
     assert campaign.status(pretrain) == "FINISHED"
     again = campaign.track(verify=True)
     assert (again.runs, again.created, again.points) == (2, 0, 0)

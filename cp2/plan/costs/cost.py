@@ -10,7 +10,7 @@ from cp2.plan.costs.table import Throughput, read_throughput
 from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
 from cp2.plan.requests import JobRequest
-from cp2.record.tail import last_metrics
+from cp2.record.metrics import last_metrics
 from cp2.settings.throughput import ThroughputRow
 
 COSTED = ("masks", "pretrain", "finetune", "evaluate")  # the other stages need no GPU
