@@ -9,6 +9,7 @@ from pathlib import Path
 from cp2.plan.costs.table import Throughput, read_throughput
 from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
+from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
 from cp2.plan.requests import JobRequest
 from cp2.record.metrics import last_metrics
 from cp2.settings.throughput import ThroughputRow
@@ -123,6 +124,9 @@ def kinds(costs: Costs, results: Path) -> dict[Kind, ThroughputRow | None]:
 def _cost(run: Run, work: Work | None, throughput: Throughput, results: Path) -> RunCost:
     done = 1.0 if run.is_done(results) else 0.0
     if work is None:
+        if isinstance(run.recipe, FinetuneRecipe | EvaluateRecipe):
+            kind = run.recipe.protocol
+            return RunCost(None, done, None, f"no samples are known for protocols of kind {kind}")
         return RunCost(0.0, done)
     row = throughput.row(work)
     if work.steps is None:
