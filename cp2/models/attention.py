@@ -31,16 +31,16 @@ def class_attention(backbone: ViTBackbone, images: Tensor) -> Tensor:
 def smooth(maps: Tensor, enlargement: int, blur: float) -> Tensor:
     """Enlarge square maps (N, h, h) bilinearly and blur them: (N, enlargement * h, ...).
 
-    `blur`: sigma of the Gaussian in cells of the input. Its weights are normalised within the map,
-    so that nothing leaks in from outside.
+    `blur`: sigma of the Gaussian in positions of the input. Its weights are normalised within the
+    map, so that nothing leaks in from outside.
     """
-    cells = maps.shape[-1]
-    side = enlargement * cells
-    identity = torch.eye(cells, device=maps.device)[None]
+    positions = maps.shape[-1]
+    side = enlargement * positions
+    identity = torch.eye(positions, device=maps.device)[None]
     resize = F.interpolate(identity, size=side, mode="linear", align_corners=False)[0].T
     place = torch.arange(side, device=maps.device, dtype=torch.float32)
     weights = torch.exp(-(((place[:, None] - place) / (blur * enlargement)) ** 2) / 2)
-    both = (weights / weights.sum(1, keepdim=True)) @ resize  # (side, cells)
+    both = (weights / weights.sum(1, keepdim=True)) @ resize  # (side, positions)
     return both @ maps @ both.T
 
 

@@ -28,7 +28,7 @@ def compile_encoders(method: Method, images: Tensor, precision: Precision) -> st
         with torch.random.fork_rng(devices):
             for encoder in encoders:
                 _try(encoder, images, precision)
-    except Exception as error:  # whatever a compiler raises, training can go on without it
+    except Exception as error:  # whatever a compiler raises, training continues without it
         for encoder in encoders:
             encoder._compiled_call_impl = None
         cause = getattr(error, "inner_exception", error)  # dynamo wraps what a backend raises
