@@ -1,11 +1,16 @@
 """Throughput tables: samples a second of each kind of work on a device; what costs rest on."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Size
+from cp2.stages import ON_DEVICE
 
+if TYPE_CHECKING:
+    OnDevice: TypeAlias = str
+else:
+    OnDevice = Literal[ON_DEVICE]
 Amp = Literal["off", "bf16", "fp16"]
 Certainty = Literal["measured", "published", "estimated"]
 
@@ -19,7 +24,7 @@ class ThroughputRow(Settings):
     of None is for runs without one.
     """
 
-    stage: Literal["masks", "pretrain", "finetune", "evaluate"]
+    stage: OnDevice
     method: Name | None = None  # of a pretraining
     backbone: Name
     head: Name | None = None
