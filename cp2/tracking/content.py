@@ -12,7 +12,6 @@ from cp2.record.readers import Scores
 from cp2.settings.base import hashed_fields
 from cp2.settings.metrics import Metric
 
-STAGES = ("pretrain", "finetune", "evaluate")
 LONGEST_PARAM = 499  # characters; MLflow servers before 2.8 take no more
 LONGEST_TAG, LONGEST_NAME = 5000, 250  # MLflow's limits, the first of its older servers
 _ENVIRONMENT = ("git_commit", "git_dirty", "host", "device", "slurm_job", "torch")

@@ -6,7 +6,7 @@ is sent. Where no file changed since the last one, neither MLflow nor the store 
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,17 +19,16 @@ from cp2.record.digest import digest
 from cp2.record.lock import hold, holder
 from cp2.record.mlflow_links import read_links, write_links
 from cp2.settings.load import Configuration
-from cp2.tracking.content import STAGES
-from cp2.tracking.row_import import create_row, import_row, look_at_row
+from cp2.stages import TRACKED
+from cp2.tracking.row_import import create_row, import_row, row_now
 from cp2.tracking.run_import import import_run
 from cp2.tracking.snapshot import RunSnapshot, take_snapshot
 from cp2.tracking.store import LostRunError, Store
-from cp2.tracking.sync import SyncState, current_state, read_sync_states
+from cp2.tracking.sync import SyncStates, read_sync_states
 
 PATIENCE = 600.0  # seconds for another import to end
 
 Snapshots = dict[str, RunSnapshot]
-SyncStates = dict[str, list[SyncState]]
 
 
 @dataclass
@@ -92,8 +91,8 @@ class Tracker:
         artifacts = self._results.resolve() / "mlflow-artifacts"
         self._store = Store(uri, campaign.name, artifacts)
         self._folder = self._results / "tracking" / digest(uri)[:8]
-        self._runs = [run for run in plan.runs.values() if run.stage in STAGES]
-        self._known: dict[str, list[SyncState]] | None = None  # what MLflow has, once it was asked
+        self._runs = [run for run in plan.runs.values() if run.stage in TRACKED]
+        self._known: SyncStates | None = None  # what MLflow has, once it was asked
 
     @cached_property
     def _places(self) -> Places:
@@ -126,14 +125,14 @@ class Tracker:
         summary.finished = len(self._runs) == sum(
             snapshot.status == "FINISHED" for snapshot in snapshots.values()
         )
-        seen = digest([[one.state, one.log_size] for one in snapshots.values()])
+        seen = digest([snapshot.version for snapshot in snapshots.values()])
         links = read_links(self._reports)
         if not verify and links.are_of(self._store.uri, seen) and self._store.may_exist():
             return summary
         if verify or self._known is None:
             self._known = read_sync_states(self._store, with_bin=not verify)
         self._send(snapshots, self._known, summary)
-        ids = {key: states[0].mlflow_id for key, states in self._known.items()}
+        ids = {key: state.mlflow_id for key, state in self._known.current.items()}
         seen = "" if summary.problems else seen  # they are to be said again
         write_links(self._reports, self._store.uri, self._store.experiment_id(), ids, seen)
         return summary
@@ -152,46 +151,45 @@ class Tracker:
         """Bring MLflow up to date with the runs, then with the rows that are parents of some."""
         for key, snapshot in snapshots.items():
             parent = self._parent(snapshot.run, snapshots, known)
-            look = (snapshot.status, snapshot.state, snapshot.log_size)
-            there = current_state(known, key, look)
-            if there and there.tells(*look) and (there.deleted or there.parent == parent):
+            there = known.get(key, snapshot.version)
+            if there and there.matches(snapshot.version, parent):
                 continue
-            with _left_out(summary, [key]):
+            with _left_out(summary, runs=1):
                 sent = import_run(
                     self._store, snapshot, there, parent, self._places, self._common, self._upload
                 )
-                known[key] = [sent.sync, *known.get(key, [])]
+                known.current[key] = sent.sync
                 summary.created += sent.created
                 summary.points += sent.points
                 if sent.problem:
                     summary.problems.append(sent.problem)
-        states = {run.key: known[run.key][0] for run in self._runs if run.key in known}
         for row in self._places.runs:
-            there = current_state(known, row.key, look_at_row(row, self._places, states))
+            there = known.get(row.key, row_now(row, self._places, known.current))
             if there and not there.deleted:
                 with _left_out(summary):
-                    sync = import_row(self._store, row, there, self._places, self._results, states)
-                    known[row.key][0] = sync
+                    known.current[row.key] = import_row(
+                        self._store, row, there, self._places, self._results, known.current
+                    )
 
     def _parent(self, run: Run, snapshots: Snapshots, known: SyncStates) -> str | None:
         """MLflow's id of a run's first row, which is made if need be."""
-        for row in self._places.rows[run.key][:1]:
-            look = look_at_row(row, self._places, snapshots)
-            there = current_state(known, row.key, look)
-            if there is None:
-                there = create_row(self._store, row, self._places, self._results, self._common)
-                known[row.key] = [there, *known.get(row.key, [])]
-            return there.mlflow_id
-        return None
+        rows = self._places.rows[run.key]
+        if not rows:
+            return None
+        there = known.get(rows[0].key, row_now(rows[0], self._places, snapshots))
+        if there is None:
+            there = create_row(self._store, rows[0], self._places, self._results, self._common)
+            known.current[rows[0].key] = there
+        return there.mlflow_id
 
 
 @contextmanager
-def _left_out(summary: TrackSummary, runs: Sequence[str] = ()) -> Iterator[None]:
+def _left_out(summary: TrackSummary, runs: int = 0) -> Iterator[None]:
     """Name what is wrong with records, once each, and go on."""
     try:
         yield
     except WrongFile as error:
-        summary.runs -= len(runs)
+        summary.runs -= runs
         summary.finished = False
         if str(error) not in summary.problems:
             summary.problems.append(str(error))

@@ -8,13 +8,21 @@ from cp2.plan.graph import Run
 from cp2.plan.places import Places, Row
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.attempts import read_attempts
-from cp2.tracking.content import STAGES, Point, cost_points, origin_params
-from cp2.tracking.snapshot import ENDED, RunSnapshot, read_score_points, row_state
+from cp2.stages import TRACKED
+from cp2.tracking.content import Point, cost_points, origin_params
+from cp2.tracking.snapshot import (
+    ENDED,
+    NO_LOG,
+    RunSnapshot,
+    Version,
+    read_score_points,
+    state_of,
+)
 from cp2.tracking.store import Store
-from cp2.tracking.sync import NO_LOG, TAG_KEY, SyncState
+from cp2.tracking.sync import TAG_KEY, SyncState
 
 _TAGS = ("method", "variant", "backbone", "head")
-_States = Mapping[str, SyncState] | Mapping[str, RunSnapshot]  # of runs, by key
+_Runs = Mapping[str, SyncState] | Mapping[str, RunSnapshot]
 
 
 def create_row(
@@ -35,14 +43,18 @@ def create_row(
     return SyncState(store.create(f"{row.name} · {row.table}", tags, started))
 
 
-def look_at_row(row: Row, places: Places, states: _States) -> tuple[str, str, int]:
-    """A row's status, state and size of log (none), which follow from those of its runs."""
-    runs = _runs(row, places)
-    words = [states[run.key].status if run.key in states else "SCHEDULED" for run in runs]
+def row_now(row: Row, places: Places, runs: _Runs) -> Version:
+    """A row's version, which follows from those of its runs.
+
+    Args:
+        runs: by key, those that there are.
+    """
+    keys = [run.key for run in _runs(row, places)]
+    words = {runs[key].version.status if key in runs else "SCHEDULED" for key in keys}
     order = ("RUNNING", "FAILED", "KILLED", "SCHEDULED")
     status = next((word for word in order if word in words), "FINISHED")
-    told = [(run.key, states[run.key].state) for run in runs if run.key in states]
-    return status, row_state(status, told), NO_LOG
+    told = [(key, runs[key].version.state) for key in keys if key in runs]
+    return Version(status, state_of([status, told]), NO_LOG)
 
 
 def import_row(
@@ -61,26 +73,25 @@ def import_row(
     Raises:
         WrongFile: a score is damaged; nothing was sent.
     """
-    look = look_at_row(row, places, states)
-    if known.tells(*look):
+    version = row_now(row, places, states)
+    if known.matches(version, None):
         return known
-    status, state, _ = look
     runs = [run for run in _runs(row, places) if run.key in states]
     costs = cost_points([a for run in runs for a in read_attempts(run.folder(results).path)])
     points = _scores(row, places, results, states) + costs
     first = places.plan.runs[places.cells[row][0].runs[0]]
-    params = {} if known.state else origin_params(first, places)
-    sync = SyncState(known.mlflow_id, status, state)
+    params = {} if known.version.state else origin_params(first, places)
+    sync = SyncState(known.mlflow_id, version)
     store.log(known.mlflow_id, points, params, sync.tags)
-    if status != known.status:
+    if version.status != known.version.status:
         ended = max((point.time for point in points), default=None)
-        store.end(known.mlflow_id, status, ended if status in ENDED else None)
+        store.end(known.mlflow_id, version.status, ended if version.status in ENDED else None)
     return sync
 
 
 def _runs(row: Row, places: Places) -> list[Run]:
     """All runs that a row needs; those that rows share are of each."""
-    return [run for run in places.runs[row] if run.stage in STAGES]
+    return [run for run in places.runs[row] if run.stage in TRACKED]
 
 
 def _scores(
@@ -94,7 +105,7 @@ def _scores(
     scored = []
     for number, cell in enumerate(places.cells[row]):
         for run in (places.plan.runs[key] for key in cell.runs):
-            done = run.key in states and states[run.key].status == "FINISHED"
+            done = run.key in states and states[run.key].version.status == "FINISHED"
             if done and isinstance(run.recipe, EvaluateRecipe):
                 first = f"/{run.recipe.metrics[0].name}"
                 found = read_score_points(run, results)

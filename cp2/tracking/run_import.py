@@ -11,7 +11,7 @@ from cp2.record.metrics import START, LogLine, read_new_lines
 from cp2.tracking.content import step_points
 from cp2.tracking.snapshot import ENDED, RunContent, RunSnapshot, read_content
 from cp2.tracking.store import Store
-from cp2.tracking.sync import TAG_KEY, SyncState, sync_state
+from cp2.tracking.sync import TAG_KEY, SyncState
 
 MOST_POINTS = 200  # of a metric; a chart of MLflow is a few hundred pixels wide
 
@@ -68,15 +68,16 @@ def import_run(
     run_id, position = known.mlflow_id, known.position
     lines = thin(new.lines, position.step, snapshot.steps, snapshot.status == "FINISHED")
     points = step_points(line.values for line in lines)
-    params = {} if known.state else content.params
+    params = {} if known.version.state else content.params
     if not known.exact:
         points, params = store.unsent(run_id, points, params)
-    if snapshot.state != known.state:
+    if snapshot.version.state != known.version.state:
         _send_files(store, run_id, snapshot, content, upload)
         points += content.points
-    if snapshot.status != known.status:
+    if snapshot.status != known.version.status:
         store.end(run_id, snapshot.status, content.ended if snapshot.status in ENDED else None)
-    sync = sync_state(run_id, snapshot, parent, lines[-1].end if lines else position)
+    position = lines[-1].end if lines else position
+    sync = SyncState(run_id, snapshot.version, snapshot.source, parent, position)
     store.log(run_id, points, params, common | content.tags | sync.tags)
     return Imported(sync, created, len(points), new.problem)
 
@@ -111,11 +112,10 @@ def thin(
 
 def _check_folder(snapshot: RunSnapshot, known: SyncState) -> None:
     """Two results folders would take the run from each other for ever."""
-    folder = str(snapshot.folder.path.resolve())
-    if known.folder not in ("", folder):
+    if known.folder not in ("", snapshot.source):
         raise WrongFile(
-            f"{folder}: MLflow has run {snapshot.run.id!r} from {known.folder}, where it was "
-            "trained at another time. Two folders have one id: import them into experiments of "
+            f"{snapshot.source}: MLflow has run {snapshot.run.id!r} from {known.folder}, where it "
+            "was trained at another time. Two folders have one id: import them into experiments of "
             "their own (another --uri), or delete that run in MLflow's UI to take this one"
         )
 

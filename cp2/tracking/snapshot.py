@@ -1,10 +1,9 @@
 """A run as its folder shows it now, and what of it MLflow is to show."""
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Run
@@ -26,7 +25,22 @@ from cp2.tracking.content import Point
 
 ENDED = ("FINISHED", "FAILED", "KILLED")
 _RECORDS = ("recipe.json", "environment.json", "attempts.jsonl", "done.json", "scores.json")
-_FORM = "2-"  # of `state`; an earlier version's has no such beginning
+_FORM = "2-"  # of `state`; an earlier one has no such beginning
+NO_LOG = -1  # size of a log that a row does not have
+
+
+class Version(NamedTuple):
+    """What a run or row looks like; where it is the same, there is nothing new to send.
+
+    Attributes:
+        status: MLflow's word.
+        state: digest that changes with all that is sent beside the lines of metrics.jsonl.
+        log_size: bytes of metrics.jsonl.
+    """
+
+    status: str
+    state: str
+    log_size: int
 
 
 @dataclass(frozen=True)
@@ -34,21 +48,26 @@ class RunSnapshot:
     """A run's files at one moment, looked at but for attempts.jsonl not read.
 
     Attributes:
-        status: MLflow's word.
         steps: of the whole run; None where they are not known or it is done.
         evaluations: the finished ones of a finetuning.
-        state: digest that changes with all that is sent beside the lines of metrics.jsonl.
-        log_size: bytes of metrics.jsonl.
     """
 
     run: Run
     folder: RunFolder
-    status: str
+    version: Version
     steps: int | None
     attempts: list[AttemptRecord]
     evaluations: list[Run]
-    state: str = ""
-    log_size: int = 0
+
+    @property
+    def status(self) -> str:
+        """MLflow's word."""
+        return self.version.status
+
+    @property
+    def source(self) -> str:
+        """The folder, as another import may compare it."""
+        return str(self.folder.path.resolve())
 
     @property
     def files(self) -> list[Path]:
@@ -87,33 +106,31 @@ def take_snapshot(run: Run, places: Places, results: Path, now: float, told: Any
 
     Args:
         now: seconds since 1970.
-        told: what else `state` changes with.
+        told: what else the state changes with.
     """
     folder = run.folder(results)
     found = run_status(run, places.plan, results, now)
     attempts = read_attempts(folder.path)
     scored = places.plan.stage("evaluate") if run.stage == "finetune" else ()
     evaluations = [one for one in scored if run.key in one.needs and one.is_done(results)]
-    snapshot = RunSnapshot(
-        run, folder, _word(found.state, attempts), found.steps, attempts, evaluations
-    )
     rows = [[row.table, row.name] for row in places.rows[run.key]]
     files = [folder.path / name for name in _RECORDS]
     for one in evaluations:
         files += [one.folder(results).done, one.folder(results).scores]
-    state = digest([[_stamp(file) for file in files], snapshot.status, rows, told])[:16]
-    size = _stamp(folder.metrics)
-    return replace(snapshot, state=_FORM + state, log_size=size[1] if size else 0)
+    status = _word(found.state, attempts)
+    state = state_of([[_stamp(file) for file in files], status, rows, told])
+    version = Version(status, state, (_stamp(folder.metrics) or (0, 0))[1])
+    return RunSnapshot(run, folder, version, found.steps, attempts, evaluations)
 
 
-def is_of_earlier_version(state: str) -> bool:
-    """Whether a state that MLflow has tells nothing, for its form is another one."""
+def is_of_earlier_form(state: str) -> bool:
+    """Whether a state in MLflow was made by another formula: nothing follows from it."""
     return not state.startswith(_FORM)
 
 
-def row_state(status: str, states: Sequence[tuple[str, str]]) -> str:
-    """Digest of all that is sent of a row: its status, and key and state of its runs."""
-    return _FORM + digest([status, states])[:16]
+def state_of(told: Any) -> str:
+    """The state of all that is told of a run or row."""
+    return _FORM + digest(told)[:16]
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

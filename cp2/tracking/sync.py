@@ -1,11 +1,11 @@
 """What MLflow has of each run, told by tags there: `cp2.*`, which are sent after all else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cp2.record.metrics import START, LogPosition
-from cp2.tracking.snapshot import RunSnapshot, is_of_earlier_version
-from cp2.tracking.store import Store
+from cp2.tracking.snapshot import NO_LOG, Version, is_of_earlier_form
+from cp2.tracking.store import Store, StoredRun
 
 TAG_KEY = "cp2.run_id"  # "<stage>/<run id>"; "row/<table>/<row>"
 TAG_PARENT = "mlflow.parentRunId"
@@ -15,29 +15,28 @@ _STEP = "cp2.last_step"  # of the last line that was sent
 _FIRST = "cp2.first_time"  # of metrics.jsonl, to notice that a run was made again
 _SIZE = "cp2.log_size"  # of metrics.jsonl, when it was read last
 
-NO_LOG = -1  # of rows, and of runs that were not sent as a whole
+
+_NEW = Version("RUNNING", "", NO_LOG)  # MLflow's status of a new run
 
 
 @dataclass(frozen=True)
 class SyncState:
-    """A run as MLflow has it.
+    """A run or row as MLflow has it.
 
     Attributes:
-        status: MLflow's word.
-        state: of the snapshot or row that was sent; "": not all of it was sent.
-        log_size: bytes of metrics.jsonl all lines of which were sent that are to be, or `NO_LOG`.
-        position: of the last of these lines.
+        version: of what was sent; its state is "" until all was.
+        folder: that the run was read from.
+        parent: MLflow's id of its row.
+        position: of the last line of metrics.jsonl that was sent.
         deleted: it lies in MLflow's bin.
         exact: nothing more than this is there. An import that broke off may have sent more than it
             could tell.
     """
 
     mlflow_id: str
-    status: str = "RUNNING"
-    state: str = ""
+    version: Version = _NEW
     folder: str = ""
     parent: str | None = None
-    log_size: int = NO_LOG
     position: LogPosition = START
     deleted: bool = False
     exact: bool = True
@@ -45,9 +44,9 @@ class SyncState:
     @property
     def tags(self) -> dict[str, str]:
         """From which `read_sync_states` reads it again."""
-        tags = {_STATE: self.state}
+        tags = {_STATE: self.version.state}
         if self.folder:
-            tags |= {_FOLDER: self.folder, _SIZE: str(self.log_size)}
+            tags |= {_FOLDER: self.folder, _SIZE: str(self.version.log_size)}
             tags[_STEP] = str(self.position.step)
         if self.position.first is not None:
             tags[_FIRST] = repr(self.position.first)
@@ -55,54 +54,61 @@ class SyncState:
             tags[TAG_PARENT] = self.parent
         return tags
 
-    def tells(self, status: str, state: str, log_size: int) -> bool:
-        """Whether a run that looks so has nothing that was not sent."""
-        if self.deleted and is_of_earlier_version(self.state):
-            return self.status == status
-        return (self.status, self.state, self.log_size) == (status, state, log_size)
+    def matches(self, version: Version, parent: str | None) -> bool:
+        """Whether there is nothing new to send of a run or row; one in the bin has no parent."""
+        if self.deleted and is_of_earlier_form(self.version.state):
+            return self.version.status == version.status
+        return self.version == version and (self.deleted or self.parent == parent)
 
 
-def read_sync_states(store: Store, with_bin: bool) -> dict[str, list[SyncState]]:
-    """By key: the run that is there, if any, then those in the bin."""
-    found: dict[str, list[SyncState]] = {}
-    for run in store.search(TAG_KEY, with_bin):
-        first = run.tags.get(_FIRST)
-        step = int(run.tags.get(_STEP, -1))
-        state = SyncState(
-            run.mlflow_id,
-            run.status,
-            run.tags.get(_STATE, ""),
-            run.tags.get(_FOLDER, ""),
-            run.tags.get(TAG_PARENT),
-            int(run.tags.get(_SIZE, NO_LOG)),
-            LogPosition(float(first) if first else None, step),
-            run.deleted,
-            exact=False,
-        )
-        found.setdefault(run.tags[TAG_KEY], []).append(state)
-    for states in found.values():
-        states.sort(key=lambda state: state.deleted)
-    return found
+class SyncStates:
+    """What MLflow has of each run and row, by key.
 
-
-def current_state(
-    known: Mapping[str, Sequence[SyncState]], key: str, look: tuple[str, str, int]
-) -> SyncState | None:
-    """What MLflow has of a run or row that looks so now.
-
-    One that was deleted in the UI counts as long as there is nothing new to send of it.
+    Attributes:
+        current: what is there, or was deleted in the UI and has nothing new.
     """
-    states = known.get(key, [])
-    if states and not states[0].deleted:
-        return states[0]
-    return next((state for state in states if state.tells(*look)), None)
+
+    def __init__(self, states: Iterable[tuple[str, SyncState]] = ()) -> None:
+        self.current: dict[str, SyncState] = {}
+        self._bin: dict[str, list[SyncState]] = {}
+        for key, state in states:
+            if state.deleted:
+                self._bin.setdefault(key, []).append(state)
+            else:
+                self.current[key] = state
+
+    def get(self, key: str, version: Version) -> SyncState | None:
+        """What MLflow has of a run or row that is at this version now."""
+        found = self.current.get(key)
+        if found is None or found.deleted:
+            binned = self._bin.get(key, ())
+            found = next((state for state in binned if state.matches(version, None)), None)
+            if found is None:
+                self.current.pop(key, None)
+            else:
+                self.current[key] = found
+        return found
 
 
-def sync_state(
-    mlflow_id: str, snapshot: RunSnapshot, parent: str | None, position: LogPosition
-) -> SyncState:
-    """A run all of whose snapshot was sent."""
-    folder = str(snapshot.folder.path.resolve())
+def read_sync_states(store: Store, with_bin: bool) -> SyncStates:
+    """What the tags in a store tell.
+
+    Args:
+        with_bin: also of what was deleted there.
+    """
+    return SyncStates(
+        (run.tags[TAG_KEY], _from_tags(run)) for run in store.search(TAG_KEY, with_bin)
+    )
+
+
+def _from_tags(run: StoredRun) -> SyncState:
+    first = run.tags.get(_FIRST)
     return SyncState(
-        mlflow_id, snapshot.status, snapshot.state, folder, parent, snapshot.log_size, position
+        run.mlflow_id,
+        Version(run.status, run.tags.get(_STATE, ""), int(run.tags.get(_SIZE, NO_LOG))),
+        run.tags.get(_FOLDER, ""),
+        run.tags.get(TAG_PARENT),
+        LogPosition(float(first) if first else None, int(run.tags.get(_STEP, -1))),
+        run.deleted,
+        exact=False,
     )
