@@ -28,8 +28,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for other programs")] = False,
 ) -> None:
     """Show each table's cells: done, running, waiting, failed or missing, and why."""
-    from cp2.plan.progress.as_json import status_json
-    from cp2.plan.progress.listing import status_listing
+    from cp2.plan.progress.listing import status_json, status_listing
     from cp2.plan.progress.status import campaign_status
 
     if seconds is not None and not (watch and 0.1 <= seconds <= 86400):

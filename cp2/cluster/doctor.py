@@ -19,7 +19,7 @@ from cp2.plan.costs.disk import disk_space
 from cp2.plan.graph import Plan
 from cp2.plan.requests import JobRequest
 from cp2.plan.sources import mirrors
-from cp2.plan.units import size
+from cp2.plan.text import size
 from cp2.settings.load import Configuration
 
 SECONDS = 120.0  # importing torch on a cold network file system

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from cp2.errors import WrongFile
-from cp2.models.backbones import Backbone, ViTBackbone
-from cp2.models.positions import resize_positions
+from cp2.models.backbones import Backbone, ViTBackbone, resize_positions
 from cp2.models.readers.torch_files import some
 from cp2.models.weights import State, plain
 from cp2.record.files import whole_file

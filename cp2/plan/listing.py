@@ -1,7 +1,7 @@
 """`cp2 plan`: the graph as text."""
 
 from cp2.plan.graph import Plan, Run
-from cp2.plan.layout import columns
+from cp2.plan.text import columns
 from cp2.settings.load import Configuration
 from cp2.stages import STAGES
 

@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings
-from cp2.settings.campaign import PublishedCheckpoint
+from cp2.settings.campaign import PublishedCheckpoint, WorldSettings
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings, ViTSettings
-from cp2.settings.world import WorldSettings
 
 
 class WorldRecipe(Settings):

@@ -13,7 +13,7 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.planned import VARIABLE, files_of, read_planned, write_planned
 from cp2.plan.requests import JobRequest, job_request
 from cp2.record.digest import digest
-from cp2.record.failed_imports import count_failed
+from cp2.record.mlflow_links import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site

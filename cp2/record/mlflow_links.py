@@ -1,12 +1,13 @@
-"""Where MLflow shows our runs: written by the import, read by the report."""
+"""What an import into MLflow leaves for the page and for Snakemake: links, and refusals."""
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cp2.errors import WrongFile
 from cp2.record.digest import digest
-from cp2.record.files import read_json, write_json
+from cp2.record.files import append_line, read_json, write_json
 
 FILE = "mlflow.json"  # in the campaign's folder of reports
 LOCAL = "http://127.0.0.1:5000"  # where `make mlflow` shows a database
@@ -71,3 +72,18 @@ def read_links(folder: Path) -> MlflowLinks:
         return MlflowLinks(content["ui"], content["experiment"], runs, **more)
     except (WrongFile, KeyError, TypeError, ValueError):
         return MlflowLinks(LOCAL, "", {})
+
+
+FILE = "logs/track.failed"  # in the campaign's folder of reports; a line each
+
+
+def count_failed(reports: Path) -> int:
+    """How many imports failed so far."""
+    path = reports / FILE
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def add_failed(reports: Path) -> None:
+    """One more."""
+    (reports / FILE).parent.mkdir(parents=True, exist_ok=True)
+    append_line(reports / FILE, time.strftime("%Y-%m-%d %H:%M:%S"))

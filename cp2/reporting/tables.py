@@ -10,8 +10,8 @@ import pandas as pd
 from cp2.plan.graph import Plan, PlannedTable
 from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import PretrainRecipe
+from cp2.settings.based_files import read_method
 from cp2.settings.load import Configuration
-from cp2.settings.method_files import read_method
 from cp2.settings.methods import MethodSettings
 from cp2.settings.tables import Column, Row, TableSettings
 from cp2.tables.frame import CellScores, cell_frame, cells_of, score_frame

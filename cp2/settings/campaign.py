@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field
 
 from cp2.settings.base import JobsPerGpu, Name, PositiveInt, Settings
-from cp2.settings.world import WorldSettings
 from cp2.stages import STAGES, names
 
 if TYPE_CHECKING:
@@ -26,6 +25,22 @@ def _different(items: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Once = AfterValidator(_different)
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), Once]
+
+
+class WorldSettings(Settings):
+    """The demo world: numbers of images; `short_side` is in pixels."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    short_side: Annotated[int, Field(ge=48, le=512)] = 96
+    voc_train: PositiveInt = 48
+    sbd_extra: PositiveInt = 24  # training images that only SBD labels
+    voc_val: PositiveInt = 24
+    cityscapes_train: PositiveInt = 48
+    cityscapes_val: PositiveInt = 16
+    ade20k_train: PositiveInt = 48
+    ade20k_val: PositiveInt = 16
+    imagenet_classes: Annotated[int, Field(ge=1, le=8)] = 8
+    imagenet_per_class: PositiveInt = 48
 
 
 class SeedSettings(Settings):

@@ -16,8 +16,7 @@ from cp2.settings.base import (
     unhashed,
 )
 from cp2.settings.optimization import CosineSettings, OptimizerSettings
-from cp2.settings.reading import ReadingSettings
-from cp2.settings.views import ViewSettings
+from cp2.settings.views import ReadingSettings, ViewSettings
 
 
 class PretrainingSettings(Settings):

@@ -14,13 +14,12 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cp2.errors import UserError
+from cp2.settings.based_files import campaign_file, read_campaign, read_method
 from cp2.settings.campaign import CampaignSettings
-from cp2.settings.campaign_files import campaign_file, read_campaign
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.grids import write_out_grids
 from cp2.settings.messages import explain, nearest
-from cp2.settings.method_files import read_method
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import ProtocolSettings
 from cp2.settings.models import BackboneSettings, HeadSettings

@@ -1,8 +1,8 @@
-"""How an image becomes a view: crop, flip, colours."""
+"""How images become views in pretraining: reading, crops, colours. All of it may change pixels."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cp2.settings.base import PositiveInt, PositiveRange, Range, Settings, Share, added
 
@@ -43,3 +43,32 @@ class ViewSettings(Settings):
         if view % 2 == 0 or self.second is None:
             return self
         return self.model_copy(update=self.second.model_dump())
+
+
+class ReadingSettings(Settings):
+    """From a file to the pixels that views are cropped from.
+
+    `scaled`: decode a JPEG at 1/2, 1/4 or 1/8 of its size where each crop of the sample keeps at
+    least twice `crop_size` pixels a side; pays for photographs much larger than the crops.
+    `cache`: short side, in pixels, of a decoded copy of the data set that is read instead of its
+    files; smaller images keep their size. None: the files themselves.
+    `decoder`: who decodes JPEG files, the workers or the device (nvJPEG on a GPU, which may
+    differ by a few levels); for a GPU whose workers are too slow.
+    `unreadable`: a file that cannot be decoded is replaced by another image, drawn by counter, and
+    named in the log, or it stops the run. With `decoder: device` only what the header tells is
+    replaced; a file whose damage shows in decoding stops the run.
+    """
+
+    scaled: bool = False
+    cache: PositiveInt | None = None
+    decoder: Literal["workers", "device"] = added("workers")
+    unreadable: Literal["replace", "stop"] = "replace"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ReadingSettings":
+        if self.scaled and self.cache:
+            raise ValueError("scaled has no effect on a cache, which is decoded already; drop one")
+        if self.decoder == "device" and (self.scaled or self.cache):
+            other = "scaled" if self.scaled else "cache"
+            raise ValueError(f"decoder: device does not go together with {other}; drop one")
+        return self

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from cp2.errors import UserError
 from cp2.plan.graph import Plan
-from cp2.record.failed_imports import add_failed
 from cp2.record.files import write_text
-from cp2.record.mlflow_links import drop_foreign_links
+from cp2.record.mlflow_links import add_failed, drop_foreign_links
 from cp2.settings.load import Configuration
 from cp2.tracking.mlflow_import import Tracker, TrackSummary, default_uri
 from cp2.tracking.store import StoreError

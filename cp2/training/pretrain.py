@@ -22,9 +22,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
-from cp2.training.attempt import Attempt
 from cp2.training.cache import image_source
-from cp2.training.central_pairs import CentralPairs
 from cp2.training.clock import Deadline
 from cp2.training.compiling import compile_encoders
 from cp2.training.masks import stored_maps
@@ -32,7 +30,8 @@ from cp2.training.optimizers import build_optimizer, cosine_lr, set_lr
 from cp2.training.parallel import split
 from cp2.training.pictures import picture_views
 from cp2.training.pretrained import PretrainedWeights
-from cp2.training.unreadable import UnreadableImages
+from cp2.training.samples import CentralPairs, UnreadableImages
+from cp2.training.trainer import Trainer
 
 
 def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
@@ -59,7 +58,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     method, notes = build(recipe, results, micro_batches)
     to_device(method)
     optimizer = build_optimizer(settings.optimizer[recipe.backbone.family], method)
-    attempt = Attempt(
+    trainer = Trainer(
         run,
         results,
         execution,
@@ -70,24 +69,24 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         method.terms,
         total,
     )
-    device = attempt.device
+    device = trainer.device
     if isinstance(dataset, EncodedDataset):
         check_decoder(device)
     method.train()
     if settings.compile:
         example = zeros_like_a_micro_batch(method, device)
-        notes.append(compile_encoders(method, example, attempt.precision))
-    attempt.announce(
+        notes.append(compile_encoders(method, example, trainer.precision))
+    trainer.announce(
         f"{len(dataset)} images, {steps_an_epoch} steps an epoch, {recipe.epochs} epochs",
         [*notes, *method.notes],
     )
     base_lr = settings.optimizer[recipe.backbone.family].lr
-    unreadable = UnreadableImages(dataset.source, attempt.folder.unreadable, attempt.say)
-    central = CentralPairs(settings.views, attempt.say)
-    while attempt.step < total:
-        epoch, first = divmod(attempt.step, steps_an_epoch)
+    unreadable = UnreadableImages(dataset.source, trainer.folder.unreadable, trainer.say)
+    central = CentralPairs(settings.views, trainer.say)
+    while trainer.step < total:
+        epoch, first = divmod(trainer.step, steps_an_epoch)
         if first == 0 and epoch in execution.snapshot_epochs:  # the last epoch's are the model
-            snapshot(method, recipe, attempt.folder, run.id, epoch)
+            snapshot(method, recipe, trainer.folder, run.id, epoch)
         loader = batches(
             dataset,
             epoch,
@@ -105,17 +104,17 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
                 base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs
             )
             set_lr(optimizer, lr)
-            with attempt.waiting():
+            with trainer.waiting():
                 batch, content = next(stream)
             unreadable.check(batch)
             central.check(batch.view_boxes)
             images = content()
-            if attempt.step == 0 and rank() == 0:
-                picture_views(batch, settings, attempt.folder.pictures / "composed.png")
-            train_step(attempt, method, images, Step(attempt.step, total, seed))
+            if trainer.step == 0 and rank() == 0:
+                picture_views(batch, settings, trainer.folder.pictures / "composed.png")
+            train_step(trainer, method, images, Step(trainer.step, total, seed))
             done = epoch + (position + 1) / steps_an_epoch
-            attempt.advance(settings.batch_size, {"lr": lr, "epoch": done})
-    attempt.finish(
+            trainer.advance(settings.batch_size, {"lr": lr, "epoch": done})
+    trainer.finish(
         lambda path: export(method, recipe, path, run.id),
         lambda: [*unreadable.notes(), *central.notes()],
     )
@@ -135,12 +134,12 @@ def snapshot(
         export(method, recipe, path, run_id)
 
 
-def train_step(attempt: Attempt, method: Method, batch: PreparedBatch, step: Step) -> None:
+def train_step(trainer: Trainer, method: Method, batch: PreparedBatch, step: Step) -> None:
     """Before, gradient, optimiser, after; see `Method`."""
-    with attempt.precision.autocast():
+    with trainer.precision.autocast():
         prepared = method.before_step(batch, step)
     parts = split(method.micro_batches, (batch, prepared))
-    attempt.learn([partial(attempt.parallel.call, *part, step) for part in parts])
+    trainer.learn([partial(trainer.parallel.call, *part, step) for part in parts])
     method.after_step(batch, prepared, step)
 
 

@@ -12,8 +12,7 @@ from cp2.augment.samples import PretrainDataset
 from cp2.augment.views import crop
 from cp2.errors import UserError, WrongFile
 from cp2.settings.methods import Cp2Settings
-from cp2.settings.reading import ReadingSettings
-from cp2.settings.views import ViewSettings
+from cp2.settings.views import ReadingSettings, ViewSettings
 
 CPU = torch.device("cpu")
 

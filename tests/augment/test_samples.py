@@ -12,8 +12,7 @@ from cp2.data.images import decode_rgb
 from cp2.data.sources import ImageFiles, OpenImage, scale_box, scale_for
 from cp2.errors import WrongFile
 from cp2.settings.methods import Cp2Settings, MoCoV2Settings
-from cp2.settings.reading import ReadingSettings
-from cp2.settings.views import ViewSettings
+from cp2.settings.views import ReadingSettings, ViewSettings
 
 IMAGES = 24
 SMALL = ViewSettings(crop_size=32)

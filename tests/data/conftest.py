@@ -6,8 +6,8 @@ import pytest
 from data_settings import CONFIGS, class_list, read_yaml
 
 from cp2.data.world import write_world
+from cp2.settings.campaign import WorldSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
-from cp2.settings.world import WorldSettings
 
 TINY = WorldSettings(
     short_side=48,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2.data.memory import available_memory
+from cp2.data.decoded import available_memory
 
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
 

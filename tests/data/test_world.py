@@ -11,7 +11,7 @@ from cp2.data.hashing import digest
 from cp2.data.world import places, streets, write_world
 from cp2.data.world.scenes import THINGS, VOC_IDS, object_scene, voc_scene
 from cp2.data.world.textures import KINDS, texture
-from cp2.settings.world import WorldSettings
+from cp2.settings.campaign import WorldSettings
 
 SMALL = WorldSettings(
     short_side=48,

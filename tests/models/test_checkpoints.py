@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cp2.errors import WrongFile
-from cp2.models.backbones import build_backbone
+from cp2.models.backbones import build_backbone, resize_positions
 from cp2.models.checkpoints import (
     load_backbone,
     load_head,
@@ -12,7 +12,6 @@ from cp2.models.checkpoints import (
 )
 from cp2.models.encoders import DenseProjection, GlobalEncoder
 from cp2.models.heads import build_head
-from cp2.models.positions import resize_positions
 from cp2.models.published import read_published
 from cp2.settings.models import AsppSettings, ViTSettings
 

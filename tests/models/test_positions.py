@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cp2.models.positions import resize_positions
+from cp2.models.backbones import resize_positions
 
 
 def cubic(distance: float) -> float:

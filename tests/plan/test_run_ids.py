@@ -10,7 +10,7 @@ from cp2.plan import graph
 from cp2.plan.graph import make_run
 from cp2.plan.recipes import WorldRecipe
 from cp2.settings.base import hashed_fields
-from cp2.settings.world import WorldSettings
+from cp2.settings.campaign import WorldSettings
 from cp2.stages import STAGES
 
 PLAIN = ("dataset", "checkpoint", "world", "publish")  # their ids are names, whatever the recipe

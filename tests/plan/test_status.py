@@ -12,8 +12,7 @@ import pytest
 from costing import configuration, finish, log_steps
 
 from cp2.plan.build import build_plan
-from cp2.plan.progress.as_json import status_json
-from cp2.plan.progress.listing import cell_text, status_listing
+from cp2.plan.progress.listing import cell_text, status_json, status_listing
 from cp2.plan.progress.status import KILLED, campaign_status, run_status
 from cp2.record.owner import this_process
 

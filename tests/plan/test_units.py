@@ -2,8 +2,7 @@
 
 import pytest
 
-from cp2.plan.layout import columns
-from cp2.plan.units import clock, duration, hours, size
+from cp2.plan.text import clock, columns, duration, hours, size
 
 
 @pytest.mark.parametrize(

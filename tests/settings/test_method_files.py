@@ -5,8 +5,8 @@ import yaml
 from campaigns import CONFIGS
 
 from cp2.errors import UserError
+from cp2.settings.based_files import read_method
 from cp2.settings.load import load_campaign
-from cp2.settings.method_files import read_method
 
 
 def write(folder, name, text):

@@ -9,8 +9,7 @@ from typer.testing import CliRunner, Result
 from cp2.cli.main import app
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.record.failed_imports import count_failed
-from cp2.record.mlflow_links import read_links
+from cp2.record.mlflow_links import count_failed, read_links
 from cp2.tracking.mlflow_import import Tracker
 from cp2.tracking.store import StoreError
 

@@ -6,9 +6,9 @@ import torch
 from noise import relative, write_noise
 
 from cp2.settings.views import ViewSettings
-from cp2.training.central_pairs import CentralPairs
 from cp2.training.clock import Deadline
 from cp2.training.pretrain import pretrain
+from cp2.training.samples import CentralPairs
 
 APART = torch.tensor([[0, 0, 9, 9, 0], [1, 0, 9, 9, 0]])
 SAME = torch.tensor([[2, 2, 9, 9, 0], [2, 2, 9, 9, 1]])  # mirrored or not is no matter

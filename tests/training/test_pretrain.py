@@ -19,7 +19,7 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import read_metrics
 from cp2.settings.load import Configuration
-from cp2.settings.reading import ReadingSettings
+from cp2.settings.views import ReadingSettings
 from cp2.training import pretrain as loop
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain

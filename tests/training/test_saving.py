@@ -14,8 +14,7 @@ from torch import nn
 
 from cp2.errors import UserError
 from cp2.training import saving
-from cp2.training.saving import Buffers, StateWriter, wait_for_saves
-from cp2.training.state import load_state, save_state
+from cp2.training.saving import Buffers, StateWriter, load_state, save_state, wait_for_saves
 
 CPU = torch.device("cpu")
 
@@ -190,7 +189,7 @@ SAVE_AND_BE_KILLED = """
 import os, random, signal, sys, torch
 from pathlib import Path
 from cp2.training.saving import StateWriter
-from cp2.training.state import load_state
+from cp2.training.saving import load_state
 
 def save(folder, pipe):
     writer = StateWriter(folder, print)

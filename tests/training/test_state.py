@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cp2.errors import UserError
-from cp2.training.state import load_state, remove_state, save_state
+from cp2.training.saving import load_state, remove_state, save_state
 
 CPU = torch.device("cpu")
 

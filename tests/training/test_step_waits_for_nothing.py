@@ -19,7 +19,7 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.campaign import Execution
 from cp2.settings.load import Configuration
-from cp2.training import attempt, pretrain
+from cp2.training import pretrain, trainer
 from cp2.training.clock import Deadline
 
 Tiny = tuple[Configuration, Plan]
@@ -54,7 +54,7 @@ class EndAfter(Deadline):
 @pytest.fixture
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training runs on the meta device; one without autocast, and with nothing to look at."""
-    for module in (attempt, batch_norm, devices):
+    for module in (trainer, batch_norm, devices):
         monkeypatch.setattr(module, "choose_device", lambda: torch.device("meta"))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(pretrain, "picture_views", lambda *_: None)

@@ -10,7 +10,7 @@ from cp2.data.sources import ImageFiles
 from cp2.errors import UserError
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain
-from cp2.training.unreadable import UnreadableImages
+from cp2.training.samples import UnreadableImages
 
 
 def batch(*unreadable):

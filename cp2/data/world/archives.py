@@ -18,7 +18,7 @@ from cp2.data.world.places import ade_scene
 from cp2.data.world.scenes import object_scene, voc_scene
 from cp2.data.world.streets import street_scene
 from cp2.record.files import whole_file
-from cp2.settings.world import WorldSettings
+from cp2.settings.campaign import WorldSettings
 
 JPEG_QUALITY = 90
 Member = tuple[str, bytes]

@@ -12,7 +12,7 @@ from cp2.data.world.archives import (
     write_voc,
 )
 from cp2.record.files import write_text
-from cp2.settings.world import WorldSettings
+from cp2.settings.campaign import WorldSettings
 
 VOC, SBD = "demo-VOCtrainval.tar", "demo-benchmark.tgz"
 CITYSCAPES_IMAGES, CITYSCAPES_LABELS = "demo-leftImg8bit.zip", "demo-gtFine.zip"

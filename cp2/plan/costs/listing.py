@@ -9,8 +9,7 @@ from cp2.plan.costs.budget import Selection
 from cp2.plan.costs.cost import COSTED, Costs, kinds
 from cp2.plan.costs.disk import disk_space
 from cp2.plan.costs.schedule import schedule
-from cp2.plan.layout import columns
-from cp2.plan.units import duration, hours, size
+from cp2.plan.text import columns, duration, hours, size
 from cp2.stages import STAGES
 
 

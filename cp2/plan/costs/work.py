@@ -15,7 +15,7 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.recipes import DatasetRecipe, MasksRecipe, PretrainRecipe, WorldRecipe
 from cp2.record.files import read_json
-from cp2.settings.world import WorldSettings
+from cp2.settings.campaign import WorldSettings
 
 VIT_SIDE = 224  # pixels; timm's default
 

@@ -1,12 +1,12 @@
-"""`cp2 status`: tables as matrices of states, then what runs, what failed and what is missing."""
+"""`cp2 status` as text and as JSON."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from cp2.plan.layout import columns
 from cp2.plan.progress.status import STATES, CampaignStatus, CellStatus, RunStatus, State
-from cp2.plan.units import clock
+from cp2.plan.text import clock, columns
 
 _COLOURS = {"done": "32", "running": "36", "failed": "31", "missing": "2"}  # ANSI: SGR codes
 _ACTIVE: tuple[State, ...] = ("running", "failed")
@@ -153,3 +153,42 @@ def _plain(text: str, state: str) -> str:
 def _printable(text: str) -> str:
     """Without control characters, which a message from a library may hold."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def status_json(status: CampaignStatus) -> dict[str, Any]:
+    """Plain values; times in seconds, None where something is not known."""
+    counts = Counter(run.state for run in status.runs.values())
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.time)),
+        "runs": {state: counts[state] for state in STATES},
+        "tables": {
+            name: [
+                {
+                    "row": cell.row,
+                    "column": cell.column,
+                    "state": cell.state,
+                    "text": cell_text(cell),
+                    "runs": {state: cell.runs[state] for state in STATES},
+                    "missing": cell.missing,
+                }
+                for cell in cells
+            ]
+            for name, cells in status.tables.items()
+        },
+        "running": [_run(run) for run in status.runs.values() if run.state == "running"],
+        "failed": [_run(run) for run in status.runs.values() if run.state == "failed"],
+    }
+
+
+def _run(run: RunStatus) -> dict[str, Any]:
+    return {
+        "run": run.key,
+        "step": run.step,
+        "steps": run.steps,
+        "samples_per_second": run.rate,
+        "eta_seconds": run.eta,
+        "logged_seconds_ago": run.age,
+        "holder": run.holder,
+        "error": run.error,
+        "log": str(run.log) if run.log else None,
+    }

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from cp2.augment.prefetch import prefetch
 from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
-from cp2.data.decoded import DecodedPairs
-from cp2.data.memory import available_memory
+from cp2.data.decoded import DecodedPairs, available_memory
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.batch_norm import group_batch_norm, settle
@@ -32,10 +31,10 @@ from cp2.protocols.segmentation.samples import (
 )
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols.segmentation import FinetuneOptimization
-from cp2.training.attempt import Attempt
 from cp2.training.clock import Deadline
 from cp2.training.optimizers import build_optimizer, poly_lr, set_lr, step_lr
 from cp2.training.pretrained import PretrainedWeights
+from cp2.training.trainer import Trainer
 from cp2.training.window import Term
 
 Loss = Callable[[Any, Tensor], dict[str, Term]]  # model's output and labels -> terms
@@ -64,16 +63,16 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     group_batch_norm(trained, settings.batch_size, settings.bn_group_size, count)
     to_device(trained)
     optimizer = build_optimizer(settings.optimizer, trained)
-    attempt = Attempt(
+    trainer = Trainer(
         run, results, execution, deadline, trained, optimizer, recipe.amp, TERMS, total
     )
-    attempt.announce(
+    trainer.announce(
         f"{len(dataset)} labelled images, {total} steps of {settings.batch_size}", notes
     )
-    device = attempt.device
+    device = trainer.device
     loader = finetune_batches(
         dataset,
-        attempt.step,
+        trainer.step,
         total,
         settings.batch_size,
         execution.workers,
@@ -87,15 +86,15 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     stream = prefetch(loader, ready, device)
     loss = loss_of(recipe)
     trained.train()
-    while attempt.step < total:
-        lr = finetune_lr(settings, attempt.step)
+    while trainer.step < total:
+        lr = finetune_lr(settings, trainer.step)
         set_lr(optimizer, lr)
-        with attempt.waiting():
+        with trainer.waiting():
             _, content = next(stream)
-        train_step(attempt, trained, content(), count, seed, loss)
-        attempt.advance(settings.batch_size, {"lr": lr})
-    attempt.say(kept_in_memory(dataset))
-    attempt.finish(lambda path: save_segmentor(path, model, recipe.backbone, recipe.head, run.id))
+        train_step(trainer, trained, content(), count, seed, loss)
+        trainer.advance(settings.batch_size, {"lr": lr})
+    trainer.say(kept_in_memory(dataset))
+    trainer.finish(lambda path: save_segmentor(path, model, recipe.backbone, recipe.head, run.id))
 
 
 def finetune_lr(settings: FinetuneOptimization, iteration: int) -> float:
@@ -108,7 +107,7 @@ def finetune_lr(settings: FinetuneOptimization, iteration: int) -> float:
 
 
 def train_step(
-    attempt: Attempt,
+    trainer: Trainer,
     model: nn.Module,
     batch: tuple[Tensor, Tensor],
     micro_batches: int,
@@ -119,15 +118,15 @@ def train_step(
 
     def terms(first: int, images: Tensor, labels: Tensor) -> dict[str, Term]:
         # Every micro-batch draws the dropout of the whole batch, and uses its rows of it.
-        seed_dropout(seed, attempt.step)
+        seed_dropout(seed, trainer.step)
         set_dropout_rows(model, (first, share * world_size()))
-        return loss(attempt.parallel.call(images), labels)
+        return loss(trainer.parallel.call(images), labels)
 
     share = len(batch[0])
     size = share // micro_batches
     parts = zip(*(tensor.split(size) for tensor in batch), strict=True)
     starts = range(rank() * share, (rank() + 1) * share, size)
-    attempt.learn([partial(terms, at, *part) for at, part in zip(starts, parts, strict=True)])
+    trainer.learn([partial(terms, at, *part) for at, part in zip(starts, parts, strict=True)])
     settle(model, micro_batches)
 
 

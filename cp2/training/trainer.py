@@ -1,4 +1,4 @@
-"""One attempt at a run: what both loops share around their step."""
+"""The Trainer: what training loops share around their step (resume, log, save, stop)."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,12 @@ from cp2.training.machine import machine_metrics
 from cp2.training.optimizers import Precision
 from cp2.training.parallel import Agreement, DataParallel
 from cp2.training.progress import Progress
-from cp2.training.saving import StateWriter
-from cp2.training.state import load_state, remove_state
+from cp2.training.saving import StateWriter, load_state, remove_state
 from cp2.training.window import Term, Window
 
 
-class Attempt:
-    """Goes on from the saved state if there is one; logs, saves, and stops by the clock.
+class Trainer:
+    """One attempt at a run: goes on from the saved state, logs, saves, stops by the clock.
 
     Args:
         run: the run; its recipe and environment are written before the first step.
