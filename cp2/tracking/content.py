@@ -93,14 +93,14 @@ def score_points(scores: Scores, labels: str, finished: float) -> list[Point]:
 
 def cost_points(attempts: Sequence[AttemptRecord]) -> list[Point]:
     """Hours of all ended attempts, and of the GPUs that they held; none before the first end."""
-    ended = [(a.ended, a.ended - a.started, a) for a in attempts if a.ended is not None]
+    ended = [(a.ended, (a.ended - a.started) / 3600, a) for a in attempts if a.ended is not None]
     if not ended:
         return []
     last = max(time for time, _, _ in ended)
-    held = [seconds * a.processes for _, seconds, a in ended if a.device != "cpu"]
+    held = [hours * a.processes for _, hours, a in ended if a.device != "cpu"]
     return [
-        Point("cost/hours", sum(seconds for _, seconds, _ in ended) / 3600, 0, last),
-        Point("cost/gpu_hours", sum(held) / 3600, 0, last),
+        Point("cost/hours", sum(hours for _, hours, _ in ended), 0, last),
+        Point("cost/gpu_hours", sum(held), 0, last),
     ]
 
 

@@ -81,8 +81,8 @@ def import_row(
     points = _scores(row, places, results, states) + costs
     first = places.plan.runs[places.cells[row][0].runs[0]]
     params = {} if known.version.state else origin_params(first, places)
-    sync = SyncState(known.mlflow_id, version)
-    store.log(known.mlflow_id, points, params, sync.tags)
+    sync = SyncState(known.mlflow_id, version, values=known.values_after(points))
+    store.log(known.mlflow_id, known.changed(points), params, sync.tags)
     if version.status != known.version.status:
         ended = max((point.time for point in points), default=None)
         store.end(known.mlflow_id, version.status, ended if version.status in ENDED else None)

@@ -73,11 +73,12 @@ def import_run(
         points, params = store.unsent(run_id, points, params)
     if snapshot.version.state != known.version.state:
         _send_files(store, run_id, snapshot, content, upload)
-        points += content.points
+        points += known.changed(content.points)
     if snapshot.status != known.version.status:
         store.end(run_id, snapshot.status, content.ended if snapshot.status in ENDED else None)
     position = lines[-1].end if lines else position
-    sync = SyncState(run_id, snapshot.version, snapshot.source, parent, position)
+    values = known.values_after(points)
+    sync = SyncState(run_id, snapshot.version, snapshot.source, parent, position, values)
     store.log(run_id, points, params, common | content.tags | sync.tags)
     return Imported(sync, created, len(points), new.problem)
 

@@ -41,12 +41,17 @@ class LostRunError(Exception):
 
 
 class StoredRun(NamedTuple):
-    """A run in the store, or in its bin."""
+    """A run in the store, or in its bin.
+
+    Attributes:
+        values: the latest of each metric.
+    """
 
     mlflow_id: str
     status: str
     deleted: bool
     tags: dict[str, str]
+    values: dict[str, float]
 
 
 Arguments = ParamSpec("Arguments")
@@ -182,8 +187,9 @@ class Store:
             )
             for run in page:
                 if tag in run.data.tags:
-                    deleted = run.info.lifecycle_stage == "deleted"
-                    one = StoredRun(run.info.run_id, run.info.status, deleted, run.data.tags)
+                    info, data = run.info, run.data
+                    deleted = info.lifecycle_stage == "deleted"
+                    one = StoredRun(info.run_id, info.status, deleted, data.tags, data.metrics)
                     found.append(one)
             token = page.token
             if not token:

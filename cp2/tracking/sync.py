@@ -1,9 +1,11 @@
 """What MLflow has of each run, told by tags there: `cp2.*`, which are sent after all else."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isclose, nan
 
 from cp2.record.metrics import START, LogPosition
+from cp2.tracking.content import Point
 from cp2.tracking.snapshot import NO_LOG, Version, is_of_earlier_form
 from cp2.tracking.store import Store, StoredRun
 
@@ -28,6 +30,7 @@ class SyncState:
         folder: that the run was read from.
         parent: MLflow's id of its row.
         position: of the last line of metrics.jsonl that was sent.
+        values: the latest of each metric.
         deleted: it lies in MLflow's bin.
         exact: nothing more than this is there. An import that broke off may have sent more than it
             could tell.
@@ -38,6 +41,7 @@ class SyncState:
     folder: str = ""
     parent: str | None = None
     position: LogPosition = START
+    values: Mapping[str, float] = field(default_factory=dict)
     deleted: bool = False
     exact: bool = True
 
@@ -53,6 +57,18 @@ class SyncState:
         if self.parent:
             tags[TAG_PARENT] = self.parent
         return tags
+
+    def changed(self, points: Iterable[Point]) -> list[Point]:
+        """Those of costs and scores that have another value there, or none.
+
+        Sums and deviations that an earlier version computed may differ in the last digits.
+        """
+        there = self.values
+        return [p for p in points if not isclose(p.value, there.get(p.name, nan), rel_tol=1e-9)]
+
+    def values_after(self, points: Iterable[Point]) -> Mapping[str, float]:
+        """`values` once these points are sent."""
+        return {**self.values, **{point.name: point.value for point in points}}
 
     def matches(self, version: Version, parent: str | None) -> bool:
         """Whether there is nothing new to send of a run or row; one in the bin has no parent."""
@@ -109,6 +125,7 @@ def _from_tags(run: StoredRun) -> SyncState:
         run.tags.get(_FOLDER, ""),
         run.tags.get(TAG_PARENT),
         LogPosition(float(first) if first else None, int(run.tags.get(_STEP, -1))),
+        run.values,
         run.deleted,
         exact=False,
     )

@@ -3,6 +3,8 @@
 It sent every line, had states of another form and no size of the log among its tags.
 """
 
+import sqlite3
+
 import pytest
 from imported import Campaign
 from mlflow.tracking import MlflowClient
@@ -33,6 +35,9 @@ def before(campaign: Campaign, evaluate: Run, finetune: Run, pretrain: Run) -> C
         patch.setattr(run_import, "MOST_POINTS", 2 * LINES)
         campaign.track()
     client = MlflowClient(campaign.uri)
+    with sqlite3.connect(campaign.uri.removeprefix("sqlite:///")) as database:
+        for table in ("metrics", "latest_metrics"):  # another order of adding up
+            database.execute(f"UPDATE {table} SET value = value * (1 + 4e-16) WHERE step = 0")
     for run in campaign.mlflow_runs().values():
         client.set_tag(run.info.run_id, "cp2.state", "0123456789abcdef")
         if "cp2.log_size" in run.data.tags:
