@@ -1,6 +1,7 @@
 """The published step is an oracle, too: from the same weights and images, the same losses."""
 
 import pytest
+import tiny
 import torch
 
 from benchmarks.published_pretraining import PublishedCp2, published_optimizer, published_update
@@ -12,7 +13,7 @@ from cp2.models.backbones import build_backbone
 from cp2.models.encoders import DenseEncoder, DenseProjection
 from cp2.models.heads import build_head
 from cp2.settings.methods import Cp2Settings
-from cp2.settings.models import AsppSettings, ResNetSettings
+from cp2.settings.models import AsppSettings
 from cp2.settings.optimization import AdamWSettings, SgdSettings
 from cp2.training.optimizers import build_optimizer
 
@@ -37,15 +38,7 @@ def settings(**changes):
 
 
 def encoder():
-    backbone = build_backbone(
-        ResNetSettings(
-            family="resnet",
-            name="tiny",
-            title="",
-            arch="resnet26",
-            args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
-        )
-    )
+    backbone = build_backbone(tiny.resnet())
     head = build_head(
         AsppSettings(kind="aspp", name="tiny", title="", channels=8, dilations=(1, 2)),
         backbone.channels,

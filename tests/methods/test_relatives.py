@@ -4,6 +4,7 @@ import copy
 import math
 
 import pytest
+import tiny
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +20,6 @@ from cp2.models.backbones import build_backbone
 from cp2.models.batch_norm import GroupedBatchNorm
 from cp2.settings.dense import DenseClSettings, PixConSettings
 from cp2.settings.methods import PlainSettings
-from cp2.settings.models import ResNetSettings
 
 DIM, QUEUE, BATCH, SIZE = 8, 20, 4, 96
 SMALL = {"dim": DIM, "queue_size": QUEUE, "batch_size": BATCH, "predictor_width": 16}
@@ -31,14 +31,7 @@ PLUS = {
     "momentum_end": 1.0,
     "key_bn": "none",
 }
-BACKBONE = ResNetSettings(
-    family="resnet",
-    name="tiny",
-    title="",
-    arch="resnet26",
-    args={"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4]},
-    output_stride=32,
-)
+BACKBONE = tiny.resnet((4, 4, 4, 4), output_stride=32)
 BOXES = torch.tensor([[[0, 0, 60, 60, n % 2], [10 * n, 7, 50, 40, 1]] for n in range(BATCH)])
 FIRST = Step(0, 10, 0)
 

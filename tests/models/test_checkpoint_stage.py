@@ -1,6 +1,7 @@
 """The stage as a whole: a published file in a mirror becomes a backbone, and a head, of ours."""
 
 import pytest
+import tiny
 import torch
 from foreign import bundle, settings, simclr_variables, write_bundle
 
@@ -14,17 +15,10 @@ from cp2.plan.recipes import CheckpointRecipe
 from cp2.record.files import read_json
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import Archive
-from cp2.settings.models import AsppSettings, ViTSettings
+from cp2.settings.models import AsppSettings
 
 ASPP = AsppSettings(kind="aspp", name="a", title="A", channels=4, dilations=(1, 2))
-VIT = ViTSettings(
-    family="vit",
-    name="v",
-    title="V",
-    arch="vit_small_patch16_224",
-    args={"embed_dim": 32, "depth": 2, "img_size": 64},
-    heads=2,
-)
+VIT = tiny.vit(64, depth=2, name="v")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from cp2.errors import WrongFile
@@ -10,21 +11,8 @@ from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_seg
 from cp2.models.weights import load_weights, save_weights
 from cp2.settings.models import AsppSettings, FcnSettings, HeadSettings, ResNetSettings, ViTSettings
 
-TINY_RESNET = ResNetSettings(
-    family="resnet",
-    name="tiny-resnet",
-    title="",
-    arch="resnet26",
-    args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
-)
-TINY_VIT = ViTSettings(
-    family="vit",
-    name="tiny-vit",
-    title="",
-    arch="vit_small_patch16_224",
-    args={"embed_dim": 32, "depth": 2, "img_size": 64},
-    heads=2,
-)
+TINY_RESNET = tiny.resnet(name="tiny-resnet")
+TINY_VIT = tiny.vit(64, depth=2)
 FCN = FcnSettings(kind="fcn", name="fcn", title="", channels=8, convs=1)
 ASPP = AsppSettings(kind="aspp", name="aspp", title="", channels=8, dilations=(1, 2))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -20,17 +21,11 @@ from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
 from cp2.protocols.registry import evaluate
 from cp2.protocols.segmentation.evaluation import Waited
 from cp2.settings.campaign import Execution
-from cp2.settings.models import FcnSettings, ResNetSettings
+from cp2.settings.models import FcnSettings
 from cp2.settings.protocols.segmentation import InferenceSettings
 
 IMAGES = 3
-BACKBONE = ResNetSettings(
-    family="resnet",
-    name="tiny",
-    title="",
-    arch="resnet26",
-    args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
-)
+BACKBONE = tiny.resnet()
 HEAD = FcnSettings(kind="fcn", name="tiny", title="", channels=8, convs=1, dilation=1)
 RECIPE = SegmentationEvaluateRecipe(
     dataset="strips", split="val", resize=(32, 128), inference=InferenceSettings(), pictures=2

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,7 +27,6 @@ from cp2.reporting.figures.encoded import (
 )
 from cp2.reporting.figures.similarity import SHORT_SIDE, similarity, similarity_map
 from cp2.settings.load import Configuration, load_campaign
-from cp2.settings.models import ResNetSettings
 
 CAMPAIGN = """
 title: figures
@@ -121,14 +121,7 @@ def test_only_cells_that_find_each_other_are_drawn() -> None:
 def test_cells_do_not_see_where_the_image_ends() -> None:
     """With zeros beyond the edge, the cells of an image of one colour would differ there."""
     torch.manual_seed(0)
-    settings = ResNetSettings(
-        family="resnet",
-        name="tiny",
-        title="",
-        arch="resnet26",
-        args={"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4]},
-        output_stride=16,
-    )
+    settings = tiny.resnet((4, 4, 4, 4), output_stride=16)
     backbone = build_backbone(settings).eval()
     flat = torch.full((1, 3, SIDE * 16, SIDE * 16), 200, dtype=torch.uint8)
     maps = features(backbone, flat)

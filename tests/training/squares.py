@@ -4,34 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny
 from PIL import Image
 
 from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
-from cp2.settings.models import FcnSettings, ResNetSettings, ViTSettings
+from cp2.settings.models import FcnSettings
 from cp2.settings.optimization import PolySettings, SgdSettings
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, FinetuneOptimization
 
 IMAGES, STEPS = 6, 7
 CLASSES = ("dark", "red", "blue")
 COLOURS = ((20, 20, 20), (200, 40, 40), (40, 40, 200))
-RESNET = ResNetSettings(
-    family="resnet",
-    name="tiny",
-    title="",
-    arch="resnet26",
-    args={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
-)
-VIT = ViTSettings(
-    family="vit",
-    name="tiny-vit",
-    title="",
-    arch="vit_small_patch16_224",
-    args={"embed_dim": 32, "depth": 1, "img_size": 32},
-    heads=2,
-)
+RESNET = tiny.resnet()
+VIT = tiny.vit()
 HEAD = FcnSettings(kind="fcn", name="tiny", title="", channels=8, convs=1, dilation=1)
 RECIPE = SegmentationFinetuneRecipe(
     backbone=RESNET,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from noise import relative, write_noise
 from squares import HEAD, RECIPE, write_squares
@@ -17,16 +18,9 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
-from cp2.settings.models import AsppSettings, ViTSettings
+from cp2.settings.models import AsppSettings
 
-NO_NORM = ViTSettings(
-    family="vit",
-    name="tiny",
-    title="",
-    arch="vit_small_patch16_224",
-    args={"embed_dim": 16, "depth": 1, "img_size": 32},
-    heads=2,
-)
+NO_NORM = tiny.vit(dim=16, name="tiny")
 ASPP = AsppSettings(kind="aspp", name="tiny", title="", channels=8, dilations=(1, 2))
 PRETRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     # name: method, changes of its settings
