@@ -73,8 +73,7 @@ class FinetuneRecipe(Settings):
         protocol: kind of the protocol, whose runner trains it.
     """
 
-    protocol: ClassVar[str]
-
+    protocol: str
     dataset: str
 
 
@@ -82,15 +81,15 @@ class EvaluateRecipe(Settings):
     """Scores of a model on one split; what else it says is in its protocol's subclass.
 
     Attributes:
-        protocol: kind of the protocol, whose runner scores it.
         metrics: what scores.json holds.
         per_class: what its `per_class` holds, if it has one.
+        protocol: kind of the protocol, whose runner scores it.
     """
 
-    protocol: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     per_class: ClassVar[Metric | None] = None
 
+    protocol: str
     dataset: str
     split: str
 

@@ -1,10 +1,14 @@
 """Columns, their protocols and their metrics."""
 
+from typing import Literal
+
 import pytest
 
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
+from cp2.plan.graph import make_run
 from cp2.plan.protocols import metric_of, protocol_of
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.settings.load import load_campaign
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric
 
@@ -68,3 +72,18 @@ def test_a_table_without_a_head_is_told_who_needs_one(tmp_path):
     assert planned(tmp_path, CELL[:-1] + ", head: fcn}", row="random init", head="null")
     with pytest.raises(UserError, match="method 'cp2' pretrains a segmentation head, but is given"):
         planned(tmp_path, CELL[:-1] + ", head: fcn}", head="null")
+
+
+def test_the_kind_of_a_protocol_counts_in_run_ids():
+    class Vote(EvaluateRecipe):
+        metrics = (Metric("votes", "votes", "percent"),)
+        protocol: Literal["vote"] = "vote"
+
+    class Probe(EvaluateRecipe):
+        metrics = (Metric("hits", "hits", "percent"),)
+        protocol: Literal["probe"] = "probe"
+
+    one, two = (
+        make_run("evaluate", "x", kind(dataset="x", split="val"), [], {}) for kind in (Vote, Probe)
+    )
+    assert one.key != two.key

@@ -1,5 +1,7 @@
 """Segmentation in a plan: a finetuning with labels, and its scores on the validation split."""
 
+from typing import Literal
+
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
 from cp2.plan.protocols import CellSettings
@@ -36,8 +38,7 @@ class AuxiliaryRecipe(Settings):
 class SegmentationFinetuneRecipe(FinetuneRecipe):
     """A segmentation model trained with labels."""
 
-    protocol = "segmentation"
-
+    protocol: Literal["segmentation"] = added("segmentation")
     backbone: BackboneSettings
     head: HeadSettings
     pretrained_head: bool  # the head's weights come from the pretraining, too
@@ -53,10 +54,10 @@ class SegmentationFinetuneRecipe(FinetuneRecipe):
 class SegmentationEvaluateRecipe(EvaluateRecipe):
     """Scores of a finetuned model on a data set's validation split."""
 
-    protocol = "segmentation"
     metrics = SegmentationSettings.metrics
     per_class = Metric("iou", "IoU", "percent")
 
+    protocol: Literal["segmentation"] = added("segmentation")
     resize: Size
     inference: InferenceSettings
     align_corners: bool = added(False)
