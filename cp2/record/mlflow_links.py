@@ -10,6 +10,7 @@ from cp2.record.digest import digest
 from cp2.record.files import append_line, read_json, write_json
 
 FILE = "mlflow.json"  # in the campaign's folder of reports
+_FAILED = "logs/track.failed"  # there, too; a line for each import that a store refused
 LOCAL = "http://127.0.0.1:5000"  # where `make mlflow` shows a database
 
 
@@ -74,16 +75,13 @@ def read_links(folder: Path) -> MlflowLinks:
         return MlflowLinks(LOCAL, "", {})
 
 
-FILE = "logs/track.failed"  # in the campaign's folder of reports; a line each
-
-
 def count_failed(reports: Path) -> int:
-    """How many imports failed so far."""
-    path = reports / FILE
+    """How many imports a store refused so far; Snakemake asks again when it changes."""
+    path = reports / _FAILED
     return len(path.read_bytes().splitlines()) if path.is_file() else 0
 
 
 def add_failed(reports: Path) -> None:
-    """One more."""
-    (reports / FILE).parent.mkdir(parents=True, exist_ok=True)
-    append_line(reports / FILE, time.strftime("%Y-%m-%d %H:%M:%S"))
+    """Count an import that a store refused."""
+    (reports / _FAILED).parent.mkdir(parents=True, exist_ok=True)
+    append_line(reports / _FAILED, time.strftime("%Y-%m-%d %H:%M:%S"))
