@@ -13,7 +13,7 @@ from benchmarks.loops import CLASSES, DATASET, configuration, run_step
 from benchmarks.machine import matmul_peaks
 from benchmarks.published_segmentation import PublishedVal, published_evaluate
 from benchmarks.sizes import Sizes
-from cp2.costs.flops import inference_flops
+from cp2.costs.networks import segmentor_gflop
 from cp2.costs.work_folder import WorkFolder, silent, work_folder
 from cp2.models.devices import choose_device, to_device
 from cp2.models.segmentor_files import build_segmentor, load_segmentor, save_segmentor
@@ -51,7 +51,8 @@ def bench_evaluate(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
         file = work.folder / "trained" / TRAINED / "model.safetensors"
         save_segmentor(file, build(), backbone, head, TRAINED)
         image = PublishedVal(work.pairs(1, CLASSES), resize)[0][0][None].to(device)
-        flops = inference_flops(build, image.shape[2], image.shape[3])
+        size = (image.shape[2], image.shape[3])
+        flops = 1e9 * segmentor_gflop(backbone, head, CLASSES, size)
         variants = [
             _plain(work, file, sizes, resize, device),
             _ours(work, file, sizes, resize),

@@ -26,7 +26,7 @@ from benchmarks.published_segmentation import (
     published_segmentation_terms,
 )
 from benchmarks.sizes import Sizes
-from cp2.costs.flops import finetuning_flops
+from cp2.costs.networks import count_finetuning
 from cp2.costs.work_folder import WorkFolder, work_folder
 from cp2.data.decoded import DecodedPairs
 from cp2.models.devices import choose_device
@@ -62,7 +62,7 @@ def bench_finetune(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say =
         UserError: unknown names; sizes that do not fit together or into memory.
     """
     device, recipe = choose_device(), finetune_recipe(sizes)
-    flops = finetuning_flops(lambda: _build(recipe), sizes.crop)
+    flops = 1e9 * count_finetuning(recipe).gflop
     peaks = matmul_peaks(device, sizes.amp)
     with work_folder(paths) as work:
         ours = loop_variant(OURS, finetuning.finetune, "finetune", recipe, work, sizes)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.harness import Role, Stopwatch, Variant
 from benchmarks.sizes import Sizes
 from cp2.augment.samples import ViewBatch
-from cp2.costs.flops import pretraining_flops
+from cp2.costs.networks import count_pretraining
 from cp2.costs.work_folder import WorkFolder, silent
 from cp2.errors import UserError
 from cp2.methods import registry
@@ -61,10 +61,7 @@ class Measured:
     def flops(self) -> float:
         """Of a sample's step."""
         with self.network():
-            return pretraining_flops(
-                lambda: pretraining.build(self.recipe, Path())[0],
-                self.recipe.method.views.crop_size,
-            )
+            return 1e9 * count_pretraining(self.recipe).gflop
 
     def network(self) -> AbstractContextManager[object]:
         """Around what builds its encoders."""

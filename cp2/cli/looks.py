@@ -7,6 +7,7 @@ import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
+from cp2.plan.graph import Plan
 from cp2.plan.requests import job_request
 from cp2.settings.campaign import Resources
 from cp2.settings.messages import nearest
@@ -41,15 +42,16 @@ def plan(
         raise UserError(f"--stage {stage!r}: unknown; {nearest(stage, STAGES)}")
     if targets and budget is None:
         raise UserError("--targets lists what fits a budget; add --budget HOURS")
-    from cp2.plan.costs.command import cost_campaign, spend
-    from cp2.plan.costs.listing import cost_listing
-
     configuration, whole = options.load()
     if not (cost or throughput or device or site or budget is not None):
         print(listing(configuration, whole, stage))
         return
     if stage is not None:
         raise UserError("--stage is for the list of runs; costs are always of the whole campaign")
+    from cp2.costs.budget import spend
+    from cp2.costs.cost import cost_campaign
+    from cp2.costs.listing import cost_listing
+
     costs = cost_campaign(configuration, whole, throughput, device, site)
     if budget is None or cost:
         print(cost_listing(costs, configuration.results, gpus))
@@ -95,8 +97,17 @@ def doctor(
         job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
     ]
     problem = False
-    for check in examine(configuration, plan, requests, site):
+    for check in examine(configuration, requests, site, _needed(plan, configuration.results)):
         print(check)
         problem |= check.ok is False
     if problem:
         raise typer.Exit(1)
+
+
+def _needed(plan: Plan, results: Path) -> float | None:
+    """Bytes that what is left to make takes; None where torch cannot be imported."""
+    try:
+        from cp2.costs.disk import disk_space
+    except (ImportError, OSError):  # said by the check of torch
+        return None
+    return disk_space(plan, results).total

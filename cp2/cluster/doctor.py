@@ -15,8 +15,6 @@ from cp2.cluster.commands import ask
 from cp2.cluster.partitions import Nodes, cluster_nodes
 from cp2.cluster.submission import accounting_answers
 from cp2.cluster.validate_request import slurm_refusals, unfit
-from cp2.plan.costs.disk import disk_space
-from cp2.plan.graph import Plan
 from cp2.plan.requests import JobRequest
 from cp2.plan.sources import mirrors
 from cp2.plan.text import size
@@ -37,15 +35,19 @@ class Check:
 
 
 def examine(
-    configuration: Configuration, plan: Plan, requests: Sequence[JobRequest], site: str | None
+    configuration: Configuration,
+    requests: Sequence[JobRequest],
+    site: str | None,
+    needed: float | None = None,
 ) -> Iterator[Check]:
     """Every check of a campaign on this machine.
 
     Args:
         requests: of the stages that run on a cluster, merged with the site's file.
         site: the site's name; None leaves Slurm out.
+        needed: bytes that what is left to make takes; None: unknown.
     """
-    yield from _folders(configuration, plan)
+    yield from _folders(configuration, needed)
     yield from _commands(site)
     if site:
         cluster = cluster_nodes()
@@ -55,20 +57,20 @@ def examine(
     yield _terminal(site)
 
 
-def _folders(configuration: Configuration, plan: Plan) -> Iterator[Check]:
-    disk = disk_space(plan, configuration.results)
-    need = disk.archives + disk.unpacked + disk.models + disk.states
+def _folders(configuration: Configuration, needed: float | None) -> Iterator[Check]:
     for name, folder in (("results", configuration.results), ("reports", configuration.reports)):
         yield writable(folder, name)
     there = _existing(configuration.results)
     free = shutil.disk_usage(there).free
     text = f"{size(free)} free for {configuration.results}"
-    if free < need:
+    if needed is None:
+        yield Check(None, f"{text}; how much is needed is not known without torch")
+    elif free < needed:
         yield Check(
-            False, f"{text}; what is left to make takes about {size(need)}: set execution.results"
+            False, f"{text}; what is left to make takes about {size(needed)}: set execution.results"
         )
     else:
-        yield Check(True, f"{text}, about {size(need)} needed (cp2 plan --cost)")
+        yield Check(True, f"{text}, about {size(needed)} needed (cp2 plan --cost)")
     yield locking(there)
     for mirror in mirrors(configuration):
         if not mirror.is_dir():

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from cp2.costs.table import kind_of, read_table
+from cp2.costs.work import Kind, Work, work_of
 from cp2.costs.work_folder import WorkFolder, silent, work_folder
 from cp2.errors import UserError
 from cp2.models.devices import choose_device, device_name
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
-from cp2.plan.costs.table import kind_of, read_table
-from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cp2.models.devices import full_precision
+
 
 def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """InfoNCE with one positive and a queue of negatives (MoCo Eq. 1; CP² Eq. 3).
@@ -21,7 +23,7 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> tuple[T
     Returns:
         Mean cross-entropy, and the share of queries whose own key is the nearest of 1 + K.
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q.device):
         q, k = q.float(), k.float()
         positive = torch.einsum("nd,nd->n", q, k)
         negatives = q @ queue.float()  # (N, K)
@@ -55,7 +57,7 @@ def dense_loss(
         The mean over images, and the share of images whose most similar pair of positions is one
         of foregrounds ("Acc_seg" of the released code).
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q.device):
         q, k = q.float().flatten(2), k.float().flatten(2)  # (N, D, P)
         share_q, share_k = _shares(mask_q), _shares(mask_k)  # (N, P)
         similarity = torch.einsum("ndx,ndy->nxy", q, k)
@@ -152,7 +154,7 @@ def chunked_info_nce(
         Loss of each query position, (N, P), and whether its own key is the nearest of 1 + K,
         (N, P).
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q.device):
         q, k = q.float(), k.float()
         positive = torch.einsum("ndp,ndp->np", q, k)
         rows = q.transpose(1, 2).flatten(0, 1)

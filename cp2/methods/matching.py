@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cp2.augment.view_boxes import position_centres, position_diagonals
 from cp2.methods.contrastive import Vectors
+from cp2.models.devices import full_precision
 
 Match = tuple[Tensor, Tensor]
 
@@ -25,7 +26,7 @@ def most_similar(query: Tensor, keys: Tensor) -> Match:
 
     Unit vectors (N, C, P). The first of equals, as in the release.
     """
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+    with torch.no_grad(), full_precision(query.device):
         similarity = torch.bmm(query.float().transpose(1, 2), keys.float())
         score, index = similarity.max(2)
     return index, score

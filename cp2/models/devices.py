@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -18,6 +19,13 @@ def choose_device() -> torch.device:
     if os.environ.get(ON_CPU) == "cpu":
         return torch.device("cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Around what is computed in float32 also under autocast; the meta device knows no autocast."""
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def device_name(device: torch.device) -> str:

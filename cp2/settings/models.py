@@ -2,17 +2,26 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Share, unhashed
+from cp2.settings.base import Name, PositiveInt, Settings, Share, unhashed
 
 Padding = Literal["symmetric", "same-pool", "same"]
 InputScale = Literal["imagenet", "zero-one"]
 
-PATCH = 16  # pixels of a side that a vision transformer's cell stands for
+PATCH = 16  # pixels of a side of a vision transformer's patch
 
 
-class ResNetSettings(Settings):
+class _Backbone(Settings):
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_over_counts(cls, tree: Any) -> Any:
+        """Earlier versions stated them in the files of backbones and of finetuned models."""
+        counts = ("channels", "parameters", "gflop")
+        return {k: v for k, v in tree.items() if k not in counts} if type(tree) is dict else tree
+
+
+class ResNetSettings(_Backbone):
     """A timm ResNet with plain 7x7 stem (CP² sec. 3.2).
 
     Output stride 16 dilates the last stage; its first block keeps dilation 1 ("contracted"), as in
@@ -22,8 +31,6 @@ class ResNetSettings(Settings):
     trained in TensorFlow or Haiku pad the lower right side more where the stride is 2 ("same": all
     layers, "same-pool": the first pooling only), and SimCLR's sees colours from 0 to 1 ("zero-one")
     instead of ImageNet's mean and deviation. The pipeline's images are converted back for it.
-
-    `gflop` is of a forward pass of a 224 x 224 image, by output stride.
     """
 
     family: Literal["resnet"]
@@ -34,22 +41,15 @@ class ResNetSettings(Settings):
     output_stride: Literal[8, 16, 32] = 16
     padding: Padding = "symmetric"
     input: InputScale = "imagenet"
-    channels: PositiveInt | None = unhashed(None)  # of the last map; all three for costs only
-    parameters: PositiveInt | None = unhashed(None)
-    gflop: dict[Literal["8", "16", "32"], PositiveFloat] | None = unhashed(None)
 
     @property
     def stride(self) -> int:
-        """Pixels between two cells of the last map."""
+        """Pixels between two positions of the last feature map."""
         return self.output_stride
 
 
-class ViTSettings(Settings):
-    """A timm vision transformer that hands its last block's patch tokens on as a map.
-
-    `gflop` is of a forward pass of a 224 x 224 image: what grows with its cells, and with their
-    square.
-    """
+class ViTSettings(_Backbone):
+    """A timm vision transformer that hands its last block's patch tokens on as a feature map."""
 
     family: Literal["vit"]
     name: Name
@@ -58,13 +58,10 @@ class ViTSettings(Settings):
     args: dict[str, Any] = Field(default_factory=dict)
     heads: PositiveInt  # a wrong number loads silently (shapes agree), so it is always stated
     final_norm: bool = False  # the released ViT applies no LayerNorm after its last block
-    channels: PositiveInt | None = unhashed(None)  # of the last map; all three for costs only
-    parameters: PositiveInt | None = unhashed(None)
-    gflop: tuple[PositiveFloat, PositiveFloat] | None = unhashed(None)
 
     @property
     def stride(self) -> int:
-        """Pixels between two cells of the map: a patch's side."""
+        """Pixels between two positions of the feature map: a patch's side."""
         return PATCH
 
 

@@ -33,7 +33,7 @@ class ThroughputRow(Settings):
     amp: Amp = "off"
     slide: bool = False  # evaluation in windows
     output_stride: Literal[8, 16, 32] = 16
-    symmetric: bool = False  # a pretraining that asks both ways
+    symmetric: bool = False  # a pretraining whose loss takes both directions
     auxiliary: Name | None = None  # second head of a finetuning
     gflop: PositiveFloat | None = None  # of a sample; other work of the stage is estimated by it
     device: Annotated[str, Field(min_length=1)]

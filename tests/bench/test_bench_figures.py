@@ -8,15 +8,12 @@ import torch
 
 from benchmarks.figures import percentile, print_table, slug, summarize, write_figures
 from benchmarks.harness import Timing, Variant
-from benchmarks.loops import ON_THAT_NETWORK, all_methods, configuration, measured, pretrain_recipe
+from benchmarks.loops import ON_THAT_NETWORK, all_methods, configuration, measured
 from benchmarks.machine import describe_machine, matmul_peak, peak_of_events, traced_peak_mib
 from benchmarks.sizes import STAGES, Sizes, sizes_of
 from benchmarks.step import describe
-from cp2.costs.flops import finetuning_flops, inference_flops, pretraining_flops
 from cp2.costs.measure import PREFETCH
 from cp2.errors import UserError
-from cp2.methods.contrastive import Contrastive
-from cp2.methods.moco_v2 import InstanceContrast
 from cp2.training.pretrain import build
 
 SMALL = Sizes("resnet-tiny", "aspp-tiny", 96, 16, 0, 1, 1, "off", queue=64)
@@ -96,34 +93,8 @@ def test_every_variant_is_printed():
     assert len({len(line) for line in lines[-7:]}) == 1  # columns stand below each other
 
 
-def test_arithmetic_is_counted_on_a_known_convolution():
-    def build():
-        return torch.nn.Conv2d(3, 5, 3, padding=1)
-
-    forward = 2 * 3 * 3 * 3 * 5 * 8 * 8  # a multiply-add is two
-    assert inference_flops(build, 8, 8) == forward
-    assert inference_flops(build, 8, 16) == 2 * forward
-    assert finetuning_flops(build, 8) == 2 * forward  # no gradient of the images
+def test_the_rate_of_matrix_products():
     assert matmul_peak(torch.device("cpu"), "off", size=16) > 0
-
-
-def test_arithmetic_of_a_pretraining_by_hand():
-    """A step of a 1x1 convolution: query forward, gradient of its weights, key forward."""
-    settings = pretrain_recipe(configuration(), "moco-v2-plus", SMALL).method
-    once, predictor = 2 * 3 * 5 * 16, 2 * 80 * 80
-
-    def flops(predicts=False, symmetric=False, **options):
-        def build():
-            encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.Flatten())
-            options["predictor"] = torch.nn.Linear(80, 80) if predicts else None
-            chosen = settings.model_copy(update={"symmetric": symmetric})
-            return Contrastive(chosen, encoder, InstanceContrast(chosen), **options)
-
-        return pretraining_flops(build, 4)
-
-    assert flops() == 3 * once
-    assert flops(symmetric=True) == 6 * once
-    assert flops(predicts=True) == 3 * once + 3 * predictor
 
 
 def test_arithmetic_is_that_of_each_methods_own_network():

@@ -10,7 +10,6 @@ from cp2.cluster import doctor, validate_request
 from cp2.cluster.commands import Answer
 from cp2.cluster.doctor import examine, locking, torch_check, writable
 from cp2.cluster.partitions import parse_sinfo
-from cp2.plan.build import build_plan
 from cp2.plan.requests import JobRequest
 from cp2.settings.load import Configuration, load_campaign
 
@@ -33,8 +32,7 @@ def _request(**changes: object) -> JobRequest:
 
 
 def _problems(configuration: Configuration, request: JobRequest, site: str | None) -> list[str]:
-    plan = build_plan(configuration)
-    return [str(c) for c in examine(configuration, plan, [request], site) if c.ok is False]
+    return [str(c) for c in examine(configuration, [request], site, 10**9) if c.ok is False]
 
 
 @pytest.mark.usefixtures("_no_torch")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cp2.plan.costs.work import Work, work_of
 from cp2.plan.graph import Cell, Plan, Run
+from cp2.plan.steps import Steps, steps_of
 from cp2.record.attempts import AttemptRecord, read_attempts
 from cp2.record.metrics import last_metrics
 
@@ -142,25 +142,25 @@ def _progress(
     line = last_metrics(run.folder(results).metrics)
     if line is None:
         return RunStatus(run.key, state, holder=holder)
-    work = work_of(run, plan, results)
+    steps = steps_of(run, plan, results)
     written = _number(line.get("time"))
     rate = _number(line.get("samples_per_second"))
     return RunStatus(
         run.key,
         state,
         step=line["step"],
-        steps=work.steps if work else None,
+        steps=steps.count if steps else None,
         rate=rate,
-        eta=_eta(line["step"], work, rate),
+        eta=_eta(line["step"], steps, rate),
         age=None if written is None else max(0.0, now - written),
         holder=holder,
     )
 
 
-def _eta(step: int, work: Work | None, rate: float | None) -> float | None:
-    if work is None or work.steps is None or not rate:
+def _eta(step: int, steps: Steps | None, rate: float | None) -> float | None:
+    if steps is None or steps.count is None or not rate:
         return None
-    return max(0, work.steps - step) * work.batch_size / rate
+    return max(0, steps.count - step) * steps.batch_size / rate
 
 
 def _number(value: Any) -> float | None:

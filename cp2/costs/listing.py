@@ -2,13 +2,10 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-from cp2.plan.costs.budget import Selection
-from cp2.plan.costs.cost import COSTED, Costs, kinds
-from cp2.plan.costs.disk import disk_space
-from cp2.plan.costs.schedule import schedule
+from cp2.costs.cost import Costs, kinds, schedule
+from cp2.costs.disk import disk_space
 from cp2.plan.text import columns, duration, hours, size
 from cp2.stages import STAGES
 
@@ -56,7 +53,7 @@ def _counts(costs: Costs, keys: list[str], stage: str) -> list[str]:
     done = sum(costs.runs[key].done >= 1 for key in keys)
     jobs = sum(costs.jobs(key) for key in keys)
     counts = [str(len(keys)), str(done), str(jobs)]
-    if stage not in (*COSTED, "total"):
+    if stage != "total" and not STAGES[stage].on_device:
         return [*counts, "-", "-", "no GPU"]
     unknown = [key for key in keys if costs.runs[key].hours is None]
     known = len(keys) > len(unknown)
@@ -121,32 +118,3 @@ def _sources(costs: Costs, results: Path) -> list[str]:
 def _others(costs: Costs) -> list[str]:
     others = costs.throughput.others
     return [f"also in the table: {', '.join(others)} (--device NAME)"] if others else []
-
-
-def budget_listing(
-    costs: Costs, selection: Selection, budget: float, command: Sequence[str]
-) -> str:
-    """What fits, in the order it was chosen, what does not, and how to make just this."""
-    unit, device = costs.throughput.unit, costs.throughput.device
-    rows = [[unit, "cell"]]
-    for choice in selection.choices:
-        for n, (table, row, column) in enumerate(choice.cells):
-            shown = f"+{hours(choice.hours)}" if n == 0 else ""
-            rows.append([shown, f"{table}: {row}, {column}"])
-    lines = [
-        f"{budget:g} {unit} on {device}: {selection.cells} cells fit, "
-        f"{hours(selection.hours)} {unit}"
-        + (f"; {len(selection.done)} are done" if selection.done else ""),
-        *(columns(rows, right=(0,)) if selection.choices else []),
-    ]
-    if selection.left_out:
-        (table, row, column), more = selection.left_out[0]
-        lines.append(
-            f"beyond the budget: {len(selection.left_out)} cells; the cheapest, {table}: {row}, "
-            f"{column}, adds {hours(more)} {unit}"
-        )
-    if selection.unknown:
-        lines.append(f"cost unknown: {len(selection.unknown)} cells; --cost says why")
-    if selection.choices:
-        lines += ["", "to make just these:", *command]
-    return "\n".join(lines)

@@ -5,9 +5,8 @@ from itertools import combinations
 import pytest
 from costing import configuration, costs, finish
 
+from cp2.costs.budget import select, spend
 from cp2.errors import UserError
-from cp2.plan.costs.budget import select
-from cp2.plan.costs.command import spend
 
 RATES = (1000.0, 500.0, 100.0, 10.0)
 

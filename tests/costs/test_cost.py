@@ -6,12 +6,11 @@ import re
 import pytest
 from costing import CONFIGS, EVALUATE, FINETUNE, PRETRAIN, configuration, costs, finish, log_steps
 
+from cp2.costs.cost import cost_campaign, schedule
+from cp2.costs.listing import cost_listing
+from cp2.costs.work import work_of
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
-from cp2.plan.costs.command import cost_campaign
-from cp2.plan.costs.listing import cost_listing
-from cp2.plan.costs.schedule import schedule
-from cp2.plan.costs.work import work_of
 from cp2.settings.load import load_campaign
 
 RATES = (1000.0, 500.0, 100.0, 10.0)
@@ -84,9 +83,9 @@ def test_the_size_of_a_prepared_data_set_counts_instead_of_the_published_one(tmp
     assert work_of(run, plan, settings.results).samples == EVALUATE
 
 
-def test_work_of_every_campaign_is_known_before_anything_runs(plan_of, tmp_path):
+def test_work_of_every_campaign_is_known_before_anything_runs(tmp_path):
     for campaign in ("demo", "mini", "paper"):
-        plan = plan_of(campaign)
+        plan = build_plan(load_campaign(campaign, (), CONFIGS))
         works = [work_of(run, plan, tmp_path) for run in plan.runs.values()]
         assert all(work.samples for work in works if work)
         assert sum(work is not None for work in works) > len(works) / 2

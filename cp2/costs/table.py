@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cp2.costs.work import Kind, Work
 from cp2.errors import UserError
-from cp2.plan.costs.work import Kind, Work
 from cp2.settings.messages import explain, nearest
 from cp2.settings.throughput import FlopRate, ThroughputRow, ThroughputTable
 from cp2.settings.yaml_files import Key, parse_yaml
@@ -45,7 +45,7 @@ class Throughput:
         """The row of this kind of work, that with the nearest batch size where there are several;
         else an estimate by its FLOP. A nearby crop or another head is no substitute.
 
-        None where there is no row and no rate for the precision, or the FLOP are not known.
+        None where there is no row and no rate for the precision.
         """
         rows = [row for row in self.rows if kind_of(row) == work.kind]
         if not rows:
@@ -69,7 +69,7 @@ class Throughput:
             return next((rate for rate in self.rates if kind.amp in rate.amp), None)
 
         def distance(one: tuple[ThroughputRow, float]) -> tuple[bool, float]:
-            apart = abs(math.log(one[1] / work.gflop)) if work.gflop else 0.0
+            apart = abs(math.log(one[1] / work.gflop))
             return one[0].backbone != kind.backbone, apart
 
         row, gflop = min(measured, key=distance)
@@ -82,7 +82,7 @@ class Throughput:
 
     def _estimate(self, work: Work) -> ThroughputRow | None:
         rate = self.rate(work)
-        if rate is None or work.gflop is None:
+        if rate is None:
             return None
         kind = work.kind
         return ThroughputRow.model_validate(

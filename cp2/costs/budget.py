@@ -1,11 +1,17 @@
 """What fits into so many device-hours."""
 
+import json
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cp2.costs.cost import Costs
 from cp2.errors import UserError
-from cp2.plan.costs.cost import Costs
+from cp2.plan.text import columns, hours
+from cp2.settings.load import Configuration
+
+SHOWN = 4  # targets that are written out in the command; more go through a file
 
 CellKey = tuple[str, str, str]  # table, row, column
 
@@ -140,3 +146,71 @@ def _evaluations(costs: Costs, chosen: set[CellKey]) -> list[str]:
         for key in cell.runs
     ]
     return list(dict.fromkeys(keys))
+
+
+def spend(
+    costs: Costs, configuration: Configuration, budget: float, site: str | None, targets: bool
+) -> str:
+    """What a budget buys: as a list with the command that makes it, or Snakemake's targets alone.
+
+    Raises:
+        UserError: the budget is wrong or buys nothing.
+    """
+    selection = select(costs, budget)
+    files = [
+        costs.plan.runs[key].outputs(configuration.results)["done"].as_posix()
+        for key in selection.runs
+    ]
+    if targets:
+        return "\n".join(files)
+    command = snakemake_command(files, configuration, budget, site)
+    return budget_listing(costs, selection, budget, command)
+
+
+def snakemake_command(
+    files: list[str], configuration: Configuration, budget: float, site: str | None
+) -> list[str]:
+    """Lines to type; many targets go through a file, so that a restart makes the same ones."""
+    profile = "slurm" if site else "local"
+    config = [f"campaign={configuration.source}"]
+    if configuration.assignments:
+        config.append(f"set={json.dumps(list(configuration.assignments))}")
+    if site:
+        config.append(f"site={site}")
+    tail = f"--workflow-profile workflow/profiles/{profile} --config {shlex.join(config)}"
+    if len(files) <= SHOWN:
+        return [f"  snakemake {shlex.join(files)} {tail}"]
+    words = ["cp2", "plan", "--campaign", configuration.source]
+    for text in configuration.assignments:
+        words += ["--set", text]
+    if site:
+        words += ["--site", site]
+    words += ["--budget", f"{budget:g}", "--targets"]
+    return [f"  {shlex.join(words)} > targets.txt", f"  snakemake $(cat targets.txt) {tail}"]
+
+
+def budget_listing(costs: Costs, selection: Selection, budget: float, command: list[str]) -> str:
+    """What fits, in the order it was chosen, what does not, and how to make just this."""
+    unit, device = costs.throughput.unit, costs.throughput.device
+    rows = [[unit, "cell"]]
+    for choice in selection.choices:
+        for n, (table, row, column) in enumerate(choice.cells):
+            shown = f"+{hours(choice.hours)}" if n == 0 else ""
+            rows.append([shown, f"{table}: {row}, {column}"])
+    lines = [
+        f"{budget:g} {unit} on {device}: {selection.cells} cells fit, "
+        f"{hours(selection.hours)} {unit}"
+        + (f"; {len(selection.done)} are done" if selection.done else ""),
+        *(columns(rows, right=(0,)) if selection.choices else []),
+    ]
+    if selection.left_out:
+        (table, row, column), more = selection.left_out[0]
+        lines.append(
+            f"beyond the budget: {len(selection.left_out)} cells; the cheapest, {table}: {row}, "
+            f"{column}, adds {hours(more)} {unit}"
+        )
+    if selection.unknown:
+        lines.append(f"cost unknown: {len(selection.unknown)} cells; --cost says why")
+    if selection.choices:
+        lines += ["", "to make just these:", *command]
+    return "\n".join(lines)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from costing import CONFIGS, configuration, rows
 
+from cp2.costs.table import SHIPPED, read_throughput
+from cp2.costs.work import Kind, Work, work_of
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
-from cp2.plan.costs.table import SHIPPED, read_throughput
-from cp2.plan.costs.work import Kind, Work, work_of
 from cp2.settings.load import load_campaign
 
-FINETUNE = Work(Kind("finetune", None, "resnet18", "aspp-small", (192, 192), "off"), 16, 8000)
+KIND = Kind("finetune", None, "resnet18", "aspp-small", (192, 192), "off")
+FINETUNE = Work(KIND, 16, 8000, gflop=20.0)
 
 
 def _read(folder: Path, content, device=None, works=(FINETUNE,)):
@@ -109,13 +110,12 @@ def test_a_missing_table_and_a_missing_device_are_named(tmp_path):
 # Estimates by FLOP ------------------------------------------------------------------------------
 
 RATE = {"device": "X1", "amp": ["off", "fp16"], "gflops": 600.0, "source": "a guess"}
-KNOWN = replace(FINETUNE, gflop=20.0)
 
 
 def test_work_without_a_row_is_estimated_by_its_flop(tmp_path):
     moco, *_ = rows(1, 0, 0, 0)
-    table = _read(tmp_path, {"throughput": [moco], "flop_rates": [RATE]}, works=[KNOWN])
-    row = table.row(KNOWN)
+    table = _read(tmp_path, {"throughput": [moco], "flop_rates": [RATE]}, works=[FINETUNE])
+    row = table.row(FINETUNE)
     assert row.samples_per_second == 30
     assert (row.certainty, row.source) == ("estimated", "a guess / 20.0 GFLOP")
     assert (row.stage, row.crop_size, row.batch_size, row.amp) == (
@@ -124,15 +124,16 @@ def test_work_without_a_row_is_estimated_by_its_flop(tmp_path):
         16,
         "off",
     )
-    half = replace(KNOWN, kind=replace(KNOWN.kind, amp="fp16", auxiliary="fcn"))
+    half = replace(FINETUNE, kind=replace(FINETUNE.kind, amp="fp16", auxiliary="fcn"))
     assert table.row(half).auxiliary == "fcn"
-    assert table.row(replace(KNOWN, kind=replace(KNOWN.kind, amp="bf16"))) is None
-    assert table.row(FINETUNE) is None  # FLOP unknown
+    assert table.row(replace(FINETUNE, kind=replace(FINETUNE.kind, amp="bf16"))) is None
 
 
 def test_a_row_counts_more_than_an_estimate(tmp_path):
-    table = _read(tmp_path, {"throughput": rows(0, 0, 3, 0), "flop_rates": [RATE]}, works=[KNOWN])
-    assert table.row(KNOWN).samples_per_second == 3
+    table = _read(
+        tmp_path, {"throughput": rows(0, 0, 3, 0), "flop_rates": [RATE]}, works=[FINETUNE]
+    )
+    assert table.row(FINETUNE).samples_per_second == 3
 
 
 def _measured(**change):
@@ -142,7 +143,7 @@ def _measured(**change):
 
 def test_work_without_a_row_is_estimated_by_a_measured_row_of_its_stage(tmp_path):
     content = {"throughput": [_measured()], "flop_rates": [RATE]}
-    row = _read(tmp_path, content, works=[KNOWN]).row(KNOWN)
+    row = _read(tmp_path, content, works=[FINETUNE]).row(FINETUNE)
     assert row.samples_per_second == 60
     assert (row.certainty, row.auxiliary) == ("estimated", None)
     assert row.source == "a test: 30 x 40.0 / 20.0 GFLOP"
@@ -160,19 +161,19 @@ def test_work_without_a_row_is_estimated_by_a_measured_row_of_its_stage(tmp_path
 )
 def test_rows_that_say_nothing_of_other_work(tmp_path, change):
     content = {"throughput": [_measured(**change)], "flop_rates": [RATE]}
-    there = _read(tmp_path, content, "X1", works=[KNOWN])
-    assert there.row(KNOWN).samples_per_second == 30  # by the table's rate
+    there = _read(tmp_path, content, "X1", works=[FINETUNE])
+    assert there.row(FINETUNE).samples_per_second == 30  # by the table's rate
 
 
 def test_small_networks_on_a_cpu_do_not_go_by_flop(tmp_path):
-    assert _read(tmp_path, [_measured(device="cpu (x)")], works=[KNOWN]).row(KNOWN) is None
+    assert _read(tmp_path, [_measured(device="cpu (x)")], works=[FINETUNE]).row(FINETUNE) is None
 
 
 def test_the_nearest_measured_row_counts(tmp_path):
     other = _measured(backbone="resnet50", gflop=20.0, samples_per_second=1.0)
     far = _measured(gflop=400.0, samples_per_second=2.0)
     for given, rate in (([other], 1), ([other, far], 40), ([other, far, _measured()], 60)):
-        assert _read(tmp_path, given, works=[KNOWN]).row(KNOWN).samples_per_second == rate
+        assert _read(tmp_path, given, works=[FINETUNE]).row(FINETUNE).samples_per_second == rate
 
 
 def test_a_bench_of_cp2_tells_the_cost_of_its_relatives(tmp_path):
@@ -190,12 +191,12 @@ def test_a_bench_of_cp2_tells_the_cost_of_its_relatives(tmp_path):
 
 def test_a_device_with_rows_is_taken_before_one_with_a_rate(tmp_path):
     content = {"throughput": rows(1, 0, 3, 0), "flop_rates": [RATE | {"device": "A"}]}
-    table = _read(tmp_path, content, works=[KNOWN])
+    table = _read(tmp_path, content, works=[FINETUNE])
     assert (table.device, table.others) == ("X1", ("A",))
     content["throughput"] = rows(1, 0, 0, 0)
-    table = _read(tmp_path, content, works=[KNOWN])
+    table = _read(tmp_path, content, works=[FINETUNE])
     assert (table.device, table.others) == ("A", ("X1",))
-    assert table.row(KNOWN).device == "A"
+    assert table.row(FINETUNE).device == "A"
 
 
 @pytest.mark.parametrize(

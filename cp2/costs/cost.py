@@ -1,20 +1,23 @@
-"""What a campaign costs before it runs: device-hours of every run, less what is done."""
+"""What a campaign costs before it runs: device-hours of every run, less what is done; how long
+it takes on so many devices."""
 
+import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cp2.plan.costs.table import Throughput, read_throughput
-from cp2.plan.costs.work import Kind, Work, work_of
+from cp2.costs.table import SHIPPED, Throughput, read_throughput
+from cp2.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
-from cp2.plan.requests import JobRequest
+from cp2.plan.requests import JobRequest, job_request
 from cp2.record.metrics import last_metrics
+from cp2.settings.campaign import Resources
+from cp2.settings.load import Configuration
+from cp2.settings.sites import load_site
 from cp2.settings.throughput import ThroughputRow
-
-COSTED = ("masks", "pretrain", "finetune", "evaluate")  # the other stages need no GPU
 
 
 @dataclass(frozen=True)
@@ -87,28 +90,35 @@ class Costs:
         return self.runs if keys is None else keys
 
 
-def cost_plan(
+def cost_campaign(
+    configuration: Configuration,
     plan: Plan,
-    results: Path,
-    table: Path,
-    request: Callable[[str], JobRequest],
+    table: Path | None = None,
     device: str | None = None,
+    site: str | None = None,
 ) -> Costs:
-    """Cost of every run.
+    """Cost of every run of a campaign.
 
     Args:
-        table: throughput table.
-        request: stage -> what its jobs ask for.
+        table: throughput table; None: the shipped one.
         device: one of the table's; None takes the one that knows most of this plan's work.
+        site: whose GPUs and time limits count.
+
     Raises:
-        UserError: the throughput table cannot be used.
+        UserError: the table, the device or the site cannot be used.
     """
+    results = configuration.results
+    there = load_site(site, configuration.configs) if site else None
+    given = configuration.campaign.resources
     works = {key: work_of(run, plan, results) for key, run in plan.runs.items()}
     found = [work for work in works.values() if work]
-    throughput = read_throughput(table, found, device)
+    throughput = read_throughput(table or configuration.configs / SHIPPED, found, device)
     runs = {key: _cost(run, works[key], throughput, results) for key, run in plan.runs.items()}
-    stages = {run.stage for run in plan.runs.values()}
-    return Costs(plan, throughput, runs, {stage: request(stage) for stage in stages})
+    requests = {
+        stage: job_request(stage, given.get(stage, Resources()), there)
+        for stage in {run.stage for run in plan.runs.values()}
+    }
+    return Costs(plan, throughput, runs, requests)
 
 
 def kinds(costs: Costs, results: Path) -> dict[Kind, ThroughputRow | None]:
@@ -135,20 +145,77 @@ def _cost(run: Run, work: Work | None, throughput: Throughput, results: Path) ->
     if done < 1:
         done = part_done(run, work.steps, results)
     if row is None:
-        return RunCost(None, done, None, _no_row(work, throughput))
+        return RunCost(None, done, None, f"no row for {work.kind}")
     return RunCost(work.steps * work.batch_size / row.samples_per_second / 3600, done, row)
-
-
-def _no_row(work: Work, throughput: Throughput) -> str:
-    reason = f"no row for {work.kind}"
-    if work.gflop is None and throughput.rate(work):
-        return (
-            f"{reason}, and no channels and gflop in the settings of backbone {work.kind.backbone}"
-        )
-    return reason
 
 
 def part_done(run: Run, steps: int, results: Path) -> float:
     """Share of an unfinished run, by the last line of its metrics; below 1."""
     last = last_metrics(run.folder(results).metrics)
     return min(last["step"] / max(1, steps), 0.999) if last else 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Hours.
+
+    Attributes:
+        hours: until the last run ends.
+        chain: length of the longest chain of runs that wait for one another; no number of devices
+            is faster.
+        last: key of the run at that chain's end.
+    """
+
+    hours: float
+    chain: float
+    last: str
+
+
+def schedule(costs: Costs, devices: int) -> Schedule | None:
+    """List scheduling of what is left: whenever devices are free, the ready run with the longest
+    chain behind it starts. A run holds as many devices as its stage asks for (at least one, at
+    most all) and is taken to scale with them. Queueing and downloads are left out.
+
+    Returns None where nothing of known cost is left.
+    """
+    plan = costs.plan
+    width = {
+        key: min(devices, max(1, costs.requests[run.stage].gpus)) for key, run in plan.runs.items()
+    }
+    length = {key: (cost.left or 0.0) / width[key] for key, cost in costs.runs.items()}
+    below = plan.dependants
+    behind: dict[str, float] = {}
+    for key in reversed(list(plan.runs)):  # dependants come after what they need
+        behind[key] = length[key] + max((behind[k] for k in below[key]), default=0.0)
+    first = max(behind, key=lambda key: behind[key], default=None)
+    if first is None or behind[first] == 0:
+        return None
+
+    waiting = {key: len(run.needs) for key, run in plan.runs.items()}
+    ready = [(-behind[key], key) for key, needs in waiting.items() if needs == 0]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []  # (end, key)
+    now, free = 0.0, devices
+    while ready or running:
+        held: list[tuple[float, str]] = []
+        while ready:
+            item = heapq.heappop(ready)
+            key = item[1]
+            need = width[key] if length[key] else 0
+            if need > free:
+                held.append(item)
+                continue
+            free -= need
+            heapq.heappush(running, (now + length[key], key))
+        for item in held:
+            heapq.heappush(ready, item)
+        now, key = heapq.heappop(running)
+        free += width[key] if length[key] else 0
+        for follower in below[key]:
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                heapq.heappush(ready, (-behind[follower], follower))
+    end = first
+    while below[end]:
+        end = max(below[end], key=lambda key: behind[key])
+    return Schedule(now, behind[first], end)

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
+from cp2.costs.cost import Costs, cost_campaign
 from cp2.plan.build import build_plan
-from cp2.plan.costs.command import cost_campaign
-from cp2.plan.costs.cost import Costs
 from cp2.plan.graph import Run
 from cp2.settings.load import Configuration, load_campaign
 

@@ -1,0 +1,229 @@
+"""GFLOP, weights and saved states, asked of the networks that training builds.
+
+They are built on torch's meta device, whose tensors have a shape but no content, and run there
+under torch.utils.flop_counter: convolutions and matrix products, a multiply-add is two. Backward
+passes are put at twice their forward pass. Losses, augmentation and optimisers are left out.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cp2.augment.pipeline import PreparedBatch
+from cp2.methods.registry import build_networks
+from cp2.methods.step import Method, Step
+from cp2.models.backbones import Backbone, build_backbone
+from cp2.models.encoders import Segmentor
+from cp2.models.heads import build_head
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
+from cp2.protocols.segmentation.auxiliary import DeeplySupervised
+from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.optimization import OptimizerSettings
+from cp2.training.optimizers import build_optimizer
+
+META = torch.device("meta")
+LEARNS, FOLLOWS = 3, 1  # forward passes that a pass costs, with and without gradient
+GIGA = 1e9
+Size = tuple[int, int]  # height, width in pixels
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of a training.
+
+    Attributes:
+        gflop: of a sample's step.
+        weights: bytes of the model that is kept.
+        state: bytes of a saved state: all networks and queues, what the optimiser keeps.
+    """
+
+    gflop: float
+    weights: int
+    state: int
+
+
+_KNOWN: dict[str, Counts] = {}  # by what of a recipe shapes its networks
+
+
+def count_pretraining(recipe: PretrainRecipe) -> Counts:
+    """Counts of a pretraining, by one step of its method.
+
+    Networks with a gradient cost three forward passes, others one, as often as the step runs them.
+
+    Raises:
+        UserError: method, backbone and head do not suit each other.
+    """
+    key = json.dumps(_shaping(recipe))
+    if key not in _KNOWN:
+        with META:
+            method = build_networks(recipe).eval()
+            gflop = _step_gflop(method)
+        parts = [method.exported.state_dict(), *method.extras.values()]
+        weights = sum(_bytes(part.values()) for part in parts)
+        state = _state_bytes(method, recipe.method.optimizer[recipe.backbone.family])
+        _KNOWN[key] = Counts(gflop, weights, state)
+    return _KNOWN[key]
+
+
+def _shaping(recipe: PretrainRecipe) -> Any:
+    """What of a recipe can shape networks: no fractions, and nothing of images before them."""
+    method = recipe.method.model_dump(mode="json", exclude={"name", "title", "mask", "reading"})
+    method["views"] = method["views"]["crop_size"]
+    backbone, head = (part and part.model_dump() for part in (recipe.backbone, recipe.head))
+    return [_without_fractions(method), backbone, head]
+
+
+def _without_fractions(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {k: _without_fractions(v) for k, v in tree.items() if not isinstance(v, float)}
+    return tree
+
+
+def _step_gflop(method: Method) -> float:
+    """Of a sample, by a step over a batch without content.
+
+    Each outermost network, which is a module with parameters, is counted as it is called.
+    """
+    settings = method.settings
+    n, side = settings.batch_size, settings.views.crop_size
+    images, masks = torch.empty(n, 3, side, side), torch.empty(n, 1, side, side)
+    boxes = torch.empty(n, 2, 7, dtype=torch.long)
+    batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
+    called: list[float] = []  # counts at the begin of calls that are not over
+    flop = 0.0
+
+    def begin(network: nn.Module, _: Any) -> None:
+        called.append(counter.get_total_flops())
+
+    def end(network: nn.Module, *_: Any) -> None:
+        nonlocal flop
+        before = called.pop()
+        if not called:
+            learns = any(parameter.requires_grad for parameter in network.parameters())
+            flop += (LEARNS if learns else FOLLOWS) * (counter.get_total_flops() - before)
+
+    handles = [
+        handle
+        for module in method.modules()
+        if module is not method and any(True for _ in module.parameters())
+        for handle in (
+            module.register_forward_pre_hook(begin),
+            module.register_forward_hook(end),
+        )
+    ]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        prepared = method.before_step(batch, step)
+        method(batch, prepared, step)
+    for handle in handles:
+        handle.remove()
+    return flop / n / GIGA
+
+
+def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
+    """Counts of a finetuning; the auxiliary head is trained and saved in states, but not kept."""
+    head, second = recipe.head.model_dump(), recipe.auxiliary and recipe.auxiliary.head.model_dump()
+    optimizer = recipe.optimization.optimizer
+    size = recipe.augmentation.crop
+    key = json.dumps([_text(recipe.backbone), head, second, recipe.classes, size, optimizer.kind])
+    if key not in _KNOWN:
+        kept = _segmentor(_text(recipe.backbone), recipe.head.model_dump_json(), recipe.classes)
+        trained: nn.Module = kept
+        forward = segmentor_gflop(recipe.backbone, recipe.head, recipe.classes, size)
+        if recipe.auxiliary:
+            with META:
+                trained = DeeplySupervised(kept, recipe.auxiliary.head).eval()
+            forward = _forward(trained, torch.empty(1, 3, *size, device=META))[0]
+        weights = _bytes(kept.state_dict().values())
+        _KNOWN[key] = Counts(LEARNS * forward, weights, _state_bytes(trained, optimizer))
+    return _KNOWN[key]
+
+
+def segmentor_gflop(
+    backbone: BackboneSettings, head: HeadSettings, classes: int, size: Size
+) -> float:
+    """Forward pass of backbone, head and classifier on an image."""
+    text = _text(backbone)
+    body, features = _map(text, size)
+    return body + _logits_gflop(text, head.model_dump_json(), classes, tuple(features.shape))
+
+
+def backbone_gflop(backbone: BackboneSettings, size: Size) -> float:
+    """Forward pass of an image."""
+    return _map(_text(backbone), size)[0]
+
+
+def backbone_bytes(backbone: BackboneSettings) -> int:
+    """Of its weights."""
+    return _bytes(_backbone(_text(backbone)).state_dict().values())
+
+
+def _text(backbone: BackboneSettings) -> str:
+    """The settings that count: how the border is padded and colours are scaled does not."""
+    return json.dumps(
+        backbone.model_dump(mode="json", exclude={"padding", "input"})
+        | {"name": "counted", "title": ""}
+    )
+
+
+@cache
+def _backbone(text: str) -> Backbone:
+    settings = TypeAdapter[BackboneSettings](BackboneSettings).validate_json(text)
+    with META:
+        return build_backbone(settings).eval()
+
+
+@cache
+def _map(text: str, size: Size) -> tuple[float, Tensor]:
+    """GFLOP of a backbone on an image, and the map that it makes, without content."""
+    return _forward(_backbone(text), torch.empty(1, 3, *size, device=META))
+
+
+@cache
+def _segmentor(backbone: str, head: str, classes: int) -> Segmentor:
+    settings = TypeAdapter[HeadSettings](HeadSettings).validate_json(head)
+    body = _backbone(backbone)
+    with META:
+        return Segmentor(
+            body, build_head(settings, body.channels), classes, settings.dropout
+        ).eval()
+
+
+@cache
+def _logits_gflop(backbone: str, head: str, classes: int, shape: tuple[int, ...]) -> float:
+    logits = _segmentor(backbone, head, classes).logits
+    return _forward(logits, torch.empty(shape, device=META))[0]
+
+
+@torch.no_grad()
+def _forward(network: Callable[[Tensor], Any], images: Tensor) -> tuple[float, Any]:
+    with FlopCounterMode(display=False) as counter:
+        made = network(images)
+    return counter.get_total_flops() / GIGA, made
+
+
+def _state_bytes(module: nn.Module, settings: OptimizerSettings) -> int:
+    """Of the module, and of what its optimiser keeps for the parameters that it updates."""
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return _bytes(module.state_dict().values()) + _slots(settings) * _bytes(learnt)
+
+
+def _slots(settings: OptimizerSettings) -> int:
+    """Tensors that an optimiser keeps for each parameter, seen after a step on a small one."""
+    probe = nn.Linear(2, 2, bias=False)
+    optimizer = build_optimizer(settings, probe)
+    probe.weight.grad = torch.zeros_like(probe.weight)
+    optimizer.step()
+    kept = optimizer.state[probe.weight].values()
+    return sum(isinstance(v, Tensor) and v.shape == probe.weight.shape for v in kept)
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
