@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cp2.cluster.driver import hold_folder, rest_between_jobs
-from cp2.cluster.submission import before_submission
+from cp2.cluster.driver import before_submission
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.stages import STAGES

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 Pixels = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 CROP_TRIES = 10  # mmsegmentation: so many crops are checked; the one after them is taken as it is

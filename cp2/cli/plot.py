@@ -137,8 +137,8 @@ def _asked(
     Raises:
         UserError: a run, the data set or an image is not there.
     """
-    from cp2.data.datasets import read_index
     from cp2.data.images import decode_rgb
+    from cp2.data.index import read_index
     from cp2.stages import folder_of
 
     configuration, plan = options.load()

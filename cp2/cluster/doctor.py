@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cp2.cluster.commands import ask
+from cp2.cluster.driver import accounting_answers
 from cp2.cluster.partitions import Nodes, cluster_nodes
-from cp2.cluster.submission import accounting_answers
 from cp2.cluster.validate_request import slurm_refusals, unfit
 from cp2.plan.requests import JobRequest
 from cp2.plan.sources import mirrors

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import scipy.io
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from cp2.errors import WrongFile
@@ -123,3 +124,12 @@ def _allowed(table: LabelTable) -> str:
     values = np.flatnonzero(table != NOT_ALLOWED)
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def decode_label(path: Path) -> torch.Tensor:
+    """Train ids of one image: uint8 (H, W), IGNORE (255) where nothing counts.
+
+    Raises:
+        WrongFile: the file cannot be read or is not one 8-bit channel.
+    """
+    return torch.from_numpy(read_label(path))

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.pipeline import Batches
-from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.image_cache import (
     COLUMNS,
@@ -24,6 +23,7 @@ from cp2.data.image_cache import (
     check_pixels,
 )
 from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetIndex, read_index
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.plan.graph import Run

@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
-from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetIndex, read_index
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth

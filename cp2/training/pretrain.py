@@ -10,7 +10,7 @@ from cp2.augment.device_decoding import EncodedDataset, check_decoder, decoded
 from cp2.augment.pipeline import PreparedBatch, batches, check_batch_size, prepare
 from cp2.augment.prefetch import prefetch
 from cp2.augment.samples import PretrainDataset
-from cp2.data.datasets import read_index
+from cp2.data.index import read_index
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Method, Step
 from cp2.models.backbones import Backbone

@@ -15,7 +15,7 @@ from cp2.augment.geometry import (
     pad,
     resize_image,
 )
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.drawing.counters import generator
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 

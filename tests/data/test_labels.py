@@ -6,13 +6,13 @@ import scipy.io
 import torch
 from PIL import Image
 
-from cp2.data.datasets import decode_label
 from cp2.data.labels import (
     IGNORE,
     LabelTable,
     ade20k_table,
     camvid_table,
     cityscapes_table,
+    decode_label,
     num_train_ids,
     plain_table,
     read_label,

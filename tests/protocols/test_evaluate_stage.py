@@ -12,8 +12,8 @@ import tiny
 import torch
 from PIL import Image
 
-from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
+from cp2.data.labels import IGNORE
 from cp2.errors import UserError, WrongFile
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.errors import UserError
 from cp2.protocols.segmentation import pictures
 from cp2.protocols.segmentation.pictures import (

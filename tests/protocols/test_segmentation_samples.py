@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cp2.data.datasets import IGNORE
 from cp2.data.decoded import DecodedPairs
+from cp2.data.labels import IGNORE
 from cp2.errors import UserError, WrongFile
 from cp2.protocols.segmentation.samples import (
     FinetuneDataset,

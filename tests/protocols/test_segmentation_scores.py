@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.errors import UserError
 from cp2.protocols.segmentation.scores import ConfusionMatrix, score
 

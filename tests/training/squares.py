@@ -7,8 +7,8 @@ import numpy as np
 import tiny
 from PIL import Image
 
-from cp2.data.datasets import IGNORE
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
+from cp2.data.labels import IGNORE
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.settings.models import FcnSettings

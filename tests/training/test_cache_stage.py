@@ -12,10 +12,10 @@ from PIL import Image
 
 from cp2.augment.pipeline import batches
 from cp2.augment.samples import PretrainDataset
-from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.derived import AppendedFiles
 from cp2.data.image_cache import PIXELS, RECORD, ROWS, CachedImages, check_pixels
 from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetIndex, read_index
 from cp2.errors import UserError, WrongFile
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run

@@ -21,7 +21,8 @@ from squares import (
 )
 
 from cp2.data import decoded
-from cp2.data.datasets import IGNORE, read_index
+from cp2.data.index import read_index
+from cp2.data.labels import IGNORE
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.segmentor_files import build_segmentor, load_segmentor

@@ -16,7 +16,7 @@ from cp2.augment.distortion import normalize
 from cp2.augment.geometry import fitted_size, resize_image
 from cp2.augment.pipeline import Batches
 from cp2.augment.prefetch import prefetch
-from cp2.data.datasets import DatasetIndex, read_index
+from cp2.data.index import DatasetIndex, read_index
 from cp2.errors import UserError
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.augment.prefetch import prefetch
-from cp2.data.datasets import IGNORE, DatasetIndex, label_fraction, read_index
 from cp2.data.decoded import DecodedPairs, available_memory
+from cp2.data.index import DatasetIndex, label_fraction, read_index
+from cp2.data.labels import IGNORE
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.models.batch_norm import group_batch_norm, settle

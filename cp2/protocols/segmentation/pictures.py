@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.record.files import whole_file
 
 Palette = tuple[tuple[int, int, int], ...]

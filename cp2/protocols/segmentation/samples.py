@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cp2.augment.distortion import distort, draw_distortion, normalize
 from cp2.augment.geometry import draw_view, pad
 from cp2.augment.pipeline import Batches
-from cp2.data.datasets import IGNORE, decode_label
 from cp2.data.decoded import DecodedPairs
 from cp2.data.images import decode_rgb
+from cp2.data.labels import IGNORE, decode_label
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, Normalization

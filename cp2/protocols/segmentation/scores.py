@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cp2.data.datasets import IGNORE
+from cp2.data.labels import IGNORE
 from cp2.errors import UserError
 
 Matrix = npt.NDArray[np.int64]  # (K, K): rows are labels, columns predictions, in pixels

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from cp2.augment.views import crop
 from cp2.data.attention_maps import AttentionMaps
-from cp2.data.datasets import DatasetIndex, read_index
 from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetIndex, read_index
 from cp2.drawing import counters
 from cp2.drawing.attention import attention_mask
 from cp2.drawing.crops import Box, draw_crop
