@@ -28,10 +28,11 @@ from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.load import Configuration
 from cp2.settings.throughput import ThroughputRow
+from cp2.stages import ON_DEVICE
 from cp2.training.clock import Deadline
 from cp2.training.pretrain import pretrain
 
-STAGES = ("pretrain", "finetune", "evaluate")
+STAGES = tuple(stage for stage in ON_DEVICE if stage != "masks")
 PREFETCH = 2  # batches that each worker of a data loader keeps ready (PyTorch's default)
 IMAGES = 5  # images of a timed evaluation, for each timed step of a training
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
