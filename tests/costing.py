@@ -8,7 +8,7 @@ from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
 from cp2.settings.load import Configuration, load_campaign
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 CAMPAIGN = """
 title: Test
 scale: mini
