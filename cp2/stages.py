@@ -1,6 +1,6 @@
 """The stages of the pipeline, each once: folder, files, where it runs, what it writes.
 
-Rules, paths, resources, costs, tracking and reports ask this table; there is no other list.
+Rules, paths, resources, costs, tracking and reports ask this table.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,22 @@ class Stage:
         return {name: folder / file for name, file in self.files.items()}
 
 
-_DONE, _MODEL = "done.json", "model.safetensors"
+_DONE = "done.json"
+
+
+def _training(name: str) -> Stage:
+    """A stage whose runs are trained step by step."""
+    return Stage(
+        name,
+        {"model": "model.safetensors", "done": _DONE},
+        weights="model",
+        on_cluster=True,
+        on_device=True,
+        processes=True,
+        logged=True,
+        tracked=True,
+    )
+
 
 STAGES = {
     stage.name: stage
@@ -67,26 +82,8 @@ STAGES = {
         ),
         Stage("cache", {"pixels": "pixels.u8", "done": _DONE}, on_cluster=True, threads=1),
         Stage("masks", {"maps": "maps.u8", "done": _DONE}, on_cluster=True, on_device=True),
-        Stage(
-            "pretrain",
-            {"model": _MODEL, "done": _DONE},
-            weights="model",
-            on_cluster=True,
-            on_device=True,
-            processes=True,
-            logged=True,
-            tracked=True,
-        ),
-        Stage(
-            "finetune",
-            {"model": _MODEL, "done": _DONE},
-            weights="model",
-            on_cluster=True,
-            on_device=True,
-            processes=True,
-            logged=True,
-            tracked=True,
-        ),
+        _training("pretrain"),
+        _training("finetune"),
         Stage(
             "evaluate",
             {"scores": "scores.json", "done": _DONE},
@@ -101,7 +98,7 @@ STAGES = {
 ALGORITHM_VERSION = {stage.name: stage.version for stage in STAGES.values()}
 
 
-def names(condition: Callable[[Stage], object] = lambda stage: True) -> tuple[str, ...]:
+def names(condition: Callable[[Stage], object]) -> tuple[str, ...]:
     """Names of the stages that meet a condition, in the order of the pipeline."""
     return tuple(stage.name for stage in STAGES.values() if condition(stage))
 
@@ -119,9 +116,14 @@ def folder_of(key: str, results: Path) -> RunFolder:
     return STAGES[stage].run_folder(results, run_id)
 
 
+def files_of(key: str, results: Path) -> dict[str, Path]:
+    """Final files by name of the run with a key "<stage>/<run id>"."""
+    stage, _, run_id = key.partition("/")
+    return STAGES[stage].paths(results, run_id)
+
+
 def weights_of(key: str, results: Path) -> Path:
     """The safetensors file of the run with a key "<stage>/<run id>"."""
-    stage, _, run_id = key.partition("/")
-    weights = STAGES[stage].weights
+    weights = STAGES[key.partition("/")[0]].weights
     assert weights is not None, f"{key} makes no weights"
-    return STAGES[stage].paths(results, run_id)[weights]
+    return files_of(key, results)[weights]

@@ -8,7 +8,7 @@ from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run, run_digest
 from cp2.record.digest import canonical_json
 from cp2.record.files import read_json, write_json
-from cp2.stages import ON_CLUSTER, STAGES
+from cp2.stages import ON_CLUSTER
 
 VARIABLE = "CP2_PLANNED"  # names the file; set by the Snakefile in its jobs, and there only
 
@@ -21,7 +21,6 @@ def write_planned(path: Path, plan: Plan) -> None:
 
 def _as_json(run: Run, plan: Plan) -> dict[str, Any]:
     return {
-        "id": run.id,
         "model": [type(run.recipe).__module__, type(run.recipe).__name__],
         "recipe": run.recipe.model_dump(mode="json"),
         "seed": run.seed,
@@ -50,9 +49,3 @@ def read_planned(path: Path, stage: str, run_id: str) -> Run | None:
     except (WrongFile, ImportError, AttributeError, KeyError, TypeError, ValueError):
         pass
     return None
-
-
-def files_of(key: str, results: Path) -> list[Path]:
-    """Final files of the run with this key."""
-    stage, _, run_id = key.partition("/")
-    return list(STAGES[stage].paths(results, run_id).values())

@@ -10,14 +10,14 @@ from typing import Any
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
-from cp2.plan.planned import VARIABLE, files_of, read_planned, write_planned
+from cp2.plan.planned import VARIABLE, read_planned, write_planned
 from cp2.plan.requests import JobRequest, job_request
 from cp2.record.digest import digest
 from cp2.record.mlflow_links import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site
-from cp2.stages import Stage
+from cp2.stages import Stage, files_of
 
 SNAKEMAKE_KEYS = ("campaign", "set", "site")
 
@@ -170,7 +170,7 @@ class Workflow:
         return self.request(stage).cpus
 
     def _files(self, key: str) -> list[Path]:
-        return files_of(key, self.configuration.results)
+        return list(files_of(key, self.configuration.results).values())
 
     def _run(self, stage: str, run_id: str) -> Run:
         """A job's own run, from the file that the submitting Snakemake wrote; else the plan's."""
