@@ -1,5 +1,6 @@
 """Momentum contrast: the step that MoCo v2 and its descendants share (MoCo, Algorithm 1)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from cp2.settings.contrastive import ContrastiveSettings, PlusSettings
 Keys = tuple[Vectors, ...]  # of the key view; then, in a symmetric method, of the query view
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """The loss between features of a query view and keys of a key view; what tells methods apart.
 
     Args:
@@ -40,14 +41,15 @@ class Objective(nn.Module):
         assert isinstance(queue, KeyQueue)
         return queue.queue
 
+    @abstractmethod
     def keys(self, features: Any) -> Vectors:
         """Of the key encoder's output, what is compared and what joins the queues."""
-        raise NotImplementedError
 
     def draw(self, step: Step, view: int, keys: Vectors, batch_size: int) -> dict[str, Any]:
         """Random numbers that belong to the keys: (batch_size, ...) arrays for the whole batch."""
         return {}
 
+    @abstractmethod
     def forward(self, features: Any, keys: Vectors, batch: PreparedBatch, step: Step) -> LossTerms:
         """Scalars named in `terms`, of which only `loss` has a gradient.
 
@@ -57,7 +59,6 @@ class Objective(nn.Module):
             batch: query view and key view.
             step: for what follows a schedule.
         """
-        raise NotImplementedError
 
     def entries(self, keys: Vectors, mask_k: Tensor | None) -> Vectors:
         """One unit vector an image, (N, dim), for each queue.

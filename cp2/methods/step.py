@@ -1,5 +1,6 @@
 """A step of pretraining: what every method does in it, and where in the run it stands."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class Step(NamedTuple):
         return counters.generator(self.seed, stream, self.number, view)
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of the methods: `before_step`, `forward` for each micro-batch, `after_step`.
 
     Only `forward` has a gradient. All take this process' share of the batch; the results are those
@@ -59,9 +60,9 @@ class Method(nn.Module):
         return group_batch_norm(module, size, group, self.micro_batches)
 
     @property
+    @abstractmethod
     def encoders_of_images(self) -> tuple[nn.Module, ...]:
         """Networks that take images, (N, 3, S, S); those without gradient train nothing."""
-        raise NotImplementedError
 
     @property
     def exported(self) -> nn.Module:
@@ -88,13 +89,13 @@ class Method(nn.Module):
         """
         return None
 
+    @abstractmethod
     def forward(self, batch: PreparedBatch, prepared: Any, step: Step) -> LossTerms:
         """Scalars of a micro-batch named in `terms`, of which only `loss` has a gradient.
 
         Args:
             prepared: what `before_step` returned.
         """
-        raise NotImplementedError
 
     @torch.no_grad()
     def after_step(self, batch: PreparedBatch, prepared: Any, step: Step) -> None:

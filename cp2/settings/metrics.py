@@ -3,6 +3,7 @@
 Whatever prints, compares or logs a score asks here; scores.json holds values before `scale`.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,6 +74,6 @@ class ProtocolSettings(Settings):
             )
         return self.datasets[dataset]
 
+    @abstractmethod
     def schedule(self, dataset: str) -> str:
         """How a model is judged on one of its data sets, in a few words for a table's note."""
-        raise NotImplementedError
