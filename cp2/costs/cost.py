@@ -48,12 +48,14 @@ class Costs:
     """The costs of all runs of a plan.
 
     Attributes:
+        works: key of a run -> its work; None for runs that train and score nothing.
         runs: key of a run -> its cost.
         requests: stage -> what one of its jobs asks for.
     """
 
     plan: Plan
     throughput: Throughput
+    works: dict[str, Work | None]
     runs: dict[str, RunCost]
     requests: dict[str, JobRequest]
 
@@ -118,14 +120,14 @@ def cost_campaign(
         stage: job_request(stage, given.get(stage, Resources()), there)
         for stage in {run.stage for run in plan.runs.values()}
     }
-    return Costs(plan, throughput, runs, requests)
+    return Costs(plan, throughput, works, runs, requests)
 
 
-def kinds(costs: Costs, results: Path) -> dict[Kind, ThroughputRow | None]:
+def kinds(costs: Costs) -> dict[Kind, ThroughputRow | None]:
     """Each kind of work that is not done, and the row that its cost rests on."""
     found: dict[Kind, ThroughputRow | None] = {}
     for key, cost in costs.runs.items():
-        work = work_of(costs.plan.runs[key], costs.plan, results)
+        work = costs.works[key]
         if work and cost.done < 1:
             found[work.kind] = cost.row
     return found
@@ -139,14 +141,14 @@ def _cost(run: Run, work: Work | None, throughput: Throughput, results: Path) ->
             return RunCost(None, done, None, f"no samples are known for protocols of kind {kind}")
         return RunCost(0.0, done)
     row = throughput.row(work)
-    if work.steps is None:
+    if work.steps is None or work.samples is None:
         dataset = run.need("dataset")
         return RunCost(None, done, row, f"the number of images of {dataset} is not known yet")
     if done < 1:
         done = part_done(run, work.steps, results)
     if row is None:
         return RunCost(None, done, None, f"no row for {work.kind}")
-    return RunCost(work.steps * work.batch_size / row.samples_per_second / 3600, done, row)
+    return RunCost(work.samples / row.samples_per_second / 3600, done, row)
 
 
 def part_done(run: Run, steps: int, results: Path) -> float:

@@ -25,7 +25,7 @@ def cost_listing(costs: Costs, results: Path, devices: int = 1) -> str:
         *_disk(costs),
         *_unknown(costs),
         "",
-        *_sources(costs, results),
+        *_sources(costs),
     ]
     return "\n".join(lines)
 
@@ -100,9 +100,9 @@ def _unknown(costs: Costs) -> list[str]:
     return [f"cost unknown: {count} runs, {reason}" for reason, count in reasons.items()]
 
 
-def _sources(costs: Costs, results: Path) -> list[str]:
+def _sources(costs: Costs) -> list[str]:
     rows = [["what is left to do", "samples/s", "", "source"]]
-    for kind, row in kinds(costs, results).items():
+    for kind, row in kinds(costs).items():
         if row:
             figure = f"{row.samples_per_second:.4g}"
             rows.append([str(kind), figure, row.certainty, row.source])

@@ -28,10 +28,6 @@ class Steps:
     count: int | None
     batch_size: int
 
-    @property
-    def samples(self) -> int | None:
-        return None if self.count is None else self.count * self.batch_size
-
 
 def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
     """The steps of a run, or None for stages that train and score nothing."""
