@@ -53,11 +53,15 @@ class RunSnapshot:
     """
 
     run: Run
-    folder: RunFolder
+    results: Path
     version: Version
     steps: int | None
     attempts: list[AttemptRecord]
     evaluations: list[Run]
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.run.folder(self.results)
 
     @property
     def status(self) -> str:
@@ -111,8 +115,9 @@ def take_snapshot(run: Run, places: Places, results: Path, now: float, told: Any
     folder = run.folder(results)
     found = run_status(run, places.plan, results, now)
     attempts = read_attempts(folder.path)
-    scored = places.plan.stage("evaluate") if run.stage == "finetune" else ()
-    evaluations = [one for one in scored if run.key in one.needs and one.is_done(results)]
+    plan = places.plan
+    below = [plan.runs[key] for key in plan.dependants[run.key]] if run.stage == "finetune" else []
+    evaluations = [one for one in below if one.stage == "evaluate" and one.is_done(results)]
     rows = [[row.table, row.name] for row in places.rows[run.key]]
     files = [folder.path / name for name in _RECORDS]
     for one in evaluations:
@@ -120,7 +125,7 @@ def take_snapshot(run: Run, places: Places, results: Path, now: float, told: Any
     status = _word(found.state, attempts)
     state = state_of([[_stamp(file) for file in files], status, rows, told])
     version = Version(status, state, (_stamp(folder.metrics) or (0, 0))[1])
-    return RunSnapshot(run, folder, version, found.steps, attempts, evaluations)
+    return RunSnapshot(run, results, version, found.steps, attempts, evaluations)
 
 
 def is_of_earlier_form(state: str) -> bool:
@@ -228,13 +233,12 @@ def _scores(snapshot: RunSnapshot) -> tuple[list[Point], str | None]:
     """Scores of a finished evaluation, with its table of classes; a finetuning has its
     evaluations' (a damaged one is named where it is itself imported).
     """
-    results = snapshot.folder.path.parents[1]
     if snapshot.run.stage == "evaluate" and snapshot.status == "FINISHED":
-        return _evaluation(snapshot.run, results)
+        return _evaluation(snapshot.run, snapshot.results)
     points = []
     for run in snapshot.evaluations:
         with suppress(WrongFile):
-            points += read_score_points(run, results)
+            points += read_score_points(run, snapshot.results)
     return points, None
 
 
