@@ -1,8 +1,7 @@
 """`python -m benchmarks NAME`: one command a benchmark."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from benchmarks.numerics import bench_numerics
 from benchmarks.pretrain import bench_pretrain
 from benchmarks.sizes import Sizes, sizes_of
 from benchmarks.step import bench_step
+from cp2.cli.app import command
 from cp2.costs.work_folder import given_images
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
@@ -27,167 +27,164 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Images = Annotated[Path | None, typer.Argument(help="folder of images; none: synthetic ones")]
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", help="write the figures into this file, or into a folder by device"),
-]
-Backbone = Annotated[str | None, typer.Option(help="name in configs/models/backbones/")]
-Head = Annotated[str | None, typer.Option(help="name in configs/models/heads/")]
-Crop = Annotated[int | None, typer.Option(help="pixels of a side")]
+
+@dataclass(frozen=True)
+class Files:
+    """What is measured on, and where the figures go."""
+
+    images: Annotated[
+        Path | None, typer.Argument(help="folder of images; none: synthetic ones")
+    ] = None
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="write the figures into this file, or into a folder by device"),
+    ] = None
+
+    def paths(self) -> list[Path] | None:
+        """The images; before anything is measured, whether the figures can be written."""
+        if self.json_file is not None:
+            check_results(self.json_file)
+        return None if self.images is None else given_images(self.images)
+
+    def write(self, name: str, figures: Figures) -> None:
+        """Write the figures, where they are to be written."""
+        if self.json_file is not None:
+            print(f"written: {write_figures(self.json_file, name, figures)}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained or evaluated."""
+
+    backbone: Annotated[str | None, typer.Option(help="name in configs/models/backbones/")] = None
+    head: Annotated[str | None, typer.Option(help="name in configs/models/heads/")] = None
+    crop: Annotated[int | None, typer.Option(help="pixels of a side")] = None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long is measured."""
+
+    steps: Annotated[
+        int | None, typer.Option(help="timed steps of a round; of evaluate, images")
+    ] = None
+    rounds: Annotated[int | None, typer.Option(help="rounds; medians are printed")] = None
+
+
 Batch = Annotated[int | None, typer.Option(help="samples of a step")]
 Workers = Annotated[int | None, typer.Option(help="data loading processes of each loader")]
-Steps = Annotated[int | None, typer.Option(help="timed steps of a round; of evaluate, images")]
-Rounds = Annotated[int | None, typer.Option(help="rounds; medians are printed")]
 Amp = Annotated[str | None, typer.Option(help="precision of ours: off, bf16, fp16")]
 Queue = Annotated[int | None, typer.Option(help="keys that each queue of a method holds")]
 Compile = Annotated[bool, typer.Option("--compile", help="ours compiles its encoders")]
 
 
-@app.command()
+@command(group=app)
 def data(
-    images: Images = None,
+    files: Files,
     seconds: Annotated[float, typer.Option(help="time to measure for, about")] = 60.0,
     rounds: Annotated[int, typer.Option(help="alternating rounds; medians are printed")] = 3,
     memory: Annotated[
         int | None,
         typer.Option(help="only watch a worker's memory over so many samples; exit 1 if it grows"),
     ] = None,
-    json_file: Json = None,
 ) -> None:
     """Input pipeline on one core: the published recipe, ours, decoding and cropping alone."""
-    paths = _inputs(images, json_file)
+    paths = files.paths()
     if memory is None:
-        _write(json_file, "data", bench_data(paths, seconds=seconds, rounds=rounds))
+        files.write("data", bench_data(paths, seconds=seconds, rounds=rounds))
         return
     figures = bench_memory(paths, memory)
-    _write(json_file, "memory", figures)
+    files.write("memory", figures)
     if not figures["flat"]:
         raise typer.Exit(1)
 
 
-@app.command()
+@command(group=app)
 def step(
-    images: Images = None,
+    files: Files,
+    network: Network,
+    timing: Rounds,
     method: Annotated[
         list[str] | None,
         typer.Option(help="name in configs/methods/; may be repeated; none: all"),
     ] = None,
     profile: Annotated[bool, typer.Option(help="print the operators that take longest")] = False,
-    backbone: Backbone = None,
-    head: Head = None,
-    crop: Crop = None,
     batch: Batch = None,
-    steps: Steps = None,
-    rounds: Rounds = None,
     queue: Queue = None,
     amp: Amp = None,
     compile: Compile = False,
-    json_file: Json = None,
 ) -> None:
     """Pretraining step on the device: methods as they are planned, beside MoCo v2."""
-    sizes = _sizes("step", locals())
-    paths = _inputs(images, json_file)
-    _write(json_file, "step", bench_step(sizes, paths, method, profile))
+    sizes = _sizes("step", network, timing, batch=batch, queue=queue, amp=amp, compile=compile)
+    files.write("step", bench_step(sizes, files.paths(), method, profile))
 
 
-@app.command()
+@command(group=app)
 def pretrain(
-    images: Images = None,
+    files: Files,
+    network: Network,
+    timing: Rounds,
     background: Annotated[
         list[str] | None, typer.Option(help="value of the method's background; may be repeated")
     ] = None,
-    backbone: Backbone = None,
-    head: Head = None,
-    crop: Crop = None,
     batch: Batch = None,
     workers: Workers = None,
-    steps: Steps = None,
-    rounds: Rounds = None,
     queue: Queue = None,
     amp: Amp = None,
     compile: Compile = False,
-    json_file: Json = None,
 ) -> None:
     """CP² from files to weights: the published recipe, ours, and our step alone."""
-    sizes = _sizes("pretrain", locals())
-    _write(json_file, "pretrain", bench_pretrain(sizes, _inputs(images, json_file), background))
+    given = {"batch": batch, "workers": workers, "queue": queue, "amp": amp, "compile": compile}
+    sizes = _sizes("pretrain", network, timing, **given)
+    files.write("pretrain", bench_pretrain(sizes, files.paths(), background))
 
 
-@app.command()
+@command(group=app)
 def numerics(
-    images: Images = None,
+    files: Files,
+    network: Network,
     method: Annotated[str, typer.Option(help="name in configs/methods/")] = "cp2",
-    backbone: Backbone = None,
-    head: Head = None,
-    crop: Crop = None,
     batch: Batch = None,
     workers: Workers = None,
     steps: Annotated[int | None, typer.Option(help="of each pretraining")] = None,
     amp: Amp = None,
     compile: Compile = False,
-    json_file: Json = None,
 ) -> None:
     """Losses in mixed precision beside float32's, from the same start; exit 1 outside a band."""
-    sizes = _sizes("numerics", locals())
-    figures = bench_numerics(sizes, _inputs(images, json_file), method)
-    _write(json_file, "numerics" if images else "numerics-synthetic", figures)
+    given = {"batch": batch, "workers": workers, "steps": steps, "amp": amp, "compile": compile}
+    figures = bench_numerics(_sizes("numerics", network, **given), files.paths(), method)
+    files.write("numerics" if files.images else "numerics-synthetic", figures)
     if not figures["within"]:
         raise typer.Exit(1)
 
 
-@app.command()
+@command(group=app)
 def finetune(
-    images: Images = None,
-    backbone: Backbone = None,
-    head: Head = None,
-    crop: Crop = None,
+    files: Files,
+    network: Network,
+    timing: Rounds,
     batch: Batch = None,
     workers: Workers = None,
-    steps: Steps = None,
-    rounds: Rounds = None,
     amp: Amp = None,
-    json_file: Json = None,
 ) -> None:
     """Finetuning: a plain float32 loop, ours, and our step alone. Labels are made up."""
-    sizes = _sizes("finetune", locals())
-    _write(json_file, "finetune", bench_finetune(sizes, _inputs(images, json_file)))
+    sizes = _sizes("finetune", network, timing, batch=batch, workers=workers, amp=amp)
+    files.write("finetune", bench_finetune(sizes, files.paths()))
 
 
-@app.command()
-def evaluate(
-    images: Images = None,
-    backbone: Backbone = None,
-    head: Head = None,
-    crop: Crop = None,
-    workers: Workers = None,
-    steps: Steps = None,
-    rounds: Rounds = None,
-    json_file: Json = None,
-) -> None:
+@command(group=app)
+def evaluate(files: Files, network: Network, timing: Rounds, workers: Workers = None) -> None:
     """Evaluation: a plain loop, ours, and the model alone. Labels are made up."""
-    sizes = _sizes("evaluate", locals())
-    _write(json_file, "evaluate", bench_evaluate(sizes, _inputs(images, json_file)))
+    sizes = _sizes("evaluate", network, timing, workers=workers)
+    files.write("evaluate", bench_evaluate(sizes, files.paths()))
 
 
-def _sizes(name: str, given: Mapping[str, Any]) -> Sizes:
+def _sizes(name: str, *options: Network | Rounds, **more: Any) -> Sizes:
     device = choose_device()
     if device.type == "cpu":
         print("no GPU: a small network on small crops stands for the published sizes")
-    options = {field.name for field in fields(Sizes)}
-    return sizes_of(name, device, **{k: v for k, v in given.items() if k in options})
-
-
-def _inputs(folder: Path | None, json_file: Path | None) -> list[Path] | None:
-    """The images; before anything is measured, whether the figures can be written."""
-    if json_file is not None:
-        check_results(json_file)
-    return None if folder is None else given_images(folder)
-
-
-def _write(target: Path | None, name: str, figures: Figures) -> None:
-    if target is not None:
-        print(f"written: {write_figures(target, name, figures)}")
+    given = {key: value for one in options for key, value in vars(one).items()}
+    return sizes_of(name, device, **given, **more)
 
 
 def main() -> None:

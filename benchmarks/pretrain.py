@@ -19,9 +19,8 @@ from benchmarks.loops import (
 )
 from benchmarks.machine import matmul_peaks
 from benchmarks.published_pretraining import (
-    PublishedCp2,
     published_batches,
-    published_optimizer,
+    published_training,
     published_update,
 )
 from benchmarks.sizes import Sizes
@@ -30,7 +29,7 @@ from cp2.costs.work_folder import WorkFolder, work_folder
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.settings.methods import Cp2Settings
-from cp2.training.pretrain import build, pretrain
+from cp2.training.pretrain import pretrain
 
 LIMIT = "step alone"
 
@@ -106,9 +105,7 @@ def _published(one: Measured, work: WorkFolder, sizes: Sizes, device: torch.devi
     assert isinstance(settings, Cp2Settings)
 
     def run(watch: Stopwatch) -> None:
-        torch.manual_seed(0)
-        method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
-        optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
+        method, optimizer = published_training(recipe, device)
         paths = work.repeated((watch.warmup + watch.steps + 1) * sizes.batch)
         pin = device.type == "cuda"
         stream = published_batches(paths, settings, sizes.batch, sizes.workers, pin)

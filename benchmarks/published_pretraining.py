@@ -20,9 +20,11 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
+from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.masks import RectangleMaskSettings
 from cp2.settings.methods import Cp2Settings
 from cp2.settings.optimization import OptimizerSettings
+from cp2.training.pretrain import build
 
 FOREGROUND_SEED, QUERY_SEED, KEY_SEED = 0, 1024, 2048  # the released code's three shuffles
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # views of query and key, erased backgrounds
@@ -106,6 +108,17 @@ class PublishedCp2(nn.Module):
             self.queue[:, first : first + len(part)] = part.T
             keys, first = keys[len(part) :], (first + len(part)) % size
         self.queue_ptr[0] = first
+
+
+def published_training(
+    recipe: PretrainRecipe, device: torch.device
+) -> tuple[PublishedCp2, torch.optim.Optimizer]:
+    """The published CP² around the recipe's network, on the device, and its optimiser."""
+    settings = recipe.method
+    assert isinstance(settings, Cp2Settings)
+    torch.manual_seed(0)
+    method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
+    return method, published_optimizer(settings.optimizer[recipe.backbone.family], method)
 
 
 def published_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:

@@ -23,12 +23,10 @@ from benchmarks.loops import (
     run_step,
 )
 from benchmarks.machine import matmul_peaks
-from benchmarks.published_pretraining import PublishedCp2, published_optimizer, published_update
+from benchmarks.published_pretraining import published_training, published_update
 from benchmarks.sizes import Sizes
 from cp2.costs.work_folder import work_folder
 from cp2.models.devices import choose_device
-from cp2.settings.methods import Cp2Settings
-from cp2.training.pretrain import build
 
 PUBLISHED = "published"
 PROFILED, SHOWN = 3, 15  # steps, operators
@@ -129,14 +127,9 @@ def describe(found: Sequence[Measured], figures: Figures) -> list[str]:
 
 def published_step(one: Measured, device: torch.device, sizes: Sizes) -> Variant:
     """The published step on random views and backgrounds that lie on the device."""
-    recipe = one.recipe
-    settings = recipe.method
-    assert isinstance(settings, Cp2Settings)
 
     def run(watch: Stopwatch) -> None:
-        torch.manual_seed(0)
-        method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
-        optimizer = published_optimizer(settings.optimizer[recipe.backbone.family], method)
+        method, optimizer = published_training(one.recipe, device)
         batch = torch.randn(4, sizes.batch, 3, sizes.crop, sizes.crop, device=device)
         hole = slice(sizes.crop // 8, sizes.crop - sizes.crop // 8)
         batch[2:, :, :, hole, hole] = 0
