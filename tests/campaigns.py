@@ -7,7 +7,7 @@ import pytest
 from cp2.errors import UserError
 from cp2.settings.load import Configuration, load_campaign
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 BASE = """
 title: Test
 scale: mini

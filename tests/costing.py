@@ -3,19 +3,14 @@
 import json
 from pathlib import Path
 
+from campaigns import BASE, load
+
 from cp2.costs.cost import Costs, cost_campaign
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
-from cp2.settings.load import Configuration, load_campaign
+from cp2.settings.load import Configuration
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-CAMPAIGN = """
-title: Test
-scale: mini
-tables: [mini_segmentation]
-substitute: {labelled: voc2012-train, unlabelled: voc2012-train}
-seeds: {pretrain: [0], finetune: [0, 1]}
-"""
+CAMPAIGN = BASE + "seeds: {pretrain: [0], finetune: [0, 1]}\n"
 # 15,676 photographs at 128 a step are 122 steps an epoch; 8,000 steps of 16; 1,449 images
 PRETRAIN, FINETUNE, EVALUATE = 122 * 128, 8000 * 16, 1449
 KINDS = (
@@ -37,12 +32,10 @@ def rows(*rates: float, device: str = "X1") -> list[dict]:
 
 
 def configuration(folder: Path, *assignments: str) -> Configuration:
-    file = folder / "my.yaml"
-    file.write_text(CAMPAIGN, encoding="utf-8")
     small = "{batch_size: 128, views: {crop_size: 96}}"
     batch = [f"methods.{name}={small}" for name in ("cp2", "moco-v2")]
     place = f"campaign.execution.results={folder / 'results'}"
-    return load_campaign(str(file), [place, *batch, *assignments], CONFIGS)
+    return load(folder, CAMPAIGN, place, *batch, *assignments)
 
 
 def costs(folder: Path, rates: tuple[float, ...], *assignments: str, **options: str) -> Costs:

@@ -1,7 +1,11 @@
-"""Tiny networks' settings, for tests of every room."""
+"""Tiny networks' settings and data sets, for tests of every room."""
 
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
 from cp2.settings.models import ResNetSettings, ViTSettings
 
 
@@ -28,3 +32,26 @@ def vit(image: int = 32, dim: int = 32, depth: int = 1, **changes: Any) -> ViTSe
         "heads": 2,
     }
     return ViTSettings(**(fields | changes))
+
+
+def write_labelled(
+    folder: Path,
+    items: Sequence[Item],
+    classes: tuple[str, ...],
+    palette: tuple[tuple[int, int, int], ...],
+) -> None:
+    """The index and the record of a labelled data set whose files are in the folder."""
+    write_index(folder, items)
+    images = Counter(item.split for item in items)
+    record = DatasetRecord(
+        name=folder.name,
+        kind="labelled",
+        title="",
+        digest="0" * 64,
+        splits={split: Split(images=count) for split, count in images.items()},
+        classes=classes,
+        palette=palette,
+        archives=(),
+        created="2000-01-01T00:00:00+00:00",
+    )
+    write_record(folder, record)

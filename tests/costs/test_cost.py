@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from costing import CONFIGS, EVALUATE, FINETUNE, PRETRAIN, configuration, costs, finish, log_steps
+from campaigns import CONFIGS
+from costing import EVALUATE, FINETUNE, PRETRAIN, configuration, costs, finish, log_steps
 
 from cp2.costs.cost import cost_campaign, schedule
 from cp2.costs.listing import cost_listing

@@ -1,7 +1,8 @@
 """Disk space against files that are really written."""
 
 import pytest
-from costing import CONFIGS, configuration
+from campaigns import CONFIGS
+from costing import configuration
 
 from cp2.costs.disk import SAVES, disk_space
 from cp2.costs.networks import count_finetuning, count_pretraining

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from costing import CONFIGS, configuration, rows
+from campaigns import CONFIGS
+from costing import configuration, rows
 
 from cp2.costs.table import SHIPPED, read_throughput
 from cp2.costs.work import Kind, Work, work_of

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from costing import CONFIGS
+from campaigns import CONFIGS
 from torch import nn
 from torchvision import models
 

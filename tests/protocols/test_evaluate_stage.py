@@ -12,7 +12,7 @@ import tiny
 import torch
 from PIL import Image
 
-from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
+from cp2.data.index import Item
 from cp2.data.labels import IGNORE
 from cp2.errors import UserError, WrongFile
 from cp2.models.segmentor_files import build_segmentor, save_segmentor
@@ -45,19 +45,9 @@ def results(tmp_path: Path) -> Path:
         Image.fromarray(np.stack([label * 50] * 3, axis=2)).save(folder / f"{i}.png")
         Image.fromarray(label).save(folder / f"{i}-label.png")
         items.append(Item("val", f"{i}.png", f"{i}-label.png"))
-    write_index(folder, items)
-    record = DatasetRecord(
-        name="strips",
-        kind="labelled",
-        title="",
-        digest="0" * 64,
-        splits={"val": Split(images=IMAGES)},
-        classes=("low", "high", "never"),
-        palette=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
-        archives=(),
-        created="2000-01-01T00:00:00+00:00",
-    )
-    write_record(folder, record)
+    classes = ("low", "high", "never")
+    palette = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+    tiny.write_labelled(folder, items, classes, palette)
     write_constant_model(tmp_path, classes=3)
     return tmp_path
 

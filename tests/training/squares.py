@@ -7,7 +7,7 @@ import numpy as np
 import tiny
 from PIL import Image
 
-from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
+from cp2.data.index import Item
 from cp2.data.labels import IGNORE
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
@@ -54,19 +54,7 @@ def write_squares(tmp_path: Path) -> Path:
         Image.fromarray(image).save(folder / f"{i}.png")
         Image.fromarray(label).save(folder / f"{i}-label.png")
         items.append(Item("train", f"{i}.png", f"{i}-label.png"))
-    write_index(folder, items)
-    record = DatasetRecord(
-        name="squares",
-        kind="labelled",
-        title="",
-        digest="0" * 64,
-        splits={"train": Split(images=IMAGES)},
-        classes=CLASSES,
-        palette=COLOURS,
-        archives=(),
-        created="2000-01-01T00:00:00+00:00",
-    )
-    write_record(folder, record)
+    tiny.write_labelled(folder, items, CLASSES, COLOURS)
     return tmp_path / "results"
 
 
