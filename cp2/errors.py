@@ -1,5 +1,13 @@
 """The one exception that is shown to the user as a message instead of a traceback."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SHOWN = 200  # characters of another library's error
+_HEAD = 512  # bytes of a file, from which a web page and a pointer are known
+
 
 class UserError(Exception):
     """Something the user can mend: bad settings, a bad file, a missing archive, a full disk.
@@ -11,3 +19,61 @@ class UserError(Exception):
 
 class WrongFile(UserError):
     """A file is not what it should be: wrong hash, truncated, corrupt, or of another layout."""
+
+
+@contextmanager
+def reading(path: Path, what: str, advice: str, missing: str = "") -> Iterator[None]:
+    """Turn whatever a reader raises about a file into one line that names it.
+
+    Args:
+        path: the file.
+        what: what it should be, with its article: "a whole zip archive".
+        advice: what to do where its content is wrong.
+        missing: what to do where it is not there.
+
+    Raises:
+        WrongFile: it is missing, may not be read, or anything was raised inside. A UserError from
+            inside passes as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a damaged or hostile file can make a library raise anything
+        raise WrongFile(f"{path}: {_why(path, error, what, advice, missing)}") from error
+
+
+def _why(path: Path, error: Exception, what: str, advice: str, missing: str) -> str:
+    """Looks at the file again: libraries tell one that may not be read from a cut one badly."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError:
+        return f"is not there; {missing or advice}"
+    except (OSError, ValueError) as problem:
+        return _unreadable(problem)
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.ENOENT):
+        return _unreadable(error)
+    if not head:
+        return f"is empty, must be {what}; {advice}"
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return f"is a web page, as a link to a download page gives, not {what}; {advice}"
+    if head.startswith(b"version https://git-lfs"):
+        return f"is only a git-lfs pointer to {what}; run `git lfs pull` where it came from"
+    return f"is not {what} ({said(error)}); {advice}"
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "may not be read by this user; ask its owner for permission (chmod g+r, or o+r)"
+    return f"cannot be read: {getattr(error, 'strerror', None) or said(error)}"
+
+
+def said(error: BaseException) -> str:
+    """The first line of a foreign error in printable characters; its kind where it says nothing."""
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in first[:_SHOWN])
