@@ -1,13 +1,14 @@
 """The project's own weight files: safetensors, one file with named parts, whole or not there."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 
-from cp2.errors import WrongFile
+from cp2.errors import WrongFile, reading
 from cp2.record.files import whole_file
 
 State = dict[str, torch.Tensor]
@@ -22,7 +23,8 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 def save_weights(
     path: Path, parts: Mapping[str, Mapping[str, torch.Tensor] | None], metadata: dict[str, str]
 ) -> None:
-    """Writes state dicts into one file; a part that is None is left out.
+    """Writes state dicts into one file; a part that is None is left out. Equal content gives equal
+    bytes.
 
     Args:
         path: the file; an older one stays whole until the new one is.
@@ -37,8 +39,20 @@ def save_weights(
         for part, state in parts.items()
         for key, tensor in (state or {}).items()
     }
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    # Opened here: safetensors would make a file that only its owner may read.
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.writelines(_ordered(save(tensors, metadata)))
+
+
+def _ordered(data: bytes) -> tuple[bytes, bytes, memoryview]:
+    """A safetensors file with its metadata sorted; the library's order differs at each call."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little"), text, memoryview(data)[start:]
 
 
 def load_weights(path: Path) -> tuple[dict[str, State], dict[str, str]]:
@@ -47,24 +61,20 @@ def load_weights(path: Path) -> tuple[dict[str, State], dict[str, str]]:
     Raises:
         WrongFile: the file is missing, truncated, corrupt or was not made by `save_weights`.
     """
-    if not path.is_file():
-        raise WrongFile(f"{path} is not there. Run the stage that makes it.")
     parts: dict[str, State] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            for key in file.keys():  # noqa: SIM118 (the file cannot be iterated)
-                part, dot, name = key.partition(".")
-                if not dot:
-                    raise WrongFile(
-                        f"{path} holds the tensor {key!r}, but names of the form part.name, such "
-                        "as backbone.conv1.weight, are expected. It is none of this project's "
-                        "weight files; make it with its stage's command."
-                    )
-                parts.setdefault(part, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError) as error:
-        raise WrongFile(
-            f"{path} is not a readable safetensors file ({error}). It may be truncated: delete it "
-            "and run the stage that makes it again."
-        ) from error
+    again = "run the stage that makes it"
+    with (
+        reading(path, "a whole safetensors file", f"delete it and {again} again", again),
+        safe_open(path, framework="pt") as file,
+    ):
+        metadata = dict(file.metadata() or {})
+        for key in file.keys():  # noqa: SIM118 (the file cannot be iterated)
+            part, dot, name = key.partition(".")
+            if not dot:
+                raise WrongFile(
+                    f"{path} holds the tensor {key!r}, but names of the form part.name, such "
+                    "as backbone.conv1.weight, are expected. It is none of this project's "
+                    "weight files; make it with its stage's command."
+                )
+            parts.setdefault(part, {})[name] = file.get_tensor(key)
     return parts, metadata
