@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from cp2.errors import UserError
-from cp2.record.files import append_line
+from cp2.errors import UserError, reading
+from cp2.record.files import append_line, parse_json
 from cp2.record.metrics import last_metrics
 from cp2.record.readers import read_object
 
@@ -47,7 +47,11 @@ class AttemptRecord:
 
 
 def read_attempts(folder: Path) -> list[AttemptRecord]:
-    """A run's attempts, the latest last; lines cut off by a kill or a full disk are left out."""
+    """A run's attempts, the latest last; lines cut off by a kill or a full disk are left out.
+
+    Raises:
+        WrongFile: the file may not be read.
+    """
     found: dict[int, AttemptRecord] = {}
     for line in _lines(folder / FILE):
         try:
@@ -60,9 +64,11 @@ def read_attempts(folder: Path) -> list[AttemptRecord]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    with reading(path, "a text file", "delete it: it only tells of earlier attempts"):
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for text in texts:
         try:
-            line = json.loads(text)
+            line = parse_json(text)
         except ValueError:
             continue
         if isinstance(line, dict):
@@ -74,7 +80,7 @@ def _read(line: dict[str, Any], found: dict[int, AttemptRecord]) -> None:
     if line["event"] == "started":
         found[number] = AttemptRecord(
             number,
-            float(line["time"]),
+            _time(line["time"]),
             str(line["host"]),
             int(line["pid"]),
             None if line["job"] is None else str(line["job"]),
@@ -85,11 +91,18 @@ def _read(line: dict[str, Any], found: dict[int, AttemptRecord]) -> None:
         step, error = line["step"], line["error"]
         found[number] = replace(
             found[number],
-            ended=float(line["time"]),
+            ended=_time(line["time"]),
             outcome=_outcome(line["outcome"]),
             step=None if step is None else int(step),
             error=None if error is None else str(error),
         )
+
+
+def _time(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < 1e11:  # also no infinity: it fits no database and no calendar
+        raise ValueError(f"no time: {value!r}")
+    return seconds
 
 
 def _outcome(word: Any) -> Outcome:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cp2.errors import UserError, WrongFile
+from cp2.errors import UserError, reading
 
 PROBE_BYTES = 1 << 16  # more than the lines of a log that a full disk may still take
 UNWRITABLE = {
@@ -135,11 +135,18 @@ def read_json(path: Path) -> Any:
     Raises:
         WrongFile: it cannot be read or is not JSON.
     """
-    try:
+    again = "delete it and make it again"
+    with reading(path, "readable JSON", again, "make it with its stage's command"):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WrongFile(f"{path}: is not there; make it with its stage's command") from None
-    except (OSError, ValueError) as error:
-        raise WrongFile(
-            f"{path}: is not readable JSON ({error}); delete it and make it again"
-        ) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A line of JSON that others may have written.
+
+    Raises:
+        ValueError: it is none, not UTF-8 or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

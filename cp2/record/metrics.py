@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cp2.errors import UserError
-from cp2.record.files import write_text
+from cp2.record.files import parse_json, write_text
 from cp2.record.lines import LineWriter, last_lines
 
 _END_OF_TIME = 1e11  # seconds since 1970; beyond it, milliseconds fit no database
@@ -189,8 +189,8 @@ def _damage(path: Path, lines: int) -> str | None:
 def _parse(text: bytes) -> dict[str, Any] | None:
     """A line with its step, or None. Its values may be of any kind."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):  # also no UTF-8
+        line = parse_json(text)
+    except ValueError:
         return None
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return None

@@ -7,6 +7,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cp2.record.files import parse_json
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -75,10 +77,10 @@ def read_owner(path: Path) -> Owner | None:
     if not content:
         return None
     try:
-        found = json.loads(content)
-        job, token = found["job"], found["token"]
-        return Owner(
-            None if job is None else str(job), str(found["host"]), int(found["pid"]), str(token)
-        )
-    except (ValueError, KeyError, TypeError):
+        found = parse_json(content)
+        job, token, pid = found["job"], found["token"], int(found["pid"])
+        if not 0 < pid < 1 << 31:
+            return Owner()
+        return Owner(None if job is None else str(job), str(found["host"]), pid, str(token))
+    except (ValueError, KeyError, TypeError, OverflowError):
         return Owner()

@@ -1,6 +1,5 @@
 """attempts.jsonl: what each attempt at a run was and how it ended."""
 
-import errno
 import json
 import os
 from pathlib import Path
@@ -11,8 +10,8 @@ from cp2.errors import UserError
 from cp2.record import attempts
 from cp2.record.attempts import FILE, last_line, read_attempts, recorded
 from cp2.record.folder import RunFolder
-from cp2.record.lock import hold as locked
 from cp2.record.metrics import MetricsWriter
+from cp2.record.owner import Owner, read_owner
 
 
 class SavedError(Exception):
@@ -99,38 +98,18 @@ def test_a_cut_last_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
     assert read_attempts(tmp_path)[1].outcome == "done"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "3",
-        "{}",
-        '{"event": "ended", "attempt": 5, "time": 1, "outcome": "done"}',
-        '{"event": "started", "attempt": null}',
-        '{"event": "started", "attempt": 2}',
-        '{"event": "other", "attempt": 1}',
-        "\x00\x00",
-    ],
-)
-def test_lines_that_are_no_attempt_are_left_out(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("time", ["Infinity", "NaN", "-1", "1e300", '"now"', "[" * 100_000])
+def test_lines_that_no_attempt_wrote_are_passed_over(tmp_path: Path, time: str) -> None:
     _attempt(tmp_path)
-    attempts.append_line(tmp_path / FILE, line)
-    assert [a.number for a in read_attempts(tmp_path)] == [1]
+    started = (tmp_path / FILE).read_text().splitlines()[0]
+    stamp = json.dumps(json.loads(started)["time"])
+    with (tmp_path / FILE).open("a") as file:
+        file.write(started.replace('"attempt": 1', '"attempt": 2').replace(stamp, time) + "\n")
+    assert [attempt.number for attempt in read_attempts(tmp_path)] == [1]
 
 
-def test_no_file_means_no_attempts(tmp_path: Path) -> None:
-    assert read_attempts(tmp_path) == []
-
-
-def test_a_full_disk_stops_the_start_and_not_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with recorded(tmp_path, "cpu"):
-        monkeypatch.setattr(attempts, "append_line", full)
-    assert "could not be recorded" in capsys.readouterr().out
-    monkeypatch.undo()
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="no space left on the disk; free some"), locked(tmp_path):
-        pass
+@pytest.mark.parametrize("pid", ["Infinity", "1e999", "-1", "0", "99999999999999999999", '"x"'])
+def test_a_lock_with_an_impossible_process_names_nobody(tmp_path: Path, pid: str) -> None:
+    content = f'{{"job": null, "host": "h", "token": "t", "pid": {pid}}}'
+    (tmp_path / ".lock").write_text(content)
+    assert read_owner(tmp_path / ".lock") == Owner()

@@ -16,6 +16,7 @@ from cp2.record.files import (
     check_writable,
     clear_temporaries,
     disk_is_full,
+    parse_json,
     read_json,
     whole_file,
     write_json,
@@ -124,11 +125,13 @@ def test_a_value_that_is_not_json_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"nothing"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": ', b"\xff\xfe", b"nothing", b"9" * 5000, b"[" * 100_000]
+)
 def test_unreadable_json(content, tmp_path):
     path = tmp_path / "done.json"
     path.write_bytes(content)
-    with pytest.raises(WrongFile, match=r"done\.json: is not readable JSON .*delete it and make"):
+    with pytest.raises(WrongFile, match=r"done\.json: is .* readable JSON.*delete it and make"):
         read_json(path)
 
 
@@ -176,3 +179,8 @@ def test_an_appended_line_never_continues_a_cut_one(before, after, tmp_path):
     (tmp_path / "log").write_text(before)
     append_line(tmp_path / "log", "x")
     assert (tmp_path / "log").read_text() == after
+
+
+def test_lines_of_brackets_are_no_json():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
