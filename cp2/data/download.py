@@ -44,7 +44,9 @@ def fetch(archive: Archive, folder: Path, mirrors: Sequence[Path] = ()) -> Path:
     for place in (folder, *mirrors):
         found = place / archive.file
         if found.is_file() and not (place == folder and _outdated(archive, folder)):
-            verify(found, _expected_local(archive, place, folder))
+            remedy = f"delete {found} and start again, or put a good copy in its place"
+            expected = _expected_local(archive, place, folder)
+            verify(found, expected, remedy + _if_replaced(archive, folder))
             _keep_digest(archive, found, folder)
             return found
     if not archive.urls:
@@ -112,6 +114,17 @@ def _digest_file(archive: Archive, folder: Path) -> Path:
     return folder / f"{archive.file}.sha256"
 
 
+def _if_replaced(archive: Archive, folder: Path) -> str:
+    """What else to do where no hash is published: the file may be a new one on purpose."""
+    record = _digest_file(archive, folder)
+    if archive.hash is not None or not record.is_file():
+        return ""
+    return (
+        f". If its owner replaced it and you want the new one, delete {record}, which holds the "
+        "hash of the first use"
+    )
+
+
 def _keep_digest(archive: Archive, found: Path, folder: Path) -> None:
     record = _digest_file(archive, folder)
     if archive.hash in ("sums", None) and not record.is_file():
@@ -131,7 +144,8 @@ def _download(archive: Archive, folder: Path, mirrors: Sequence[Path]) -> Path:
         try:
             expected = _expected_remote(archive, url, folder)
             _transfer(url, part)
-            verify(part, expected, f"the download from {url} was deleted; try again later")
+            remedy = f"the download from {url} was deleted; try again later"
+            verify(part, expected, remedy + _if_replaced(archive, folder))
         except _Unreachable as error:
             failures.append(f"{url}: {error}")
             continue

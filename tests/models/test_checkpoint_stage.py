@@ -99,7 +99,7 @@ def test_foreign_conventions_are_recorded(stage, file):
     assert "base_model/conv2d/kernel/Momentum" in done["dropped"]
 
 
-def test_the_hash_of_the_first_download_is_held(stage, file, capsys):
+def test_the_hash_of_the_first_download_is_held(stage, file, capsys, tmp_path):
     authors_file(file, settings(), ASPP)
     _, done = stage(settings(), ASPP)
     assert not done["hash_published"]
@@ -109,6 +109,11 @@ def test_the_hash_of_the_first_download_is_held(stage, file, capsys):
     with pytest.raises(WrongFile, match="not the file it should be") as error:
         stage(settings(), ASPP)
     assert done["sha256"] in str(error.value)
+    record = tmp_path / "results/downloads/file.sha256"
+    assert f"delete {record}, which holds the hash of the first use" in str(error.value)
+    record.unlink()
+    _, replaced = stage(settings(), ASPP)
+    assert replaced["sha256"] != done["sha256"]
 
 
 def test_a_published_hash_is_recorded_as_such(stage, file):
