@@ -45,6 +45,7 @@ COLUMNS = {
     "published_std": "its deviation, as printed",
     "published_spread": "deviation of one run: as printed, else as printed for that data set",
     "published_error": "standard error of the paper's number",
+    "published_count": "runs that its deviation is over; NaN: not said, or none is printed",
     "printed": "the paper's number as text, with deviation and count",
 }
 _OF_RUN = ("run", "seed", "pretrain_seed", "value", "planned", "problem")
@@ -181,6 +182,7 @@ def cell_frame(frame: pd.DataFrame) -> pd.DataFrame:
     missing: why there is no number, or why it stands on fewer runs than planned; "": complete.
     footnote: why there is no number, or fewer runs for something damaged; what is not our own.
     values, runs, done: the values, all planned runs, and those of them that have a value.
+    pretrainings: mean value of each pretraining that has one.
     """
     frame = frame.assign(done=frame["run"].where(frame["value"].notna()))
     grouped = frame.groupby(CELL, sort=False)
@@ -188,6 +190,9 @@ def cell_frame(frame: pd.DataFrame) -> pd.DataFrame:
     cells["planned"] = grouped["planned"].sum().astype(int)
     for name, source in (("values", "value"), ("runs", "run"), ("done", "done")):
         cells[name] = grouped[source].agg(_known)
+    means = frame.groupby([*CELL, "pretrain_seed"], sort=False)["value"].mean()
+    cells["pretrainings"] = means.groupby(CELL, sort=False).agg(_known)
+    cells["pretrainings"] = cells["pretrainings"].map(lambda known: known if known == known else ())
     comparable = (cells["scale"] == "paper") & (cells["unit"] != SECONDS_PER_EPOCH.unit)
     cells["gap"] = (cells["mean"] - cells["published"]).where(comparable)
     cells[_TEXTS] = cells[_TEXTS].fillna("")
@@ -222,11 +227,13 @@ class CellScores:
     mean: float | None
     std: float | None
     values: tuple[float, ...]
+    pretrainings: tuple[float, ...]
     runs: tuple[str, ...]
     scores: dict[str, float]
     published: float | None
     published_spread: float | None
     published_error: float | None
+    published_count: float | None
     printed: str
     gap: float | None
     reason: str

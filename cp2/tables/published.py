@@ -9,7 +9,10 @@ from cp2.errors import WrongFile
 
 PUBLISHED = Path("reports/published")
 PUBLISHED_STD = 0.2  # of one run, in points: assumed where a paper prints no deviation
-NUMBERS = ("published", "published_std", "published_spread", "published_error", "printed")
+NUMBERS = (
+    *("published", "published_std", "published_spread", "published_error", "published_count"),
+    "printed",
+)
 _KEY = ["published_table", "row", "column"]
 _COLUMNS = ("row", "column", "value", "std", "unit")
 
@@ -23,6 +26,7 @@ def read_published(folder: Path, stems: Collection[str]) -> pd.DataFrame:
         published_spread: standard deviation of one run: as printed, else the largest that the paper
             prints for a number of that column, in any table (CP²: its appendix's over trials).
         published_error: standard error of the number; where its runs are not known, that of one.
+        published_count: runs that a printed deviation is over; NaN where that is not known.
         printed: all of it as text, "75.40 ± 0.2 (5)"; the decimals are the paper's.
 
     Args:
@@ -45,6 +49,7 @@ def read_published(folder: Path, stems: Collection[str]) -> pd.DataFrame:
     error = numbers["published_std"] / numbers["count"] ** 0.5
     numbers["published_error"] = error.fillna(numbers["published_spread"])
     wanted = numbers["published_table"].isin(list(stems)) & numbers["published"].notna()
+    numbers["published_count"] = numbers["count"].where(numbers["published_std"].notna())
     return numbers[wanted].set_index(_KEY).drop(columns="count")
 
 

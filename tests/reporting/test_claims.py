@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cp2.errors import UserError, WrongFile
-from cp2.reporting.claims.judge import claims_markdown, inconsistencies, view_claims
+from cp2.reporting.claims.judge import (
+    claims_markdown,
+    inconsistencies,
+    ours_difference,
+    view_claims,
+)
 from cp2.reporting.claims.read import Claim, Stated, read_claims
 from cp2.reporting.report import write_report
 from cp2.reporting.tables import TableView
@@ -20,15 +26,19 @@ from cp2.tables.published import read_published
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
 
 
-def table(**rows: list[float]) -> TableView:
-    """One column; a row's scores in percent, one a seed."""
+def lines(**rows: list[float]) -> pd.DataFrame:
+    """One column of a table; a row's scores in percent, one a seed."""
     given = {"table": "cp2_t", "column": "voc", "unit": "percent", "digits": 1, "planned": True}
-    lines = [
+    found = [
         given | {"row": row, "run": f"evaluate/{row}-{seed}", "value": value}
         for row, scores in rows.items()
         for seed, value in enumerate(scores or [None])
     ]
-    frame = pd.DataFrame(lines, columns=list(COLUMNS), dtype=object)
+    return pd.DataFrame(found, columns=list(COLUMNS), dtype=object).astype({"value": float})
+
+
+def table(**rows: list[float]) -> TableView:
+    """The same as a table."""
     settings = TableSettings(
         name="cp2_t",
         title="T",
@@ -39,7 +49,7 @@ def table(**rows: list[float]) -> TableView:
         columns=(Column(name="voc", dataset="voc2012"),),
         rows=tuple(Row(name=row, backbone="b") for row in rows),
     )
-    return TableView(settings, cell_frame(frame.astype({"value": float})), "paper")
+    return TableView(settings, cell_frame(lines(**rows)), "paper")
 
 
 def with_columns(view: TableView, **columns: object) -> TableView:
@@ -66,8 +76,36 @@ def test_a_difference_with_its_standard_error():
     found = verdict(claim("+1.8"), table(a=left, b=right)).measured[0]
     assert found.value == pytest.approx(statistics.mean(left) - statistics.mean(right))
     error = math.sqrt(statistics.variance(left) / 3 + statistics.variance(right) / 4)
-    assert found.error == pytest.approx(error)
+    assert found.error.value == pytest.approx(error)
     assert found.runs == 3
+    welch = stats.ttest_ind(left, right, equal_var=False)
+    assert found.error.freedom == pytest.approx(welch.df)
+    assert (found.low, found.high) == pytest.approx(welch.confidence_interval(math.erf(2**0.5)))
+
+
+def test_the_error_of_a_single_value_is_students():
+    scores = [78.0, 79.0, 78.6]
+    found = verdict(claim("", "a", "", claimed="78.5"), table(a=scores)).measured[0]
+    bounds = stats.ttest_1samp(scores, 0).confidence_interval(math.erf(2**0.5))
+    assert (found.low, found.high) == pytest.approx(bounds)
+
+
+@pytest.mark.parametrize(
+    ("pretrainings", "error", "freedom", "shared"),
+    [
+        ([0, 0, 0, 0], statistics.stdev([76.0, 76.2, 78.0, 78.2]) / 2, 3, True),
+        ([0, 0, 1, 1], statistics.stdev([76.1, 78.1]) / 2**0.5, 1, False),
+        ([0, 1, 2, 3], statistics.stdev([76.0, 76.2, 78.0, 78.2]) / 2, 3, False),
+    ],
+)
+def test_finetunings_of_one_pretraining_are_not_independent(pretrainings, error, freedom, shared):
+    scores = [76.0, 76.2, 78.0, 78.2]
+    frame = lines(a=scores).assign(pretrain_seed=pretrainings)
+    view = replace(table(a=scores), frame=cell_frame(frame))
+    found = verdict(claim("", "a", "", claimed="78.5"), view).measured[0]
+    assert found.error.value == pytest.approx(error)
+    assert found.error.freedom == freedom
+    assert (" of one pretraining" in ours_difference(found)) == shared
 
 
 @pytest.mark.parametrize(
@@ -75,7 +113,9 @@ def test_a_difference_with_its_standard_error():
     [
         ("+1.4", [78.6, 78.6], [77.2, 77.2], "reproduced"),
         ("+1.4", [77.9, 77.9], [77.2, 77.2], "not reproduced"),  # 0.7 off, 2 x 0.28 allowed
-        ("+1.4", [77.6, 78.2], [77.1, 77.3], "reproduced"),  # the same, but with a spread
+        ("+1.4", [77.6, 78.2], [77.1, 77.3], "not distinguishable"),  # the same, with a spread
+        ("+1.4", [78.59, 78.61], [77.19, 77.21], "reproduced"),  # 4.5 x 0.01 for the sign
+        ("+1.4", [77.89, 77.91], [77.19, 77.21], "not reproduced"),  # 2.02 x 0.28 allowed
         ("-3.3", [75.3, 75.3], [78.6, 78.6], "reproduced"),
         ("0 (none)", [78.9, 78.9], [78.8, 78.8], "reproduced"),
         ("0 (none)", [79.9, 79.9], [78.8, 78.8], "not reproduced"),
@@ -229,7 +269,7 @@ def test_the_best_of_some_rows():
     ("delta", "expected"), [("+1", "not run"), ("<1%", "reproduced"), (">0", "not run")]
 )
 def test_seconds_of_other_devices_are_compared_in_percent_only(delta, expected):
-    view = with_columns(table(a=[500.0, 502.0], b=[499.0, 500.0]), unit="seconds")
+    view = with_columns(table(a=[500.0, 500.2], b=[499.0, 499.1]), unit="seconds")
     found = verdict(claim(delta), view)
     assert found.verdict == expected
     assert found.measured[0].timed
@@ -254,7 +294,8 @@ def test_the_best_row_has_to_beat_every_row_beyond_their_own_errors():
     found = verdict(claim(">0", "", ""), view, **{"cp2-01": [best]})
     assert found.verdict == "not distinguishable"
     assert found.measured[0].value == pytest.approx(1.0)
-    assert found.measured[0].low == pytest.approx(1.1 - 2)
+    freedom_one = 13.968  # Student's t that is passed as seldom as 2 of a normal distribution
+    assert found.measured[0].low == pytest.approx(1.1 - freedom_one, abs=1e-3)
     certain = Ordering(table="cp2_t", left=("a",), right=("b",))
     both = verdict(claim(">0", "", ""), view, **{"cp2-01": [certain, best]})
     assert both.verdict == "not distinguishable"
@@ -266,9 +307,10 @@ def test_the_error_of_how_far_rows_lie_apart():
     closer = Ordering(table="cp2_t", left=("a", "b"), right=("c", "d", "e"), range=True)
     found = verdict(claim("<0", "", ""), view, **{"cp2-01": [closer]})
     error = math.sqrt(0.1**2 + 1.0**2 + 0.2**2)
-    assert found.measured[0].error == pytest.approx(error)
-    assert found.measured[0].low == pytest.approx(-2.5 - 2 * error)
-    assert found.verdict == "reproduced"
+    factor = stats.t.ppf(stats.norm.cdf(2), error**4 / (0.1**4 + 1.0**4 + 0.2**4))
+    assert found.measured[0].error.value == pytest.approx(error)
+    assert found.measured[0].low == pytest.approx(-2.5 - factor * error)
+    assert found.verdict == "not distinguishable"
 
 
 def test_how_far_rows_lie_apart():

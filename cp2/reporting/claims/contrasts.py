@@ -1,8 +1,11 @@
 """Our side of a claim: the cells that it names, and how far they lie apart."""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from scipy.special import ndtr, stdtrit
 
 from cp2.reporting.claims.read import Claim
 from cp2.reporting.tables import TableView
@@ -11,7 +14,33 @@ from cp2.settings.metrics import SECONDS_PER_EPOCH
 from cp2.tables.frame import CellScores
 from cp2.tables.published import PUBLISHED_STD
 
-ERRORS = 2.0  # standard errors within which numbers agree
+ERRORS = 2.0  # standard errors within which numbers agree, where errors are known
+
+
+@dataclass(frozen=True)
+class Error:
+    """A standard error, and the degrees of freedom that it was estimated with; inf: it is known."""
+
+    value: float
+    freedom: float = math.inf
+
+    @property
+    def slack(self) -> float:
+        """What lies within is no difference: as likely to be left as two known standard errors.
+
+        The quantile is Student's t (13.97 for one degree of freedom, 4.53 for two, 2 for many).
+        """
+        if not self.value or not math.isfinite(self.freedom):
+            return ERRORS * self.value
+        return float(stdtrit(self.freedom, ndtr(ERRORS))) * self.value
+
+
+def combined(errors: Iterable[Error]) -> Error:
+    """Of a sum or difference; degrees of freedom by Welch and Satterthwaite."""
+    errors = list(errors)
+    value = math.hypot(*(error.value for error in errors))
+    parts = [(error.value / value) ** 4 / error.freedom for error in errors] if value else []
+    return Error(value, 1 / sum(parts) if sum(parts) else math.inf)
 
 
 @dataclass(frozen=True)
@@ -21,29 +50,32 @@ class Measured:
     Attributes:
         error: of `value`; None below two runs.
         runs: the fewest runs of any cell that it stands on.
-        low, high: `value` -+ two standard errors; of an ordering, the same of its closest pair.
-        theirs: standard error of the same difference of the published numbers, in points.
+        low, high: `value` -+ the error's slack; of an ordering, the same of its closest pair.
+        theirs: of the same difference of the published numbers, in points.
         assumed: whether the paper prints no spread that `theirs` could come from.
         base: what the difference is from, for claims in percent of it.
         timed: whether it is of seconds, else of points.
         digits: that are printed, after the point.
         elsewhere: the first cell whose number is not of our runs, with whose it is.
         level: whether it is a single value and no difference.
+        one_pretraining: whether runs of a cell that it stands on share their pretraining, whose
+            own variance `error` then lacks.
     """
 
     name: str
     value: float
-    error: float | None
+    error: Error | None
     runs: int
     low: float
     high: float
-    theirs: float = 0.0
+    theirs: Error = Error(0.0)
     assumed: bool = False
     base: float | None = None
     timed: bool = False
     digits: int = 1
     elsewhere: str | None = None
     level: bool = False
+    one_pretraining: bool = False
 
 
 def find_cell(views: Sequence[TableView], table: str, row: str, column: str) -> CellScores | None:
@@ -142,7 +174,7 @@ def _range(
         return cells
     sides = cells[: len(left)], cells[len(left) :]
     spans = [max(map(_mean, side)) - min(map(_mean, side)) for side in sides]
-    used = [cell for side in sides for cell in sorted(side, key=_uncertainty)[-2:]]
+    used = [cell for side in sides for cell in sorted(side, key=_uncertain)[-2:]]
     value = spans[0] - spans[1]
     return _measured(name, value, _error(used), *_interval(value, used), cells, used)
 
@@ -150,13 +182,12 @@ def _range(
 def _measured(
     name: str,
     value: float,
-    error: float | None,
+    error: Error | None,
     low: float,
     high: float,
     cells: list[CellScores],
     used: list[CellScores],
 ) -> Measured:
-    theirs = [cell.published_error for cell in used]  # None: the paper prints no spread for it
     marked = next((cell for cell in cells if cell.imported), None)
     return Measured(
         name,
@@ -165,13 +196,14 @@ def _measured(
         runs=min(cell.n for cell in cells),
         low=low,
         high=high,
-        theirs=math.hypot(*(PUBLISHED_STD if one is None else one for one in theirs)),
-        assumed=None in theirs,
+        theirs=combined(map(_theirs, used)),
+        assumed=any(cell.published_error is None for cell in used),
         base=_mean(used[1]) if len(used) == 2 else None,
         timed=any(cell.unit == SECONDS_PER_EPOCH.unit for cell in cells),
         digits=max(cell.digits for cell in cells),
         elsewhere=f"{marked.row}: {marked.imported}" if marked else None,
         level=len(cells) == 1,
+        one_pretraining=any(cell.n > 1 and len(cell.pretrainings) == 1 for cell in used),
     )
 
 
@@ -191,16 +223,39 @@ def _mean(cell: CellScores) -> float:
     return cell.mean
 
 
-def _uncertainty(cell: CellScores) -> float:
-    return math.inf if cell.std is None else cell.std / math.sqrt(cell.n)
+def _ours(cell: CellScores) -> Error | None:
+    """Of the cell's mean; None below two runs.
+
+    Finetunings of one pretraining have its luck in common: where there are several, the
+    pretrainings' means are what is independent.
+    """
+    independent = cell.pretrainings if len(cell.pretrainings) > 1 else cell.values
+    count = len(independent)
+    if count < 2:
+        return None
+    return Error(statistics.stdev(independent) / math.sqrt(count), count - 1)
 
 
-def _error(cells: list[CellScores]) -> float | None:
-    """Standard error of a difference of the cells; None where one has a single run."""
-    error = math.hypot(*map(_uncertainty, cells))
-    return error if math.isfinite(error) else None
+def _theirs(cell: CellScores) -> Error:
+    """Of the paper's number; known, but for a deviation that is printed with its count."""
+    if cell.published_error is None:
+        return Error(PUBLISHED_STD)
+    count = cell.published_count
+    return Error(cell.published_error, count - 1 if count and count > 1 else math.inf)
+
+
+def _uncertain(cell: CellScores) -> float:
+    error = _ours(cell)
+    return error.slack if error else math.inf
+
+
+def _error(cells: list[CellScores]) -> Error | None:
+    """Of a difference of the cells; None where one has a single run."""
+    errors = [error for error in map(_ours, cells) if error]
+    return combined(errors) if len(errors) == len(cells) else None
 
 
 def _interval(value: float, cells: list[CellScores]) -> tuple[float, float]:
-    slack = ERRORS * (_error(cells) or 0.0)
+    error = _error(cells)
+    slack = error.slack if error else 0.0
     return value - slack, value + slack

@@ -4,7 +4,6 @@ There is a verdict only at the paper's scale and with at least two runs of our o
 elsewhere it is "not run", and the sign of our difference is information.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from cp2.reporting.claims.contrasts import ERRORS, Measured, contrasts
+from cp2.reporting.claims.contrasts import Error, Measured, combined, contrasts
 from cp2.reporting.claims.read import Claim, Stated
 from cp2.reporting.formats import markdown, markdown_table
 from cp2.reporting.tables import TableView
@@ -24,10 +23,13 @@ RULE = (
     "A stated difference counts as reproduced where ours agrees with it within two standard errors "
     "(ours over seeds; theirs from the spread that the paper prints for the number, else for the "
     f"data set, else {PUBLISHED_STD} points a run) and has its sign beyond two standard errors of "
-    "ours; an order or a limit where ours is on its side beyond two standard errors. Where ours "
-    "cannot be told from no difference, or from the limit, the verdict is “not distinguishable”. "
-    "Imported scores and weights settle nothing. There is a verdict only at the paper's "
-    "scale and with at least two runs on each side."
+    "ours; an order or a limit where ours is on its side beyond two standard errors. Errors that "
+    "are estimated from few runs count for more than two, by Student's t (4.5 at two runs a side "
+    "that spread alike; Welch's degrees of freedom), so that a true zero is called reproduced no "
+    "more often. Where ours cannot be told from no difference, or from the limit, the verdict is "
+    "“not distinguishable”. Runs “of one pretraining” differ by their finetuning alone: how far "
+    "pretrainings lie apart is not in their errors. Imported scores and weights settle nothing. "
+    "There is a verdict only at the paper's scale and with at least two runs on each side."
 )
 _FEW = 2  # runs a side below which there is no verdict
 _ASSUMED = f"the paper prints no spread for it: {PUBLISHED_STD} points a run assumed"
@@ -111,8 +113,8 @@ def _verdict(stated: Stated, ours: Measured) -> Verdict:
     match stated.relation:
         case ">" | ">=" | "<" | "<=":
             return _on_side(stated, ours)
-    theirs = math.hypot(ours.error or 0.0, ours.theirs)
-    if abs(ours.value - stated.number) > ERRORS * theirs:
+    both = combined([ours.error or Error(0.0), ours.theirs])
+    if abs(ours.value - stated.number) > both.slack:
         return "not reproduced"
     if stated.number == 0 or ours.level:
         return "reproduced"
@@ -145,10 +147,11 @@ def ours_difference(measured: Measured) -> str:
     """
     digits = measured.digits
     sign = f"{measured.value:{'' if measured.level else '+'}.{digits}f}".replace("-", "−")
-    spread = f" ± {measured.error:.{digits}f}" if measured.error is not None else ""
+    spread = f" ± {measured.error.value:.{digits}f}" if measured.error else ""
     column = f"{measured.name}: " if measured.name else ""
+    shared = " of one pretraining" if measured.one_pretraining else ""
     mark = f", {measured.elsewhere}" if measured.elsewhere else ""
-    return f"{column}{sign}{spread} (n {measured.runs}{mark})"
+    return f"{column}{sign}{spread} (n {measured.runs}{shared}{mark})"
 
 
 def count_verdicts(claims: Sequence[ClaimView]) -> dict[str, int]:
