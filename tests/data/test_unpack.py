@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cp2.data.unpack import unpack
+from cp2.data.walk import LeftOut
 from cp2.errors import UserError, WrongFile
 
 Member = tuple[str, bytes]
@@ -170,3 +171,53 @@ def test_gzip_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(gzip.compress(b"no tar" * 1000))
     with pytest.raises(UserError, match="corrupt"):
         unpack(tmp_path / "x.tgz", tmp_path / "out")
+
+
+@makers
+def test_files_of_macos_stay_out(tmp_path: Path, make: Make) -> None:
+    added = [("top/._a.txt", b"x"), ("__MACOSX/top/._a.txt", b"x"), (".DS_Store", b"x")]
+    left_out = LeftOut()
+    unpack(make(tmp_path / "archive", [*MEMBERS, *added]), tmp_path / "out", left_out=left_out)
+    assert below(tmp_path / "out") == dict(MEMBERS)
+    assert left_out.counts == {"metadata of macOS": 3}
+
+
+def _sparse_tar(path: Path) -> None:
+    """GNU's old form: a map of no data at all, and a real size of 8 GB less one byte."""
+    header = bytearray(tarfile.TarInfo("a.bin").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[482:483] = b"\0"
+    header[483:495] = b"77777777777\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + bytes(1024))
+
+
+def _zip_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.bin", bytes(20 << 20))
+
+
+def _tgz_bomb(path: Path) -> None:
+    make_tgz(path, [("a.bin", bytes(20 << 20))])
+
+
+def _long_name(path: Path) -> None:
+    """A name of 20 MB, which `tarfile` reads into memory before anybody sees the entry."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 20 << 20
+    path.write_bytes(gzip.compress(name.tobuf() + b"n" * name.size + bytes(1024)))
+
+
+@pytest.mark.parametrize("make", [_sparse_tar, _zip_bomb, _tgz_bomb, _long_name])
+def test_bombs_stop_at_a_multiple_of_the_archive(tmp_path: Path, make: Make) -> None:
+    make(tmp_path / "archive")
+    with pytest.raises(WrongFile, match="unpacks to more than 100 times its size"):
+        unpack(tmp_path / "archive", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@makers
+def test_name_that_no_file_system_takes(tmp_path: Path, make: Make) -> None:
+    with pytest.raises(WrongFile, match="truncated or corrupt"):
+        unpack(make(tmp_path / "archive", [("n" * 300, b"x")]), tmp_path / "out")
