@@ -1,6 +1,7 @@
 """What a prepared data set's folder says about itself: dataset.json and index.csv."""
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from cp2.errors import UserError, WrongFile
 from cp2.record.files import write_text
@@ -46,10 +47,14 @@ class DatasetRecord(Settings):
     palette: tuple[tuple[int, int, int], ...] | None
     archives: tuple[UsedArchive, ...]
     created: str  # ISO 8601, UTC
+    index_sha256: str | None = None  # of index.csv; None: written before this was noted
+    root: str | None = None  # the user's folder, which absolute paths stay in; None: likewise
+    left_out: dict[str, int] = Field(default_factory=dict)  # reason -> files
+    notes: tuple[str, ...] = ()  # what its maker was told
 
 
 class Item(NamedTuple):
-    """One image. Paths are POSIX, relative to the data set's folder, or absolute."""
+    """One image. Paths are POSIX, relative to the data set's folder, or absolute in the user's."""
 
     split: str
     image: str
@@ -110,13 +115,14 @@ class DatasetIndex:
         return [item for item in self.items if item.split == split]
 
 
-def write_index(folder: Path, items: Iterable[Item]) -> None:
-    """Write index.csv."""
+def write_index(folder: Path, items: Iterable[Item]) -> str:
+    """Write index.csv; returns its SHA-256 for the record."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     writer.writerows(items)
     write_text(folder / INDEX, text.getvalue())
+    return hashlib.sha256(text.getvalue().encode()).hexdigest()
 
 
 def write_record(folder: Path, record: DatasetRecord) -> None:
@@ -135,7 +141,7 @@ def read_record(folder: Path) -> DatasetRecord | None:
         return None
     try:
         return DatasetRecord.model_validate_json(path.read_bytes())
-    except ValidationError as error:
+    except (OSError, ValidationError) as error:
         raise WrongFile(f"{path} is damaged; delete {folder} and prepare again\n{error}") from error
 
 
@@ -144,7 +150,7 @@ def read_index(folder: Path) -> DatasetIndex:
 
     Raises:
         UserError: the data set is not prepared.
-        WrongFile: dataset.json and index.csv disagree.
+        WrongFile: dataset.json and index.csv disagree, or a path leaves the data set's folder.
     """
     record = read_record(folder)
     if record is None:
@@ -153,18 +159,39 @@ def read_index(folder: Path) -> DatasetIndex:
             f"run: cp2 dataset {folder.name}"
         )
     try:
-        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
+        content = (folder / INDEX).read_bytes()
+        header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
         items = tuple(Item(*row) for row in rows)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise WrongFile(f"{folder / INDEX} is damaged ({error}); prepare again") from error
+    if record.index_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise WrongFile(
+            f"{folder / INDEX} is not the one that {RECORD} was written for (its SHA-256 differs); "
+            f"delete {folder / RECORD} and prepare again"
+        )
     expected = sum(split.images for split in record.splits.values())
     if header != _COLUMNS or len(items) != expected:
         raise WrongFile(
             f"{folder / INDEX} has {len(items)} images, {RECORD} says {expected}; "
             f"delete {folder / RECORD} and prepare again"
         )
+    for path in (path for item in items for path in item[1:]):
+        if not _stays_inside(path, record):
+            raise WrongFile(
+                f"{folder / INDEX} names {path!r}, which is not in the data set's folder"
+                + (f" nor in {record.root}" if record.root else "")
+                + f"; delete {folder / RECORD} and prepare again"
+            )
     return DatasetIndex(folder, record, items)
+
+
+def _stays_inside(path: str, record: DatasetRecord) -> bool:
+    if "/../" in f"/{path}/":
+        return False
+    if not path.startswith("/"):
+        return True
+    own = record.kind in ("images", "labelled")
+    return own and (record.root is None or path.startswith(f"{record.root.rstrip('/')}/"))
 
 
 def label_fraction(items: Sequence[T], fraction: float, seed: int) -> list[T]:

@@ -111,3 +111,30 @@ def test_label_fractions_are_nested_and_depend_on_the_seed() -> None:
 def test_label_fraction_out_of_range(fraction: float) -> None:
     with pytest.raises(UserError, match="outside"):
         label_fraction([1, 2], fraction, seed=0)
+
+
+def test_index_of_another_record(tmp_path: Path) -> None:
+    noted = record(train=2, val=1).model_copy(update={"index_sha256": write_index(tmp_path, ITEMS)})
+    write_record(tmp_path, noted)
+    assert len(read_index(tmp_path).items) == 3
+    write_index(tmp_path, [*ITEMS[:2], ITEMS[2]._replace(image="files/other.jpg")])
+    with pytest.raises(WrongFile, match="its SHA-256 differs"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "root", "image"),
+    [
+        ("labelled", "/data", "../x.jpg"),
+        ("labelled", "/data", "files/../../x.jpg"),
+        ("labelled", "/data", "/etc/x.jpg"),
+        ("labelled", "/data", "/data2/x.jpg"),
+        ("labelled", "/data", "/data/../etc/x.jpg"),
+        ("voc2012", None, "/data/x.jpg"),
+    ],
+)
+def test_paths_stay_inside(tmp_path: Path, kind: str, root: str | None, image: str) -> None:
+    write_index(tmp_path, [Item("train", image)])
+    write_record(tmp_path, record(train=1).model_copy(update={"kind": kind, "root": root}))
+    with pytest.raises(WrongFile, match=r"names .*, which is not in the data set's folder"):
+        read_index(tmp_path)
