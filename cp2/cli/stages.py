@@ -48,7 +48,7 @@ def dataset(name: RunArgument, options: CampaignOptions) -> None:
             downloads(configuration),
         )
     counts = ", ".join(f"{split} {found.images}" for split, found in record.splits.items())
-    print(f"{name}: {counts} images")
+    print(f"{name}: {counts} images", *record.notes, sep="\n  ")
 
 
 @command(RUN)

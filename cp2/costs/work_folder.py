@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
-from cp2.data.preparers.common import IMAGE_SUFFIXES
+from cp2.data.walk import FORMATS, image_suffixes
 from cp2.errors import UserError
 
 SYNTHETIC = 64  # images, where none are given
@@ -117,10 +117,10 @@ def given_images(folder: Path) -> list[Path]:
     if not paths:
         raise UserError(f"{folder}: no files; name a folder of images")
     for path in paths:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in image_suffixes():
             raise UserError(
                 f"{path}: not an image by its name; every file below {folder} is used, so "
-                f"name a folder that holds only {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"name a folder that holds only {', '.join(sorted(image_suffixes()))}"
             )
     for path in some(paths):
         image_format(path)
@@ -134,7 +134,7 @@ def image_format(path: Path) -> str:
         UserError: not readable as an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.format or "unknown"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(

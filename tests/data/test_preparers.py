@@ -296,6 +296,43 @@ def test_listed_image_that_is_not_there(labelled: Path, tmp_path: Path) -> None:
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"\xef\xbb\xbftwo\r\ncafe\xcc\x81 1\r\n",
+        "two.png\n caf\u00e9 1 \n".encode(),
+        "./two 1\n\ncaf\u00e9 1.jpg".encode(),
+    ],
+)
+def test_lists_as_people_write_them(labelled: Path, tmp_path: Path, lines: bytes) -> None:
+    """A mark before the text, ends of lines of Windows, accents, spaces, suffixes, more words."""
+    for folder, old, new in (
+        ("images", "one.jpg", "cafe\u0301 1.jpg"),
+        ("labels", "one.png", "CAFE"),
+    ):
+        target = labelled / folder / new.replace("CAFE", "caf\u00e9 1.PNG")
+        (labelled / folder / old).rename(target)
+    (labelled / "train.txt").write_bytes(lines)
+    index = made(labelled_at(labelled), THREE, tmp_path / "set")
+    assert [path.name for path in index.paths("train")] == ["cafe\u0301 1.jpg", "two.png"]
+    assert index.labels("train")[0].name == "caf\u00e9 1.PNG"
+
+
+def test_image_of_a_kind_that_is_not_read_is_named(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "images/one.jpg").rename(labelled / "images/one.heic")
+    with pytest.raises(UserError, match=r"names 'one', .*one\.heic is of no readable kind"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+def test_what_was_left_out_is_in_the_record(tmp_path: Path) -> None:
+    save_image(tmp_path / "photos/a.jpg")
+    (tmp_path / "photos/b.heic").touch()
+    record = prepare(images_at(tmp_path / "photos"), None, tmp_path / "set")
+    assert record.left_out == {"suffix .heic": 1}
+    assert record.notes == (f"left out, suffix .heic: 1 ({tmp_path}/photos/b.heic)",)
+    assert record.root == str(tmp_path / "photos")
+
+
 def test_missing_list(labelled: Path, tmp_path: Path) -> None:
     (labelled / "val.txt").unlink()
     with pytest.raises(UserError, match=r"val\.txt is missing; write the stems"):

@@ -14,6 +14,6 @@ def prepare_ade20k(job: Job) -> Layout:
     sources = [
         Source(split, image.stem, image, labels / official / f"{image.stem}.png")
         for split, official in _SPLITS.items()
-        for image in sorted((images / official).glob("*.jpg"))
+        for image in job.images(images / official)
     ]
     return Layout(sources, ade20k_table(), discard=(labels,))

@@ -20,7 +20,7 @@ def prepare_camvid(job: Job) -> Layout:
     sources = [
         Source(split, image.stem, image, root / f"{split}annot" / image.name)
         for split in _SPLITS
-        for image in sorted((root / split).glob("*.png"))
+        for image in job.images(root / split)
     ]
     labels = tuple(root / f"{split}annot" for split in _SPLITS)
     return Layout(sources, camvid_table(), discard=labels)

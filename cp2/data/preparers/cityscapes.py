@@ -17,7 +17,7 @@ def prepare_cityscapes(job: Job) -> Layout:
     images, labels = job.find("leftImg8bit", "gtFine")
     sources = []
     for split in _SPLITS:
-        for image in sorted((images / split).glob(f"*/*{IMAGE}")):
+        for image in job.images(images / split):
             name = f"{image.parent.name}/{image.name.removesuffix(IMAGE)}"
             sources.append(Source(split, name, image, labels / split / f"{name}{LABEL}"))
     return Layout(sources, cityscapes_table(), discard=(labels,))

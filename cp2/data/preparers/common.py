@@ -1,15 +1,14 @@
 """What all preparers share: what they hand back, and looking around in what was unpacked."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cp2.data.labels import LabelTable
 from cp2.data.unpack import Select, unpack
+from cp2.data.walk import LeftOut, files_below
 from cp2.errors import WrongFile
 from cp2.settings.datasets import DatasetSettings
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,25 @@ class Layout:
 
 @dataclass(frozen=True)
 class Job:
-    """One preparation: checked archives to be unpacked into an empty folder."""
+    """One preparation: checked archives to be unpacked into an empty folder.
+
+    `left_out` counts the files that are no images of the set.
+    """
 
     settings: DatasetSettings
     num_classes: int  # 0: unlabelled
     archives: tuple[Path, ...]
     folder: Path
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def images(self, folder: Path, once: bool = True) -> list[Path]:
+        """All image files below a folder, sorted; see `files_below`."""
+        return files_below(folder, self.left_out, once=once)
 
     def unpack(self, select: Select | None = None) -> None:
         """Unpack every archive into the one tree at `folder`."""
         for archive in self.archives:
-            unpack(archive, self.folder, select)
+            unpack(archive, self.folder, select, self.left_out)
 
     def find(self, *paths: str) -> tuple[Path, ...]:
         """Paths that must be there after unpacking.
@@ -79,22 +86,20 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         WrongFile: not readable text.
     """
+    return [line.split()[0] for line in read_lines(path)]
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a list that are not empty, without the spaces around them.
+
+    Raises:
+        WrongFile: not readable text.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before UTF-8
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongFile(f"list {path} cannot be read ({error})") from error
-    return [line.split()[0] for line in lines if line.strip()]
-
-
-def images_below(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix, sorted; hidden files and folders are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+        raise WrongFile(f"list {path} cannot be read ({error}); save it as UTF-8 text") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def containing(*parts: str) -> Select:

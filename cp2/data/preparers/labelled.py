@@ -3,13 +3,18 @@
 root/images/<stem>.jpg     any image format
 root/labels/<stem>.png     8-bit class ids 0..K-1, 255 to ignore
 root/train.txt             stems, one a line; also val.txt and, if wanted, test.txt
+
+A stem may hold spaces and folders. Accents match however they are composed, and a line may also
+hold the file's whole name, backslashes, or further words behind the stem.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cp2.data.labels import plain_table
-from cp2.data.preparers.common import Job, Layout, Source, images_below, read_ids
+from cp2.data.preparers.common import Job, Layout, Source, read_lines
 from cp2.data.preparers.unlabelled import own_root
+from cp2.data.walk import LeftOut, files_below, printable, same_name
 from cp2.errors import UserError
 
 _REQUIRED = ("train", "val")
@@ -19,7 +24,9 @@ _OPTIONAL = ("test",)
 def prepare_labelled(job: Job) -> Layout:
     """Pair images and labels by stem, as the split lists say."""
     root = own_root(job)
-    images = _by_stem(root / "images")
+    images = _Stems(root / "images", job.images(root / "images", once=False))
+    pictures = files_below(root / "labels", LeftOut(), frozenset({".png"}), once=False)
+    labels = _Stems(root / "labels", pictures)
     sources = []
     for split in (*_REQUIRED, *_OPTIONAL):
         path = root / f"{split}.txt"
@@ -30,20 +37,65 @@ def prepare_labelled(job: Job) -> Layout:
                     f"{split} images into it, one a line (files below {root / 'images'})"
                 )
             continue
-        for stem in sorted(set(read_ids(path))):
-            if stem not in images:
-                raise UserError(
-                    f"{path} names {stem!r}, but there is no image {root / 'images' / stem}.*"
-                )
-            sources.append(Source(split, stem, images[stem], root / "labels" / f"{stem}.png"))
+        listed = {images.of(line, path) for line in read_lines(path)}
+        for stem, image in sorted((images.stem(image), image) for image in listed):
+            label = labels.find([stem]) or root / "labels" / f"{stem}.png"
+            sources.append(Source(split, stem, image, label))
     return Layout(sources, plain_table(job.num_classes), in_place=True)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in images_below(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            raise UserError(f"{found[stem]} and {path} have the same stem; rename one of them")
-        found[stem] = path
-    return found
+class _Stems:
+    """Files below a folder by their stems, which may hold folders."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        self._folder = folder
+        self._exact: dict[str, list[Path]] = {}
+        self._alike: dict[str, list[Path]] = {}
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            self._exact.setdefault(self.stem(path), []).append(path)
+            for text in (self.stem(path), name):
+                self._alike.setdefault(same_name(text), []).append(path)
+
+    def stem(self, path: Path) -> str:
+        return path.relative_to(self._folder).with_suffix("").as_posix()
+
+    def of(self, line: str, source: Path) -> Path:
+        """The image that a line of a list names.
+
+        Raises:
+            UserError: there is none.
+        """
+        path = self.find(_readings(line))
+        if path is None:
+            wanted = self._folder / line
+            names = {same_name(wanted.name), same_name(wanted.stem)}
+            near = [p for p in wanted.parent.glob("*") if same_name(p.stem) in names]
+            hint = f"; {printable(near[0])} is of no readable kind, save it as PNG" if near else ""
+            raise UserError(f"{source} names {line!r}, but there is no image {wanted}.*{hint}")
+        return path
+
+    def find(self, names: Sequence[str] | Iterator[str]) -> Path | None:
+        """The file of the first of these names that there is.
+
+        Raises:
+            UserError: two files have the name.
+        """
+        for name in names:
+            found = self._exact.get(name) or self._alike.get(same_name(name)) or []
+            if len(found) > 1:
+                raise UserError(
+                    f"{found[0]} and {found[1]} have the same stem; rename one of them, or write "
+                    "the name with its suffix into the list"
+                )
+            if found:
+                return found[0]
+        return None
+
+
+def _readings(line: str) -> Iterator[str]:
+    """What a line of a list may mean, the most literal first."""
+    yield line
+    plain = line.replace("\\", "/").removeprefix("./")
+    yield plain
+    yield plain.split()[0]

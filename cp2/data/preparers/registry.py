@@ -23,7 +23,7 @@ from cp2.data.preparers.check import finish
 from cp2.data.preparers.cityscapes import prepare_cityscapes
 from cp2.data.preparers.common import Job, Layout, Preparer
 from cp2.data.preparers.labelled import prepare_labelled
-from cp2.data.preparers.unlabelled import prepare_coco, prepare_imagenet, prepare_images
+from cp2.data.preparers.unlabelled import own_root, prepare_coco, prepare_imagenet, prepare_images
 from cp2.data.preparers.voc2012 import prepare_voc2012
 from cp2.errors import UserError, WrongFile
 from cp2.record.digest import digest
@@ -105,11 +105,11 @@ def _prepare(
     job = Job(settings, len(classes.classes) if classes else 0, archives, files)
     layout = PREPARERS[settings.kind](job)
     _check_classes(layout, job)
-    splits = _count(settings, layout)
+    splits = _count(settings, layout, job.left_out.notes())
     items = finish(layout, files, settings.name)
     for path in layout.discard:
         shutil.rmtree(path)
-    write_index(folder, items)
+    index_sha256 = write_index(folder, items)
     record = DatasetRecord(
         name=settings.name,
         kind=settings.kind,
@@ -123,6 +123,10 @@ def _prepare(
             for archive in settings.archives
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        index_sha256=index_sha256,
+        root=own_root(job).as_posix() if settings.root else None,
+        left_out=dict(job.left_out.counts),
+        notes=tuple(job.left_out.notes()),
     )
     write_record(folder, record)
     return record
@@ -148,7 +152,7 @@ def _check_classes(layout: Layout, job: Job) -> None:
         )
 
 
-def _count(settings: DatasetSettings, layout: Layout) -> dict[str, Split]:
+def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> dict[str, Split]:
     found = Counter(source.split for source in layout.sources)
     required = {"train"} if layout.table is None else {"train", "val"}
     for split in sorted(required | set(settings.counts)):
@@ -157,6 +161,7 @@ def _count(settings: DatasetSettings, layout: Layout) -> dict[str, Split]:
             raise WrongFile(
                 f"data set {settings.name}: split {split} is empty; no image of it was found in "
                 + (settings.root or ", ".join(archive.file for archive in settings.archives))
+                + "".join(f"\n{note}" for note in notes)
             )
         if wanted is not None and found[split] != wanted:
             raise WrongFile(

@@ -41,7 +41,7 @@ def prepare_voc2012(job: Job) -> Layout:
         for name in sorted(masks_of)
         if split == "val" or name not in val
     ]
-    photographs = sorted(path for path in images.iterdir() if path.stem not in val)
+    photographs = (path for path in job.images(images) if path.stem not in val)
     sources += [Source("unlabelled", path.stem, path) for path in photographs]
     return Layout(sources, plain_table(job.num_classes), discard=discard)
 
