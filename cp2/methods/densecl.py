@@ -116,7 +116,8 @@ def batch_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 def encoder(settings: DenseSettings, backbone: Backbone, head: Head | None) -> TwoHeadEncoder:
     """Backbone and two projections; the segmentation head is of no use here."""
-    return TwoHeadEncoder(backbone, settings.dim, settings.projector_norm, settings.grid)
+    norm, grid = settings.projector_norm, settings.grid
+    return TwoHeadEncoder(backbone, settings.dim, norm, grid, settings.head_init)
 
 
 def around(

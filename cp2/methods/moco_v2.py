@@ -10,6 +10,7 @@ from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.encoders import GlobalEncoder
 from cp2.models.heads import Head
+from cp2.models.projectors import init_linear
 from cp2.settings.contrastive import ContrastiveSettings
 from cp2.settings.methods import MoCoV2Settings
 
@@ -40,7 +41,9 @@ class InstanceContrast(Objective):
 
 def encoder(settings: MoCoV2Settings, backbone: Backbone, head: Head | None) -> GlobalEncoder:
     """Global pooling and a two-layer MLP; the head is of no use here."""
-    return GlobalEncoder(backbone, settings.dim)
+    made = GlobalEncoder(backbone, settings.dim)
+    init_linear(made.fc, settings.head_init)
+    return made
 
 
 def method(settings: MoCoV2Settings, encoder: nn.Module, micro_batches: int) -> Contrastive:

@@ -66,7 +66,7 @@ def build_networks(
     """
     settings = recipe.method
     check_pretraining(settings, recipe.backbone, micro_batches)
-    backbone = build_backbone(recipe.backbone, zero_init_residual=settings.zero_init_residual)
+    backbone = build_backbone(recipe.backbone, settings.zero_init_residual, settings.conv_init)
     if load:
         load(backbone)
     head = build_head(recipe.head, backbone.channels) if recipe.head else None

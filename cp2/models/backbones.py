@@ -112,19 +112,27 @@ class ViTBackbone(Backbone):
         return tokens + resize_positions(self.pos_embed, self.grid, (h, w))
 
 
-def build_backbone(settings: BackboneSettings, zero_init_residual: bool = False) -> Backbone:
+def build_backbone(
+    settings: BackboneSettings, zero_init_residual: bool = False, conv_init: str = "fan-out"
+) -> Backbone:
     """A backbone with fresh weights.
 
     Args:
         settings: which one.
         zero_init_residual: ResNets only: the last BN of each residual branch starts with weight 0.
             True for CP² from scratch (mmsegmentation's default), False for MoCo (torchvision's).
+        conv_init: ResNets only: what kaiming-normal weights of convolutions keep, the variance of
+            gradients ("fan-out", torchvision's) or of maps ("fan-in", OpenSelfSup's).
 
     Raises:
         UserError: timm has no such architecture in this family, or refuses an argument.
     """
     if isinstance(settings, ResNetSettings):
-        return _build_resnet(settings, zero_init_residual)
+        backbone = _build_resnet(settings, zero_init_residual)
+        for module in backbone.modules() if conv_init == "fan-in" else ():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        return backbone
     return _build_vit(settings)
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.models.backbones import Backbone
+from cp2.settings.contrastive import HeadInit
 
 
 class DenseFeatures(NamedTuple):
@@ -32,19 +33,35 @@ def conv_mlp(before: int, hidden: int, after: int, norm: bool) -> nn.Sequential:
     )
 
 
+def init_linear(layers: nn.Sequential, kind: HeadInit) -> None:
+    """First values of Linear layers: PyTorch's, or kaiming-normal (fan in) with bias 0.
+
+    The latter is OpenSelfSup's `init_linear="kaiming"`, which DenseCL's release uses.
+    """
+    for layer in layers if kind == "kaiming" else ():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
 class TwoHeadEncoder(nn.Module):
     """Images (N, 3, H, W) -> `DenseFeatures`; the two heads share no weights.
 
-    Linear layers start kaiming-normal (fan in) with bias 0, convolutions as PyTorch's (DenseCL
-    release).
+    Convolutions start as PyTorch's (DenseCL and PixCon releases).
 
     Args:
         norm: batch norm in both hidden layers (PixCon).
+        head_init: of Linear layers, see `init_linear`.
         grid: side that the backbone's map is pooled to; None: as it is.
     """
 
     def __init__(
-        self, backbone: Backbone, dim: int, norm: bool = False, grid: int | None = None
+        self,
+        backbone: Backbone,
+        dim: int,
+        norm: bool = False,
+        grid: int | None = None,
+        head_init: HeadInit = "kaiming",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -52,10 +69,7 @@ class TwoHeadEncoder(nn.Module):
         channels = backbone.channels
         self.fc = mlp(channels, channels, dim, norm)
         self.dense = conv_mlp(channels, channels, dim, norm)
-        for layer in self.fc:
-            if isinstance(layer, nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        init_linear(self.fc, head_init)
 
     def forward(self, images: Tensor) -> DenseFeatures:
         whole: Tensor = self.backbone(images)

@@ -14,9 +14,14 @@ from cp2.models.weights import load_weights, save_weights
 from cp2.settings.models import BackboneSettings, HeadSettings
 
 
-def build_segmentor(backbone: BackboneSettings, head: HeadSettings, num_classes: int) -> Segmentor:
+def build_segmentor(
+    backbone: BackboneSettings,
+    head: HeadSettings,
+    num_classes: int,
+    zero_init_residual: bool = False,
+) -> Segmentor:
     """A segmentation model with fresh weights."""
-    body = build_backbone(backbone)
+    body = build_backbone(backbone, zero_init_residual)
     return Segmentor(body, build_head(head, body.channels), num_classes, head.dropout)
 
 

@@ -19,6 +19,9 @@ from cp2.settings.optimization import CosineSettings, OptimizerSettings
 from cp2.settings.views import ReadingSettings, ViewSettings
 
 
+HeadInit = Literal["kaiming", "pytorch"]
+
+
 class PretrainingSettings(Settings):
     """What every method can be set to.
 
@@ -37,6 +40,8 @@ class PretrainingSettings(Settings):
     dim: PositiveInt = 128
     bn_group_size: GroupSize | None = None  # images normalised together; None: the whole batch
     zero_init_residual: bool = False
+    # kaiming-normal of a ResNet's convolutions from random weights; fan-in: OpenSelfSup (DenseCL).
+    conv_init: Literal["fan-out", "fan-in"] = added("fan-out")
     output_stride: Literal[8, 16, 32] | None = added(None)  # of a ResNet in pretraining
     amp: Literal["off", "bf16", "fp16"] = "off"
     # Fused kernels round otherwise, so this is hashed, as amp is. Where it does not work: a note.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cp2.settings.base import PositiveFloat, PositiveInt, Share, added
-from cp2.settings.contrastive import PlusSettings
+from cp2.settings.contrastive import HeadInit, PlusSettings
 
 
 class DenseSettings(PlusSettings):
@@ -15,6 +15,8 @@ class DenseSettings(PlusSettings):
     lambda_warmup_steps: Annotated[int, Field(ge=0)] = 0  # lambda is 0 until then
     # What of an image joins the dense queue: the mean of its positions, or one that is drawn.
     dense_queue: Literal["mean", "cell"] = added("mean")
+    # Linear layers of the projections: kaiming-normal, fan in (DenseCL), or PyTorch's (PixCon).
+    head_init: HeadInit = added("kaiming")
     grid: PositiveInt | None = None  # side that the map is pooled to; None: its own
 
     def misfit(self, stride: int, micro_batches: int) -> str | None:

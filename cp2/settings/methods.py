@@ -4,8 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import NonNegativeFloat, PositiveFloat
-from cp2.settings.contrastive import ContrastiveSettings, PlusSettings, PretrainingSettings
+from cp2.settings.base import NonNegativeFloat, PositiveFloat, added
+from cp2.settings.contrastive import (
+    ContrastiveSettings,
+    HeadInit,
+    PlusSettings,
+    PretrainingSettings,
+)
 from cp2.settings.dense import DenseClSettings, PixConSettings
 from cp2.settings.masks import MaskSettings, RectangleMaskSettings
 
@@ -14,6 +19,7 @@ class MoCoV2Settings(ContrastiveSettings):
     """MoCo v2: one global vector a view from a two-layer MLP on pooled backbone features."""
 
     kind: Literal["moco-v2"]
+    head_init: HeadInit = added("pytorch")  # of the MLP's Linear layers; kaiming: OpenSelfSup's
 
 
 class PlainSettings(PlusSettings):

@@ -13,6 +13,12 @@ def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
+# Parameters freed from weight decay. norm-pos-cls: all vectors (norms, and biases), the position
+# embedding and the class token. mmsegmentation: its custom keys, which are names that hold "norm",
+# the position embedding and the class token; biases and norms named otherwise (a head's) decay.
+NoDecay = Literal["none", "norm-pos-cls", "mmsegmentation"]
+
+
 class SgdSettings(Settings):
     kind: Literal["sgd"]
     lr: PositiveFloat
@@ -25,7 +31,7 @@ class AdamWSettings(Settings):
     lr: PositiveFloat
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: NonNegativeFloat
-    no_decay: Literal["none", "norm-pos-cls"] = "none"  # parameters freed from weight decay
+    no_decay: NoDecay = "none"
 
 
 OptimizerSettings = Annotated[SgdSettings | AdamWSettings, Field(discriminator="kind")]

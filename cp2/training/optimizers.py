@@ -16,15 +16,12 @@ from cp2.settings.optimization import (
     StepSettings,
 )
 
-_NO_DECAY = ("pos_embed", "cls_token")
+_TOKENS = ("pos_embed", "cls_token")
 Named = list[tuple[str, nn.Parameter]]
 
 
 def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of this kind over the parameters that have a gradient.
-
-    With `no_decay: norm-pos-cls`, norms, biases, position embedding and class token are freed from
-    weight decay (mmsegmentation's ViT settings).
 
     Parameters on a GPU are updated by one fused kernel a group. It computes the same as the
     unfused optimiser, which the CPU keeps, up to the order of its roundings.
@@ -56,9 +53,12 @@ def _groups(named: Named, settings: AdamWSettings) -> list[dict[str, object]]:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in named:
-        small = parameter.ndim <= 1 or name.endswith(_NO_DECAY)
-        exempt = settings.no_decay == "norm-pos-cls" and small
-        (free if exempt else decayed).append(parameter)
+        exempt = {
+            "none": False,
+            "norm-pos-cls": parameter.ndim <= 1 or name.endswith(_TOKENS),
+            "mmsegmentation": any(key in name for key in ("norm", *_TOKENS)),
+        }
+        (free if exempt[settings.no_decay] else decayed).append(parameter)
     groups: list[dict[str, object]] = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": free, "weight_decay": 0.0},

@@ -146,6 +146,15 @@ def test_what_is_trained_with_corners_is_judged_with_corners(plan):
             assert run.recipe.normalization == trained.augmentation.normalization
 
 
+def test_only_random_weights_start_with_last_norms_at_zero(plan):
+    finetunings = [
+        (run.pretrained is None, run.recipe.zero_init_residual)
+        for run in plan.runs.values()
+        if isinstance(run.recipe, SegmentationFinetuneRecipe) and "fcn-mmseg" in run.id
+    ]
+    assert {(True, True), (False, False)} == set(finetunings)
+
+
 def test_time_is_measured_on_pretrainings_of_one_epoch(plan):
     found = [
         cell(plan, "densecl_time", row, "ImageNet time/epoch") for row in ("MoCo-v2", "DenseCL")

@@ -96,7 +96,10 @@ def test_finetuning_of_the_relatives(
     assert optimizer.weight_decay_random_head == optimizer.weight_decay_pretrained_head == decay
     assert (schedule.augmentation.crop, schedule.augmentation.resize) == (crop, resize)
     assert schedule.augmentation.scale == (0.5, 2.0)
-    assert schedule.augmentation.normalization == "imagenet"
+    moco = (protocol, dataset) in (("pixcon", "voc2012"), ("pixcon", "cityscapes"))
+    assert schedule.augmentation.normalization == ("legacy" if moco else "imagenet")
+    assert schedule.augmentation.cat_max_ratio == (1.0 if moco else 0.75)
+    assert settings.zero_init_residual == (protocol == "densecl")
     assert settings.amp == "off"
 
 

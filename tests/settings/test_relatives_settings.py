@@ -51,6 +51,8 @@ def test_pixcon_sr():
 def test_steps_from_densecl_to_sim_are_options():
     sim = method("pixcon-sim")
     steps = {
+        "conv_init": "fan-out",
+        "head_init": "pytorch",
         "bn_group_size": None,
         "key_bn": "none",
         "projector_norm": True,

@@ -4,10 +4,13 @@ import itertools
 import math
 
 import pytest
+import tiny
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
+from cp2.models.segmentor_files import build_segmentor
+from cp2.settings.models import FcnSettings
 from cp2.settings.optimization import AdamWSettings, CosineSettings, PolySettings, SgdSettings
 from cp2.training.optimizers import align_gradients, build_optimizer, cosine_lr, poly_lr
 
@@ -79,6 +82,29 @@ def test_adamw_frees_norms_biases_and_positions_on_request() -> None:
     assert [len(g["params"]) for g in groups] == [1, 4]
     every = AdamWSettings(kind="adamw", lr=1e-3, weight_decay=0.01)
     assert [len(g["params"]) for g in build_optimizer(every, module).param_groups] == [5]
+
+
+def test_mmsegmentation_frees_what_its_custom_keys_name() -> None:
+    """`custom_keys=dict(pos_embed=..., cls_token=..., norm=...)`: parts of names, not shapes."""
+    settings = tiny.vit(final_norm=True)
+    head = FcnSettings(kind="fcn", name="h", title="", channels=8)
+    module = build_segmentor(settings, head, 3)
+    free = AdamWSettings(kind="adamw", lr=1e-3, weight_decay=0.01, no_decay="mmsegmentation")
+    names = {id(p): name for name, p in module.named_parameters()}
+    decayed, freed = build_optimizer(free, module).param_groups
+    assert (decayed["weight_decay"], freed["weight_decay"]) == (0.01, 0.0)
+    assert sorted(names[id(p)].removeprefix("backbone.") for p in freed["params"]) == [
+        "blocks.0.norm1.bias",
+        "blocks.0.norm1.weight",
+        "blocks.0.norm2.bias",
+        "blocks.0.norm2.weight",
+        "cls_token",
+        "norm.bias",
+        "norm.weight",
+        "pos_embed",
+    ]
+    kept = {names[id(p)] for p in decayed["params"]}
+    assert {"backbone.blocks.0.attn.qkv.bias", "head.convs.0.bn.weight", "conv_seg.bias"} <= kept
 
 
 def test_sgd_decays_everything_as_moco_does() -> None:

@@ -49,6 +49,7 @@ class SegmentationFinetuneRecipe(FinetuneRecipe):
     amp: str
     align_corners: bool = added(False)
     auxiliary: AuxiliaryRecipe | None = added(None)
+    zero_init_residual: bool = added(False)  # from random weights: last norms of blocks start at 0
 
 
 class SegmentationEvaluateRecipe(EvaluateRecipe):
@@ -133,6 +134,9 @@ def _finetuning(
         amp=protocol.amp,
         align_corners=schedule.align_corners,
         auxiliary=auxiliary,
+        zero_init_residual=protocol.zero_init_residual
+        and start is None
+        and backbone.family == "resnet",
     )
     source = source_name(start)
     tags = {

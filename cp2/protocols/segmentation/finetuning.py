@@ -180,7 +180,7 @@ def build(
     Raises:
         WrongFile: the weights do not fit, or hold no head where one is asked for.
     """
-    model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
+    model = build_segmentor(recipe.backbone, recipe.head, recipe.classes, recipe.zero_init_residual)
     if start is None:
         if recipe.pretrained_head:
             raise UserError("pretrained_head asks for a pretraining, but the run starts from none")

@@ -106,9 +106,8 @@ def _before(run: Run, recipe: PretrainRecipe, results: Path) -> Moment:
         name = recipe.start.partition("/")[2]
         return _moment(f"start: {name}", recipe.backbone, weights_of(recipe.start, results))
     torch.manual_seed(run.seed or 0)
-    backbone = build_backbone(
-        _finer(recipe.backbone), zero_init_residual=recipe.method.zero_init_residual
-    )
+    method = recipe.method
+    backbone = build_backbone(_finer(recipe.backbone), method.zero_init_residual, method.conv_init)
     return Moment("random weights", backbone.eval())
 
 

@@ -17,7 +17,7 @@ from cp2.settings.base import (
     check_groups,
 )
 from cp2.settings.metrics import Metric, ProtocolSettings
-from cp2.settings.optimization import OptimizerSettings, PolySettings, StepSettings
+from cp2.settings.optimization import NoDecay, OptimizerSettings, PolySettings, StepSettings
 
 Family = Literal["resnet", "vit"]
 Normalization = Literal["imagenet", "legacy"]
@@ -78,7 +78,7 @@ class FinetuneOptimizer(Settings):
     kind: Literal["sgd", "adamw"]
     weight_decay_random_head: Annotated[float, Field(ge=0)]
     weight_decay_pretrained_head: Annotated[float, Field(ge=0)]
-    no_decay: Literal["none", "norm-pos-cls"] = "none"
+    no_decay: NoDecay = "none"
     poly: PolySettings | None = None
     step: StepSettings | None = None
 
@@ -114,7 +114,10 @@ class DatasetSchedule(Settings):
 
 
 class SegmentationSettings(ProtocolSettings):
-    """Segmentation finetuning: schedules by data set, optimisers by backbone family."""
+    """Segmentation finetuning: schedules by data set, optimisers by backbone family.
+
+    `zero_init_residual` is of ResNets that start from random weights (mmsegmentation's default).
+    """
 
     metrics = (
         Metric("miou", "mIoU", "percent"),
@@ -125,6 +128,7 @@ class SegmentationSettings(ProtocolSettings):
     kind: Literal["segmentation"]
     amp: Literal["off", "bf16", "fp16"] = "off"
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    zero_init_residual: bool = False
     optimizer: dict[Family, FinetuneOptimizer]
     datasets: dict[Name, DatasetSchedule]
 
