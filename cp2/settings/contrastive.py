@@ -18,7 +18,6 @@ from cp2.settings.base import (
 from cp2.settings.optimization import CosineSettings, OptimizerSettings
 from cp2.settings.views import ReadingSettings, ViewSettings
 
-
 HeadInit = Literal["kaiming", "pytorch"]
 
 
