@@ -164,12 +164,6 @@ def check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int)
             f"batch_size {batch_size} cannot be shared evenly by {world_size} processes; "
             f"use a multiple of {world_size}"
         )
-    settings = dataset.settings
-    if pastes(settings) and settings.background == "batch" and batch_size <= max(BATCH_SHIFTS):
-        raise UserError(
-            f"background: batch takes two other images of the batch, but it has only {batch_size}; "
-            "use 3 or more, or background: permutation"
-        )
 
 
 def prepare(

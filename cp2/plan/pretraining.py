@@ -6,7 +6,7 @@ from cp2.plan.recipes import MasksRecipe
 from cp2.settings.load import Configuration
 from cp2.settings.masks import DinoMaskSettings
 from cp2.settings.methods import CopyPasteSettings, MethodSettings
-from cp2.settings.models import BackboneSettings, ViTSettings
+from cp2.settings.models import PATCH, BackboneSettings, ViTSettings
 from cp2.settings.tables import Pretraining
 
 
@@ -22,6 +22,7 @@ def check_pretraining(
         UserError: a backbone or micro-batches that do not suit the method, or masks and crops
             that can hardly be drawn.
     """
+    check_crop(backbone, (method.views.crop_size,) * 2, f"method {method.name!r}: views.crop_size")
     if reason := method.misfit(backbone.stride, micro_batches):
         raise UserError(f"method {method.name!r}: {reason} (backbone {backbone.name!r})")
     # Imported here: numpy is most of a plan's start, and only these plans need it.
@@ -35,6 +36,19 @@ def check_pretraining(
 
         if reason := mask_misfit(method.mask, method.views.crop_size):
             raise UserError(f"method {method.name!r}: {reason}")
+
+
+def check_crop(backbone: BackboneSettings, size: tuple[int, int], where: str) -> None:
+    """Refuse crops that hold no patch of a vision transformer.
+
+    Raises:
+        UserError: names the smallest that does.
+    """
+    if isinstance(backbone, ViTSettings) and min(size) < PATCH:
+        raise UserError(
+            f"{where} {size[0]} x {size[1]} is less than a patch of backbone {backbone.name!r}; "
+            f"write {PATCH} pixels a side or more"
+        )
 
 
 def attention_of(method: MethodSettings) -> DinoMaskSettings | None:

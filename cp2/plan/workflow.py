@@ -104,7 +104,8 @@ class Workflow:
         threads = "{threads}" if stage.threads is None else stage.threads
         processes = " --processes {resources.gpu}" if stage.processes else ""
         run = f"cp2 {stage.name} {{wildcards.run}}{processes}"
-        return f"OMP_NUM_THREADS={threads} {run} > {{log}} 2>&1"
+        log = "{log}" if shlex.quote(self.results) == self.results else "{log:q}"
+        return f"OMP_NUM_THREADS={threads} {run} > {log} 2>&1"
 
     def needs(self, stage: str, run_id: str) -> list[str]:
         """Final files of the runs that a run starts from."""

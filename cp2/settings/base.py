@@ -1,13 +1,20 @@
 """What all settings have in common: no unknown keys, no silent conversions, no later changes."""
 
+import os
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+# A file's name in a folder that this project chooses: it leads nowhere else.
+FILE_NAME = r"^[^/\\\x00-\x1f\x7f.~-][^/\\\x00-\x1f\x7f]*$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Share = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Size = tuple[PositiveInt, PositiveInt]  # height, width in pixels
@@ -28,8 +35,47 @@ def _above_zero(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _share_of_area(pair: tuple[float, float]) -> tuple[float, float]:
+    if not pair[0] >= 0 or not 0 < pair[1] <= 1:
+        raise ValueError(f"must be shares of the image, at most 1: {list(pair)}")
+    return pair
+
+
+def _not_negative(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] < 0:
+        raise ValueError(f"must not be negative: {list(pair)}")
+    return pair
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
+AreaRange = Annotated[Range, AfterValidator(_share_of_area)]
+NonNegativeRange = Annotated[Range, AfterValidator(_not_negative)]
+
+
+def expanded(text: str) -> str:
+    """A path with `~` and `$NAME` written out, as a shell does.
+
+    Raises:
+        ValueError: it is empty or has a line break, a user is unknown or a variable not set.
+    """
+    found = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111
+    if not found.strip() or re.search(r"[\x00-\x1f\x7f]", found):
+        raise ValueError(f"{text!r} is no path: it is empty or holds a line break; write another")
+    unset = re.match(r"~[^/]*|.*?\$(\w+|\{[^}]*\})[^/]*", found)
+    if unset and not Path(unset[0]).exists():  # else a folder really has this name
+        raise ValueError(f"{text!r}: no such user or $ variable; write the whole path")
+    return found
+
+
+def _without_wildcards(text: str) -> str:
+    if re.search(r"[{}]", text):
+        raise ValueError(f"{text!r}: braces are wildcards to Snakemake; take another name")
+    return text
+
+
+FolderPath = Annotated[str, AfterValidator(expanded)]
+OutputFolder = Annotated[FolderPath, AfterValidator(_without_wildcards)]
 
 
 def check_groups(batch_size: int, group_size: int | None) -> None:

@@ -4,16 +4,25 @@ from pathlib import Path
 from typing import Any
 
 from cp2.errors import UserError
+from cp2.settings.base import expanded
 from cp2.settings.messages import nearest
 from cp2.settings.yaml_files import Key, merge, read_mapping
 
 _NO_CAMPAIGNS = ("checkpoints",)  # files of configs/ that are none
 
 
-def campaign_file(campaign: str, configs: Path) -> Path:
-    """The file of a campaign given by name or by path."""
-    by_path = campaign.endswith((".yaml", ".yml"))
-    return Path(campaign) if by_path else configs / f"{campaign}.yaml"
+def named_file(name: str, folder: Path) -> Path:
+    """The file of a campaign or a site that is given by its name, or by its path.
+
+    Raises:
+        UserError: the path has a `~` or `$NAME` that nobody knows.
+    """
+    if not name.endswith((".yaml", ".yml")):
+        return folder / f"{name}.yaml"
+    try:
+        return Path(expanded(name))
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def read_campaign(
@@ -27,7 +36,7 @@ def read_campaign(
     Raises:
         UserError: no such campaign, or campaigns that are each other's base.
     """
-    file = campaign_file(campaign, configs)
+    file = named_file(campaign, configs)
     if not file.is_file():
         known = [p.stem for p in configs.glob("*.yaml") if p.stem not in _NO_CAMPAIGNS]
         by = f" (base of {asked[-1]})" if asked else ""

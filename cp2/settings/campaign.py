@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from cp2.settings.base import JobsPerGpu, Name, PositiveInt, Settings
+from cp2.settings.base import (
+    FileName,
+    FolderPath,
+    JobsPerGpu,
+    Name,
+    OutputFolder,
+    PositiveInt,
+    Settings,
+)
 from cp2.stages import STAGES, names
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ class TableSelection(Settings):
 class PublishedCheckpoint(Settings):
     """A checkpoint file that the demo world publishes from a pretraining of its own."""
 
-    file: str
+    file: FileName
     backbone: Name
     method: Name
     epochs: PositiveInt
@@ -71,9 +79,9 @@ class PublishedCheckpoint(Settings):
 class Execution(Settings):
     """How runs are executed; nothing here can change a number, so nothing here is hashed."""
 
-    results: str = "results"
-    reports: str = "reports"
-    mirrors: tuple[str, ...] = ()  # folders searched for archives before any download
+    results: OutputFolder = "results"
+    reports: OutputFolder = "reports"
+    mirrors: tuple[FolderPath, ...] = ()  # folders searched for archives before any download
     workers: Annotated[int, Field(ge=0)] = 4  # data loading processes a job, or a GPU of several
     # Decoded images of a finetuning that stay in memory; None: half of what is free at its start.
     keep_decoded_mb: Annotated[int, Field(ge=0)] | None = None
@@ -108,7 +116,7 @@ class CampaignSettings(Settings):
     epochs: dict[int, PositiveInt] = Field(default_factory=dict)  # published: at this scale
     substitute: dict[Name, Name] = Field(default_factory=dict)  # named in a table: used here
     overrides: dict[str, Any] = Field(default_factory=dict)
-    imported: Annotated[tuple[str, ...], Once] = ()  # YAML files of scores made elsewhere
+    imported: Annotated[tuple[FolderPath, ...], Once] = ()  # YAML files of scores made elsewhere
     world: WorldSettings | None = None
     world_checkpoints: dict[Name, PublishedCheckpoint] = Field(default_factory=dict)
     execution: Execution = Execution()

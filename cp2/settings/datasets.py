@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, unhashed
+from cp2.settings.base import (
+    FileName,
+    FolderPath,
+    Name,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    unhashed,
+)
 
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
@@ -16,7 +24,7 @@ class Archive(Settings):
     published prefix. "sums" means: a file SHA256SUMS lies beside the archive. None: none is known.
     """
 
-    file: str
+    file: FileName
     urls: tuple[str, ...] = unhashed(())  # empty: needs a login, `manual` says what to do
     hash: Annotated[str, Field(pattern=HASH)] | None = None
     manual: str | None = unhashed(None)  # how to get a file that has no public URL
@@ -37,7 +45,7 @@ class DatasetSettings(Settings):
     name: Name
     title: str = unhashed()
     archives: tuple[Archive, ...] = ()
-    root: str | None = unhashed(None)
+    root: FolderPath | None = unhashed(None)
     counts: dict[str, PositiveInt] = Field(default_factory=dict)
     uncounted: dict[str, PositiveInt] = unhashed({})
     classes: Name | None = None
@@ -58,15 +66,28 @@ class DatasetSettings(Settings):
         return self
 
 
+Level = Annotated[int, Field(ge=0, le=255)]
+
+
 class ClassList(Settings):
     """Class names and colours in train-id order."""
 
     name: Name
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    classes: Annotated[tuple[str, ...], Field(max_length=255)]  # 255 means: ignored
+    palette: tuple[tuple[Level, Level, Level], ...]
 
     @model_validator(mode="after")
-    def _same_length(self) -> "ClassList":
+    def _tell_apart(self) -> "ClassList":
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"classes: {list(self.classes)}: a model that knows one class is always right; "
+                "name the rest, too: [background, ...], and give it a value in the labels"
+            )
+        plain = [name.strip() for name in self.classes]
+        wrong = next((n for n in plain if not n or plain.count(n) > 1), None)
+        if wrong is not None:
+            what = f"{wrong!r} is there twice" if wrong else "one has an empty name"
+            raise ValueError(f"classes: {what}; each needs a name of its own")
         if len(self.classes) != len(self.palette):
             raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} colours")
         return self

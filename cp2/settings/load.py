@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cp2.errors import UserError
-from cp2.settings.based_files import campaign_file, read_campaign, read_method
+from cp2.settings.based_files import named_file, read_campaign, read_method
 from cp2.settings.campaign import CampaignSettings
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
@@ -165,7 +165,7 @@ class Configuration:
         file = folder / f"{name}.yaml"
         if not file.is_file():
             if section == "datasets" and "kind" in overrides:  # defined by the campaign
-                return {}, campaign_file(self.source, self.configs)
+                return {}, named_file(self.source, self.configs)
             known = self.names(section)
             kind = section.removesuffix("es" if section == "classes" else "s")
             raise UserError(
@@ -176,7 +176,7 @@ class Configuration:
 
     def _asker(self, section: str, name: str) -> str:
         overrides = _below((section, name), self.origins)
-        campaign = campaign_file(self.source, self.configs)
+        campaign = named_file(self.source, self.configs)
         return "from " + (", ".join(overrides) or f"{campaign} or one of its tables")
 
 
@@ -192,7 +192,7 @@ def load_campaign(
     Raises:
         UserError: with file, key, value, what is allowed and the nearest name.
     """
-    file = campaign_file(campaign, configs)
+    file = named_file(campaign, configs)
     origins: dict[Key, str] = {}
     tree = read_campaign(campaign, configs, origins)
     given = _mapping(tree, "overrides", file)

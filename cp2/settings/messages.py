@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cp2.settings.base import NAME
+from cp2.settings.base import FILE_NAME, NAME
 from cp2.settings.yaml_files import Key, kind_of
 
 _KEY = "[key]"  # pydantic's mark for an error of a mapping's key, not of its value
@@ -130,6 +130,8 @@ def _reason(item: Any, model: Any) -> str:
             return f"{what} be keys and values, found {found}"
         case "string_pattern_mismatch" if context["pattern"] == NAME:
             return f"{what} be lower-case letters, digits and . _ - (first a letter or a digit)"
+        case "string_pattern_mismatch" if context["pattern"] == FILE_NAME:
+            return f"{what} be a plain file name: no folder, no line break, no . ~ - at its start"
         case "string_pattern_mismatch":
             return f"{what} match {context['pattern']}"
     message = str(item["msg"]).removeprefix("Value error, ")

@@ -50,6 +50,15 @@ class CopyPasteSettings(PretrainingSettings):
         )
 
     @model_validator(mode="after")
+    def _two_other_images(self) -> "CopyPasteSettings":
+        if self.pastes and self.background == "batch" and self.batch_size < 3:
+            raise ValueError(
+                f"background: batch takes two other images of the batch, but batch_size is "
+                f"{self.batch_size}; write 3 or more, or background: permutation"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_patches(self) -> "CopyPasteSettings":
         if self.mask.kind == "patches" and self.views.crop_size % self.mask.patch:
             raise ValueError(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from cp2.settings.base import NonNegativeFloat, PositiveFloat, Settings, Share, added
+from cp2.settings.base import BelowOne, NonNegativeFloat, PositiveFloat, Settings, Share, added
 
 
 def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -29,7 +29,7 @@ class SgdSettings(Settings):
 class AdamWSettings(Settings):
     kind: Literal["adamw"]
     lr: PositiveFloat
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     weight_decay: NonNegativeFloat
     no_decay: NoDecay = "none"
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 
 from cp2.errors import UserError
 from cp2.settings.base import JobsPerGpu, PositiveInt, Settings
+from cp2.settings.based_files import named_file
 from cp2.settings.messages import explain, nearest
 from cp2.settings.yaml_files import Key, read_mapping
 from cp2.stages import ON_CLUSTER
@@ -108,8 +109,7 @@ def load_site(site: str, configs: Path = Path("configs")) -> SiteSettings:
     Raises:
         UserError: no such file, an unknown key or a wrong value; says what is allowed.
     """
-    by_path = site.endswith((".yaml", ".yml"))
-    file = Path(site) if by_path else configs / "sites" / f"{site}.yaml"
+    file = named_file(site, configs / "sites")
     if not file.is_file():
         known = [path.stem for path in (configs / "sites").glob("*.yaml")]
         raise UserError(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import Name, PositiveInt, Settings, unhashed
+from cp2.settings.base import FileName, Name, PositiveInt, Settings, unhashed
 
 
 class Pretraining(Settings):
@@ -98,7 +98,7 @@ class TableSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     title: str
     source: str  # paper and table number
-    published: str | None = None  # stem of a CSV in reports/published/
+    published: FileName | None = None  # stem of a CSV in reports/published/
     protocol: Name
     head: Name | None = None  # that protocols train and CP² pretrains, where they need one
     trials: PositiveInt | None = None

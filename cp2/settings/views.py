@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import PositiveInt, PositiveRange, Range, Settings, Share, added
+from cp2.settings.base import AreaRange, PositiveInt, PositiveRange, Settings, Share, added
 
 
 class SecondView(Settings):
@@ -23,7 +23,7 @@ class ViewSettings(Settings):
     """
 
     crop_size: PositiveInt = 224
-    crop_scale: Range = (0.2, 1.0)
+    crop_scale: AreaRange = (0.2, 1.0)
     crop_ratio: PositiveRange = (0.75, 4 / 3)
     jitter_probability: Share = 0.8
     brightness: Share = 0.4
@@ -32,7 +32,7 @@ class ViewSettings(Settings):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     gray_probability: Share = 0.2
     blur_probability: Share = 0.5
-    blur_sigma: Range = (0.1, 2.0)  # pixels
+    blur_sigma: PositiveRange = (0.1, 2.0)  # pixels
     flip_probability: Share = 0.5
     solarize_probability: Share = added(0.0)
     min_overlap: Share = added(0.0)

@@ -184,7 +184,6 @@ def test_a_broken_image_is_named_without_a_workers_traceback(paths, tmp_path, wo
     [
         (moco(), 24, {}, "batch_size 24 is more than the 23 training images"),
         (moco(), 5, {"world_size": 2}, "use a multiple of 2"),
-        (cp2(background="batch"), 2, {}, "it has only 2; use 3 or more"),
     ],
 )
 def test_unsuitable_batch_sizes(paths, settings, batch, share, text):

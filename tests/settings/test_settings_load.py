@@ -50,6 +50,24 @@ def test_a_data_set_of_the_campaign(tmp_path):
     assert "mine" in configuration.names("datasets")
 
 
+def test_folders_are_written_out_as_a_shell_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    (tmp_path / "home.yaml").write_text(
+        BASE + "execution: {results: ~/r, reports: $SCRATCH/p q, mirrors: [m]}\n"
+        "overrides: {datasets: {mine: {kind: images, root: ~/photos, title: t}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a$b").mkdir()
+    configuration = load_campaign(
+        "~/home.yaml", ("campaign.execution.mirrors=['${SCRATCH}/m', a$b/c]",), CONFIGS
+    )
+    execution = configuration.campaign.execution
+    assert (execution.results, execution.reports) == (f"{tmp_path}/r", "/scratch/me/p q")
+    assert execution.mirrors == ("/scratch/me/m", "a$b/c")  # a folder that has this name
+    assert configuration.dataset("mine").root == f"{tmp_path}/photos"
+
+
 def test_world_folder_stands_in_urls_percent_encoded(tmp_path):
     results = tmp_path / "my results"
     configuration = load(tmp_path, BASE, f"campaign.execution.results={results}")
@@ -103,6 +121,29 @@ WRONG_VALUES = {
     "campaign.tables=[]": "campaign.tables: needs at least 1 item(s), found 0",
     "campaign.name=My Name": "= 'My Name': must be lower-case letters, digits and . _ -",
     "datasets.camvid.archives=[{file: x, hash: md4:00}]": "datasets.camvid.archives.0.hash",
+    "datasets.camvid.archives=[{file: ../x.zip}]": "archives.0.file = '../x.zip': must be a plain ",
+    "datasets.camvid.archives=[{file: -x.zip}]": "must be a plain file name: no folder",
+    "tables.cp2_fcn.published=a/b": "tables.cp2_fcn.published = 'a/b': must be a plain file name",
+    "classes.camvid.palette=[[0, 0, 300]]": "palette.0.2 = 300: must be less than or equal to 255",
+    "classes.camvid.palette=[[0, -1, 0]]": "palette.0.1 = -1: must be greater than or equal to 0",
+    "classes.camvid={classes: [x], palette: [[0, 0, 0]]}": "a model that knows one class is always",
+    "classes.camvid.classes=[x, y, x ]": "classes: 'x' is there twice; each needs a name of its",
+    'classes.camvid.classes=["", y]': "classes: one has an empty name",
+    # values that a later stage cannot use
+    "methods.cp2.views.crop_scale=[0.2, 1.1]": "must be shares of the image, at most 1: [0.2, 1.1]",
+    "methods.cp2.views.blur_sigma=[0, 1]": "views.blur_sigma: must be above 0: [0.0, 1.0]",
+    "methods.cp2={background: batch, batch_size: 2}": "takes two other images of the batch, but ba",
+    "methods.cp2.queue_size=10000000000": "must be less than 2147483648",
+    "methods.cp2.optimizer.vit={kind: adamw, betas: [0.9, 1]}": "betas.1 = 1: must be less than 1",
+    "protocols.small.datasets.labelled.augmentation.scale=[0, 1]": "must be above 0: [0.0, 1.0]",
+    "protocols.small.datasets.labelled.augmentation.contrast=[-1, 1]": "must not be negative: [-1",
+    "protocols.small.datasets.labelled.augmentation.brightness=-1": "= -1: must be greater than or",
+    # folders
+    "campaign.execution.results=": "results = None: must be text, found nothing",
+    'campaign.execution.results=""': "'' is no path: it is empty",
+    "campaign.execution.results='r{x}'": "'r{x}': braces are wildcards to Snakemake",
+    "campaign.execution.reports=$NO_SUCH_VARIABLE/x": "no such user or $ variable; write the whole",
+    "campaign.execution.mirrors=[~nobody-at-all/x]": "no such user or $ variable; write the whole",
     "tables.cp2_fcn.rows=[]": "tables.cp2_fcn.rows: needs at least 1 item(s), found 0",
 }
 

@@ -6,6 +6,7 @@ as made (`--touch`). The demo campaign itself is run by `make demo`.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,19 @@ def test_a_dry_run_makes_every_run_of_the_plan(project: Path, campaign: str) -> 
     for stage in {run.stage for run in plan.runs.values()}:
         assert jobs[stage] == len(list(plan.stage(stage))), stage
     assert jobs["table"] == len(plan.tables)
+
+
+def test_folders_of_a_campaign_are_words_and_no_commands(project: Path) -> None:
+    (project / "theirs.yaml").write_text(
+        "base: demo\ntitle: t\nexecution: {results: it's $(a) r; touch x, reports: p q; touch x}\n"
+    )
+    output = _snakemake(project, "--dry-run", "--printshellcmds", campaign="theirs.yaml")
+    commands = re.findall(r"^ *Shell command: (cp2 .*|OMP.*)$", output, re.MULTILINE)
+    assert len(commands) == sum(_jobs(output).values()), output
+    for command in commands:
+        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+        assert not {";", "touch", "(", ")"} & set(words), command
+        assert any(word.startswith(("it's $(a) r; touch x/", "p q; touch x/")) for word in words)
 
 
 def test_one_table_makes_its_own_runs_only(project: Path) -> None:

@@ -15,7 +15,7 @@ rule world:
     params:
         digest=PLAN.world_digest(),
     shell:
-        "cp2 world > {log} 2>&1"
+        "cp2 world > {log:q} 2>&1"
 
 
 # Scores -> one table as Markdown, CSV, LaTeX and HTML. `snakemake --report report.zip` collects what
@@ -51,7 +51,7 @@ rule table:
     params:
         digest=lambda wildcards: PLAN.table_digest(wildcards.table),
     shell:
-        "cp2 table {wildcards.table} > {log} 2>&1"
+        "cp2 table {wildcards.table} > {log:q} 2>&1"
 
 
 # One target a table: `snakemake table_cp2_deeplabv3`.
@@ -105,7 +105,7 @@ rule report:
     params:
         digest=PLAN.report_digest(),
     shell:
-        "cp2 report > {log} 2>&1"
+        "cp2 report > {log:q} 2>&1"
 
 
 # Records -> MLflow. The only writer: jobs never talk to a tracking server. A store that refuses stops
@@ -128,4 +128,4 @@ rule track:
         # One more after an import that was refused, so that Snakemake runs this rule again.
         failed=PLAN.failed_imports(),
     shell:
-        "cp2 track --note {output} 2>&1 | tee {log}"
+        "cp2 track --note {output:q} 2>&1 | tee {log:q}"

@@ -4,6 +4,7 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
+from cp2.plan.pretraining import check_crop
 from cp2.plan.protocols import CellSettings
 from cp2.plan.recipes import (
     CheckpointRecipe,
@@ -213,6 +214,9 @@ def as_finetuned(
             f"backbone {backbone.name!r} is a vision transformer: output_stride and auxiliary of "
             "a protocol are for ResNets; take another protocol or backbone"
         )
+    check_crop(backbone, schedule.augmentation.crop, "augmentation.crop")
+    if schedule.inference.window:
+        check_crop(backbone, schedule.inference.window, "inference.window")
     return backbone
 
 

@@ -7,9 +7,11 @@ from pydantic import Field, model_validator
 from cp2.settings.base import (
     GroupSize,
     Name,
+    NonNegativeFloat,
+    NonNegativeRange,
     PositiveFloat,
     PositiveInt,
-    Range,
+    PositiveRange,
     Settings,
     Share,
     Size,
@@ -51,13 +53,13 @@ class FinetuneAugmentation(Settings):
 
     crop: Size
     resize: Size  # short and long side that the image is fitted into before the random scale
-    scale: Range = (0.5, 2.0)
+    scale: PositiveRange = (0.5, 2.0)
     cat_max_ratio: Share = 0.75  # redraw a crop in which one class fills more than this
     flip_probability: Share = 0.5
-    brightness: float = 32.0  # grey levels of 255
-    contrast: Range = (0.5, 1.5)
-    saturation: Range = (0.5, 1.5)
-    hue: float = 18.0  # degrees of 180
+    brightness: NonNegativeFloat = 32.0  # grey levels of 255
+    contrast: NonNegativeRange = (0.5, 1.5)
+    saturation: NonNegativeRange = (0.5, 1.5)
+    hue: NonNegativeFloat = 18.0  # degrees of 180
     photometric_probability: Share = 0.5
     normalization: Normalization = added("imagenet")
 
