@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cp2.cluster.commands import ask
 from cp2.cluster.driver import accounting_answers
+from cp2.cluster.kernels import MODELS, lacking_kernels
 from cp2.cluster.partitions import Nodes, cluster_nodes
 from cp2.cluster.validate_request import slurm_refusals, unfit
 from cp2.plan.requests import JobRequest
@@ -53,7 +54,7 @@ def examine(
         cluster = cluster_nodes()
         yield from _requests(requests, cluster, site)
     expected = site is None and any(request.gpus for request in requests)
-    yield torch_check(expected)
+    yield torch_check(expected, [request.gpu_model for request in requests if request.gpu_model])
     yield _terminal(site)
 
 
@@ -152,15 +153,19 @@ def _requests(
         yield Check(True, f"{request.stage}: sbatch {request.sbatch()}")
 
 
-def torch_check(expected: bool) -> Check:
+def torch_check(expected: bool, models: Sequence[str] = ()) -> Check:
     """Whether torch can use a GPU here, asked in a process of its own: a bad driver may crash it.
 
     Args:
         expected: whether jobs run here and ask for a GPU; a login node needs none.
+        models: Slurm's names of GPUs that jobs ask for.
     """
     code = (
         "import torch; ok = torch.cuda.is_available(); "
-        "print(torch.__version__, torch.version.cuda, torch.cuda.device_count() if ok else 0)"
+        "n = torch.cuda.device_count() if ok else 0; "
+        "print(torch.__version__, torch.version.cuda, n); print(*torch.cuda.get_arch_list()); "
+        "[print(*torch.cuda.get_device_capability(i), torch.cuda.get_device_name(i)) "
+        "for i in range(n)]"
     )
     try:
         done = subprocess.run(
@@ -169,11 +174,14 @@ def torch_check(expected: bool) -> Check:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Check(False, f"importing torch takes more than {SECONDS:g} s; a slow file system?")
-    words = done.stdout.split()
+    first, built, *gpus = [*done.stdout.splitlines(), "", ""]
+    words = first.split()
     if done.returncode or len(words) != 3:
         last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         return Check(False, f"torch cannot be imported: {last}; pip install -r requirements.lock")
     version, cuda, count = words
+    for lack in _without_kernels(version, built.split(), gpus, models):
+        return Check(False, lack)
     if int(count):
         return Check(True, f"torch {version} sees {count} GPU(s)")
     driver = driver_version()
@@ -186,6 +194,19 @@ def torch_check(expected: bool) -> Check:
             "the driver, or install a build of torch for an older CUDA",
         )
     return Check(False, f"torch {version} sees no GPU, and the campaign's jobs ask for one")
+
+
+def _without_kernels(
+    version: str, built: list[str], gpus: list[str], models: Sequence[str]
+) -> Iterator[str]:
+    """The GPUs here, lines of capability and name, and those asked for that torch cannot serve."""
+    known = [(name, MODELS[word]) for name in models for word in MODELS if word in name.lower()]
+    for line in filter(None, gpus):
+        major, minor, name = line.split(maxsplit=2)
+        known.append((name, (int(major), int(minor))))
+    for name, capability in known:
+        if lack := lacking_kernels(name, capability, built, version):
+            yield lack
 
 
 def driver_version() -> str | None:

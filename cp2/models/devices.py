@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from cp2.cluster.kernels import lacking_kernels
 from cp2.errors import UserError
 
 ON_CPU = "CP2_DEVICE"  # "cpu" leaves GPUs alone
@@ -46,13 +47,19 @@ def check_gpus(processes: int) -> str:
     """Which GPUs so many processes will use, one each, in one line; one process may do without.
 
     Raises:
-        UserError: fewer GPUs than processes, or none although the job was given some.
+        UserError: fewer GPUs than processes, none although the job was given some, or one that this
+            build of torch has no kernels for.
     """
     if os.environ.get(ON_CPU) == "cpu":
         return f"{processes} process(es) on the CPU, because {ON_CPU}=cpu"
     count, trouble = _visible()
     given = _given()
     if count >= processes:
+        for i in range(processes):
+            name, capability = torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)
+            built = torch.cuda.get_arch_list()
+            if lack := lacking_kernels(f"GPU {i}, {name}", capability, built, torch.__version__):
+                raise UserError(lack)
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(processes))
         idle = f"; {count - processes} more are visible and stay idle" if count > processes else ""
         return f"{processes} process(es), one a GPU: {names}{idle}"

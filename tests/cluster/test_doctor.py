@@ -24,7 +24,7 @@ def configuration(tmp_path: Path) -> Configuration:
 
 @pytest.fixture
 def _no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "torch_check", lambda expected: doctor.Check(True, "torch"))
+    monkeypatch.setattr(doctor, "torch_check", lambda *_: doctor.Check(True, "torch"))
 
 
 def _request(**changes: object) -> JobRequest:
@@ -94,6 +94,30 @@ def test_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = locking(tmp_path)
     assert check.ok is None
     assert "keeps nobody out" in check.text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "models", "lacks"),
+    [
+        ("8 0 NVIDIA A100-SXM4-40GB", (), None),
+        ("7 0 Tesla V100-SXM2-16GB", (), "Tesla V100-SXM2-16GB (compute capability 7.0)"),
+        ("", ["tesla_v100"], "tesla_v100 (compute capability 7.0)"),
+        ("", ["a100", "rtx"], None),
+    ],
+)
+def test_torch_without_kernels_for_a_gpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: str,
+    models: list[str],
+    lacks: str | None,
+) -> None:
+    count = bool(gpus)
+    line = f"printf '2.14.1+cu130 13.0 {count:d}\\nsm_75 sm_80 sm_90\\n{gpus}\\n'"
+    _python(tmp_path, monkeypatch, line)
+    check = torch_check(False, models)
+    assert check.ok == (lacks is None), check.text
+    assert lacks is None or (lacks in check.text and "whl/cu126" in check.text)
 
 
 def _python(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
