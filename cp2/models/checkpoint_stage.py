@@ -9,7 +9,8 @@ from cp2.errors import WrongFile
 from cp2.models.backbones import build_backbone
 from cp2.models.checkpoints import load_backbone, load_head, write_moco_checkpoint
 from cp2.models.heads import build_head
-from cp2.models.published import PublishedModel, read_published
+from cp2.models.layouts.pytorch import WrongNames
+from cp2.models.published import PublishedModel, read_published, what_would_fit
 from cp2.models.weights import State, load_weights, save_weights
 from cp2.plan.graph import Run
 from cp2.plan.recipes import CheckpointRecipe, PublishRecipe
@@ -36,8 +37,7 @@ def import_checkpoint(run: Run, results: Path, mirrors: Sequence[Path], download
         hashed_fields(recipe), {**run.tags, "stage": run.stage, "run_id": run.id}, device="cpu"
     )
     path = fetch(settings.archive, downloads, mirrors)
-    model = read_published(path, settings.layout, settings.prefix)
-    parts, notes = _load(model, recipe)
+    model, parts, notes = _load(path, recipe)
     metadata = {"source": settings.archive.file}
     if recipe.backbone.family == "vit":
         metadata["heads"] = str(recipe.backbone.heads)
@@ -60,14 +60,21 @@ def import_checkpoint(run: Run, results: Path, mirrors: Sequence[Path], download
         print(f"no hash is published; held to sha256:{digest(path, 'sha256')} from now on")
 
 
-def _load(model: PublishedModel, recipe: CheckpointRecipe) -> tuple[dict[str, State], list[str]]:
-    """State dicts of the loaded backbone and head, and what was adapted."""
+def _load(
+    path: Path, recipe: CheckpointRecipe
+) -> tuple[PublishedModel, dict[str, State], list[str]]:
+    """What is in the file, state dicts of the loaded backbone and head, and what was adapted."""
     settings = recipe.checkpoint
     backbone = build_backbone(recipe.backbone)
-    metadata = dict(model.metadata)
-    if settings.attention_heads is not None:
-        metadata["heads"] = str(settings.attention_heads)
-    notes = load_backbone(backbone, model.backbone, model.path, metadata)
+    try:
+        model = read_published(path, settings.layout, settings.prefix, settings.drop)
+        metadata = dict(model.metadata)
+        if settings.attention_heads is not None:
+            metadata["heads"] = str(settings.attention_heads)
+        notes = load_backbone(backbone, model.backbone, path, metadata)
+    except WrongNames as error:
+        hint = what_would_fit(path, settings.layout, backbone.state_dict())
+        raise WrongFile(f"{error}{hint}") from error
     parts = {"backbone": backbone.state_dict()}
     if recipe.head is not None:
         if model.head is None:
@@ -80,7 +87,7 @@ def _load(model: PublishedModel, recipe: CheckpointRecipe) -> tuple[dict[str, St
         parts["head"] = head.state_dict()
     elif model.head is not None:
         notes.append(f"left the segmentation head out ({len(model.head)} tensors): no head is set")
-    return parts, notes
+    return model, parts, notes
 
 
 def publish_checkpoint(run: Run, results: Path) -> Path:

@@ -8,6 +8,7 @@ from torch import nn
 
 from cp2.errors import WrongFile
 from cp2.models.backbones import Backbone, ViTBackbone, resize_positions
+from cp2.models.layouts.pytorch import WrongNames
 from cp2.models.readers.torch_files import some
 from cp2.models.weights import State, plain
 from cp2.record.files import whole_file
@@ -87,16 +88,22 @@ def _load_strictly(module: nn.Module, state: State, source: str | Path, what: st
         for key in own.keys() & state.keys()
         if state[key].shape != own[key].shape
     }
+    kinds = {
+        f"{key} {state[key].dtype}, expected {own[key].dtype}"
+        for key in own.keys() & state.keys()
+        if own[key].is_floating_point() and not state[key].is_floating_point()
+    }
     spoiled = {key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())}
     problems = {
         "not finite": spoiled,
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),
         "of another shape": shapes,
+        "of another type": kinds,
     }
     if any(problems.values()):
         lines = [f"{len(keys)} {kind}: {some(keys)}" for kind, keys in problems.items() if keys]
-        raise WrongFile(
+        raise WrongNames(
             f"{source} does not fit the {what}; nothing was loaded.\n  "
             + "\n  ".join(lines)
             + "\nGive the file that belongs to this architecture, or correct the settings: layout "

@@ -1,16 +1,24 @@
 """Published model files in, state dicts under our names out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cp2.models.layouts.haiku import from_haiku
-from cp2.models.layouts.pytorch import from_cp2, from_flat, from_moco, from_prefixed
+from cp2.models.layouts.pytorch import (
+    below,
+    from_cp2,
+    from_moco,
+    from_prefixed,
+    unwrap,
+    unwrapped,
+    ways_to_fit,
+)
 from cp2.models.layouts.simclr import from_simclr
 from cp2.models.readers.pickles import read_numpy_pickle, read_pickle
 from cp2.models.readers.tensor_bundle import read_tensor_bundle
 from cp2.models.readers.torch_files import read_tensors
 from cp2.models.weights import State, load_weights
-from cp2.settings.checkpoints import Layout
+from cp2.settings.checkpoints import NOT_TORCH, Layout
 
 
 @dataclass(frozen=True)
@@ -34,13 +42,16 @@ class PublishedModel:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def read_published(path: Path, layout: Layout, prefix: str | None = None) -> PublishedModel:
+def read_published(
+    path: Path, layout: Layout, prefix: str | None = None, drop: tuple[str, ...] = ()
+) -> PublishedModel:
     """Reads a model file.
 
     Args:
         path: the file.
         layout: its container and how its names are laid out, see `CheckpointSettings`.
         prefix: what the backbone's names begin with (layout prefixed).
+        drop: beginnings of names that are left out, see `CheckpointSettings`.
 
     Raises:
         WrongFile: missing, truncated, holding code, or of another layout.
@@ -58,22 +69,50 @@ def read_published(path: Path, layout: Layout, prefix: str | None = None) -> Pub
         case "own":
             return _read_own(path)
         case _:
-            return _read_torch(path, layout, prefix)
+            return _read_torch(path, layout, prefix, drop)
     return PublishedModel(path, backbone, dropped=others + dropped)
 
 
-def _read_torch(path: Path, layout: Layout, prefix: str | None) -> PublishedModel:
-    tensors, others = read_tensors(path)
+def _read_torch(
+    path: Path, layout: Layout, prefix: str | None, drop: tuple[str, ...]
+) -> PublishedModel:
+    file = read_tensors(path)
+    names, begin = unwrap(file.tensors), unwrapped(prefix or "")
+    if file.outside and not any(name.startswith(begin) for name in names):  # state_dict_ema.
+        file = replace(file, tensors=file.outside)
+        names = unwrap(file.tensors)
+    tensors = {name: file.tensors[key] for name, key in names.items()}
+    head: State = {}
+    projection: State = {}
     if layout == "cp2":
         backbone, head, projection, dropped = from_cp2(path, tensors)
-        return PublishedModel(path, backbone, head or None, projection or None, others + dropped)
-    if layout == "moco":
-        backbone, dropped = from_moco(path, tensors)
+    elif layout == "moco":
+        backbone, dropped = from_moco(path, tensors, drop)
     elif prefix is not None:
-        backbone, dropped = from_prefixed(path, tensors, prefix)
+        backbone, dropped = from_prefixed(path, tensors, begin, drop)
     else:
-        backbone, dropped = from_flat(tensors)
-    return PublishedModel(path, backbone, dropped=others + dropped)
+        backbone, dropped = below("", tensors, drop)
+    dropped = file.others + [names[name] for name in dropped]
+    return PublishedModel(path, backbone, head or None, projection or None, dropped)
+
+
+def what_would_fit(path: Path, layout: Layout, backbone: State) -> str:
+    """A sentence on settings under which a file would fit, to follow an error; "" for none.
+
+    Args:
+        backbone: state dict of the backbone that it should fit.
+    """
+    if layout in NOT_TORCH:
+        return ""
+    file = read_tensors(path)
+    ways = [
+        way
+        for tensors in (file.tensors, file.outside)
+        for way in ways_to_fit({n: tensors[key] for n, key in unwrap(tensors).items()}, backbone)
+    ]
+    if not ways:
+        return ""
+    return f"\nThe file would fit with {'; or with '.join(ways)} in configs/checkpoints.yaml."
 
 
 def _read_own(path: Path) -> PublishedModel:

@@ -181,7 +181,7 @@ def test_cp2_file_without_a_head(resnet, tmp_path):
 @pytest.mark.parametrize(
     ("layout", "key", "wanted"),
     [
-        ("moco", "conv1.weight", "module.encoder_q."),
+        ("moco", "conv1.weight", "encoder_q."),
         ("cp2", "decode_head.bottleneck.conv.weight", "backbone.conv1.weight"),
     ],
 )

@@ -1,20 +1,30 @@
-"""Files of torch.save made by others: tensors are read, code is refused and never executed."""
+"""Files of torch.save and safetensors made by others: tensors are read, code is refused and never
+executed."""
 
 import argparse
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
-from cp2.errors import WrongFile
+from cp2.errors import WrongFile, reading
+
+State = dict[str, torch.Tensor]
 
 _SHOWN = 20  # keys of one kind in an error text
+_CONTAINERS = ("state_dict", "model")
+MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
+_TUPLES = 100_000  # in a pickle; four a tensor. Hashing a million in each other overruns the stack
+_LEVELS = 20  # of containers in each other
 
 
 def _harmless() -> list[Any]:
@@ -25,51 +35,132 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The state dict in a file, alone or in a container at "state_dict" or "model".
+@dataclass(frozen=True)
+class TorchFile:
+    """Tensors by their path in the containers of a file, such as "teacher.backbone.norm.weight".
 
-    Returns:
-        The tensors by key (they may be mapped from the file: copy what is kept), and the keys of
-        the container and of the state dict that are no tensors.
+    They may be mapped from the file: copy what is kept.
+
+    Attributes:
+        tensors: of the container at "state_dict" or "model", named without it; all, where there is
+            none.
+        outside: those that lie elsewhere.
+        others: keys beside the container, and paths of what is no tensor.
+    """
+
+    tensors: State
+    outside: State
+    others: list[str]
+
+
+def read_tensors(path: Path) -> TorchFile:
+    """The tensors of a file.
 
     Raises:
-        WrongFile: missing, truncated, not of torch.save, holding code or no state dict.
+        WrongFile: missing, truncated, damaged, of another kind, holding code or no state dict.
     """
-    content = _load(path)
-    others: list[str] = []
-    for container in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
-            others = [str(key) for key in content if key != container]
-            content = content[container]
-            break
-    items = dict(content) if isinstance(content, Mapping) else {}
-    tensors = {str(key): value for key, value in items.items() if isinstance(value, torch.Tensor)}
-    others += [str(key) for key, value in items.items() if not isinstance(value, torch.Tensor)]
+    with reading(
+        path,
+        "a whole file of torch.save or safetensors",
+        "nothing in it was executed. It is truncated or of another kind: delete it and download it "
+        "again",
+        "correct its path or download it",
+    ):
+        content = _load(path)
+        leaves = dict(_leaves(content, "", set()))
+        tensors = {key: value for key, value in leaves.items() if _is_plain(value)}
+        size, most = sum(tensor.nbytes for tensor in tensors.values()), MOST * path.stat().st_size
+        if size > most:
+            raise ValueError(f"its tensors would take {size} bytes, {MOST} times the file's size")
     if not tensors:
-        found = some(items) if items else f"a {type(content).__name__}"
+        found = some(content) if isinstance(content, Mapping) and content else _kind(content)
         raise WrongFile(
             f"{path} holds no state dict: a dict of tensors is expected, alone or at the key "
             f"state_dict or model. Found {found}. Check that it is the right file."
         )
-    return tensors, others
+    others = [key for key in leaves if key not in tensors]
+    for container in _CONTAINERS:
+        prefix = f"{container}."
+        inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if inside and isinstance(content.get(container), Mapping):
+            beside = [str(key) for key in content if key != container]
+            beside += [key.removeprefix(prefix) for key in others if key.startswith(prefix)]
+            outside = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+            return TorchFile(inside, outside, beside)
+    return TorchFile(tensors, {}, others)
+
+
+def _kind(content: Any) -> str:
+    return f"a {type(content).__name__}"
+
+
+def _leaves(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """What is in mappings of mappings; one that is there twice, or in itself, is told once."""
+    if not isinstance(value, Mapping) or path.count(".") > _LEVELS:
+        if path:
+            yield path, value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), seen)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor that is all there: not sparse, quantised, nested or without data."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_nested or value.is_complex())
+    )
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise WrongFile(f"checkpoint {path} is not there. Correct its path or download it.")
+    with path.open("rb") as file:
+        head = file.read(9)
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+            return load_file(path)
+        zipped = head.startswith(b"PK")
+        file.seek(0)
+        if zipped:
+            _check_zip(path)
+        else:
+            for _ in range(4):  # magic number, protocol, system, content
+                _check_pickle(file)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # remarks on the age of the file's format
             # Mapped where the format allows, so that a key encoder and an optimiser that nobody
-            # asks for are never read.
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            # asks for take no memory.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\w[\w.]*)", str(error))
-        raise _refused(path, asked[1]) if asked else _unreadable(path) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _unreadable(path, str(error)) from error
+        if asked:
+            raise _refused(path, asked[1]) from error
+        raise ValueError("a pickle in it is damaged or not one of tensors") from error
+
+
+def _check_zip(path: Path) -> None:
+    """Stored whole and once: torch.load looks at no checksum, and maps what it believes stored."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(m.file_size for m in members) > path.stat().st_size:
+            raise ValueError("its records are compressed or overlap")
+        bad = archive.testzip()
+        if bad is not None:
+            raise ValueError(f"wrong checksum of {bad}")
+        for member in members:
+            if member.filename.endswith("/data.pkl"):
+                with archive.open(member) as file:
+                    _check_pickle(file)
+
+
+def _check_pickle(file: Any) -> None:
+    """Bounds the nesting that torch's unpickler does not bound."""
+    tuples = sum(code.name.startswith("TUPLE") for code, _, _ in pickletools.genops(file))
+    if tuples > _TUPLES:
+        raise ValueError(f"{tuples} tuples are in its pickle, {_TUPLES} at most are allowed")
 
 
 def _refused(path: Path, found: str) -> WrongFile:
@@ -77,13 +168,6 @@ def _refused(path: Path, found: str) -> WrongFile:
         f"{path} was refused, never executed: it asks for the Python object {found}; only tensors "
         "and plain values are allowed. Check that it is the right file; if you trust it, save its "
         "state dict alone: torch.save(model.state_dict(), path)."
-    )
-
-
-def _unreadable(path: Path, why: str = "") -> WrongFile:
-    return WrongFile(
-        f"{path} is not a whole torch.save file{f' ({why})' if why else ''}; nothing in it was "
-        "executed. It is truncated or of another kind: delete it and download it again."
     )
 
 
