@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cp2.data.images import open_image, reading
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
-from cp2.data.walk import FORMATS, image_suffixes
+from cp2.data.walk import image_suffixes
 from cp2.errors import UserError
 
 SYNTHETIC = 64  # images, where none are given
@@ -133,13 +134,8 @@ def image_format(path: Path) -> str:
     Raises:
         UserError: not readable as an image.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.format or "unknown"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: not readable as an image ({error}); replace it or take it out of the folder"
-        ) from None
+    with reading(path), open_image(path) as image:
+        return image.format or "unknown"
 
 
 def some(paths: Sequence[Path]) -> list[Path]:

@@ -3,29 +3,22 @@
 Train ids are 0..K-1, and IGNORE for pixels that neither train nor count.
 """
 
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from cp2.errors import WrongFile
+from cp2.data.sbd import read_sbd
+from cp2.errors import WrongFile, reading
 
 IGNORE = 255
 NOT_ALLOWED = -1
-_NO_SBD = (
-    scipy.io.matlab.MatReadError,
-    zlib.error,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    NotImplementedError,  # version 7.3, which is HDF5
-)
+_FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # that keep ids; Pillow scales those of PGM
+# Pillow's name of a file's pixels -> what it multiplies them by, to fill 8 bits with grey.
+_FACTORS = {"1": 1, "L": 1, "L;2": 85, "L;4": 17, "P": 1, "P;1": 1, "P;2": 1, "P;4": 1}
 LabelTable = npt.NDArray[np.int16]  # (256,): raw value -> train id, IGNORE or NOT_ALLOWED
 LabelMap = npt.NDArray[np.uint8]  # (H, W)
 
@@ -76,31 +69,34 @@ def num_train_ids(table: LabelTable) -> int:
 def read_label(path: Path) -> LabelMap:
     """Raw label values (H, W): the index of a palette picture, never its colours; SBD's .mat too.
 
+    Grey pictures of 1, 2 or 4 bits give the numbers that they hold.
+
     Raises:
-        WrongFile: not readable, or not one 8-bit channel.
+        WrongFile: not readable, or not one channel of at most 8 bits.
     """
-    return _read_sbd(path) if path.suffix == ".mat" else _read_picture(path)
+    if path.suffix == ".mat":
+        with reading(path, "a label file of SBD", "get SBD's archive again"):
+            return read_sbd(path.read_bytes())
+    advice = "save the class ids as an 8-bit PNG"
+    with (
+        reading(path, f"a readable label ({', '.join(_FORMATS)})", advice),
+        Image.open(path, formats=_FORMATS) as picture,
+    ):
+        pixels = _pixel_format(picture)
+        if picture.mode not in ("L", "P", "1") or pixels not in _FACTORS:
+            raise WrongFile(
+                f"label {path} has mode {picture.mode} (pixels {pixels}); allowed is one 8-bit "
+                "channel (L, or P with a palette) that holds class ids, 255 to ignore"
+            )
+        return np.array(picture).astype(np.uint8) // _FACTORS[pixels]
 
 
-def _read_picture(path: Path) -> LabelMap:
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("L", "P"):
-                raise WrongFile(
-                    f"label {path} has mode {picture.mode}; allowed is one 8-bit channel "
-                    "(L, or P with a palette) that holds class ids, 255 to ignore"
-                )
-            return np.array(picture)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise WrongFile(f"label {path} cannot be read ({error})") from error
-
-
-def _read_sbd(path: Path) -> LabelMap:
-    try:
-        content = scipy.io.loadmat(path, variable_names=["GTcls"])
-        return np.asarray(content["GTcls"]["Segmentation"][0, 0], dtype=np.uint8)
-    except _NO_SBD as error:
-        raise WrongFile(f"{path} is not a label file of SBD ({error!r})") from error
+def _pixel_format(picture: Image.Image) -> str:
+    """What Pillow calls the layout of the file's pixels; a GIF's are always indices."""
+    if picture.format == "GIF":
+        return "P"
+    pixels: Any = picture.tile[0].args  # type: ignore[attr-defined]  # of image files
+    return str(pixels if isinstance(pixels, str) else pixels[0])
 
 
 def to_train_ids(raw: LabelMap, table: LabelTable, path: Path) -> LabelMap:

@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 
-from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg, reading
+from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg, open_image, reading
 
 SCALES = (8, 4, 2)  # libjpeg decodes at these parts of the size, and faster
 MARGIN = 2  # crops keep so many pixels for one of the view: rounding a box moves it by 1/4 at most
@@ -101,7 +100,7 @@ class ImageFiles:
 def _open_header(path: Path) -> OpenImage:
     with reading(path):
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(io.BytesIO(data)) as image:
             width, height = image.size
             jpeg, mode = image.format == "JPEG", image.mode
 
@@ -109,7 +108,7 @@ def _open_header(path: Path) -> OpenImage:
         with reading(path):
             if scale == 1 or not jpeg:
                 return decode_bytes(data)
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(io.BytesIO(data)) as image:
                 image.draft(None, (-(-width // scale), -(-height // scale)))
                 return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-# What Pillow may open, for images and wherever else a file is not our own. Others start programs
-# (EPS: Ghostscript) or are hardly tried.
-FORMATS = (
-    *("JPEG", "MPO", "PNG", "TIFF", "WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA"),
-    *("QOI", "PCX", "SGI"),
+# What Pillow may open. Others start programs (EPS: Ghostscript) or are hardly tried.
+_FORMATS = (
+    *("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA", "QOI"),
+    *("PCX", "SGI"),
 )
 SHOWN = 3  # names of a kind, where there are many
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates: bytes that are not UTF-8
@@ -26,11 +25,18 @@ _OF_SERVERS = re.compile(
 
 
 @cache
-def image_suffixes() -> frozenset[str]:
-    """Lower-case suffixes of all files that FORMATS reads, with their dots."""
+def image_formats() -> tuple[str, ...]:
+    """What images are opened as: formats that this Pillow was built with."""
     Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Lower-case suffixes of all files of these formats, with their dots."""
+    kinds = {*image_formats(), "MPO"}  # which cameras write and Pillow opens as JPEG
     known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in known if kind in FORMATS)
+    return frozenset(suffix for suffix, kind in known if kind in kinds)
 
 
 class LeftOut:

@@ -50,7 +50,7 @@ def test_other_files_are_named(folder, bench):
     (folder / "readme.txt").write_text("words")
     assert "readme.txt: not an image by its name" in refusal(bench, folder)
     (folder / "readme.txt").rename(folder / "readme.jpg")
-    assert "readme.jpg: not readable as an image" in refusal(bench, folder)
+    assert "readme.jpg: is not a readable image" in refusal(bench, folder)
 
 
 def test_some_of_many_are_opened(monkeypatch):

@@ -1,12 +1,15 @@
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cp2.data.images import JPEG_END, decode_rgb
+from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 
 
@@ -80,7 +83,9 @@ def test_truncated_files(tmp_path, picture, share):
     path = tmp_path / "cut.jpg"
     data = jpeg_bytes(picture)
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(WrongFile, match=r"cut\.jpg: not readable as an image .* replace the file"):
+    with pytest.raises(
+        WrongFile, match=r"cut\.jpg: is (not|empty).* readable image.* replace the file"
+    ):
         decode_rgb(path)
 
 
@@ -88,7 +93,7 @@ def test_truncated_png(tmp_path, picture):
     path = tmp_path / "cut.png"
     picture.save(path)
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(WrongFile, match="not readable"):
+    with pytest.raises(WrongFile, match="is not a readable image"):
         decode_rgb(path)
 
 
@@ -99,7 +104,7 @@ def test_trailing_bytes_do_no_harm(tmp_path, picture):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(WrongFile, match="does not exist"):
+    with pytest.raises(WrongFile, match="is not there; the data set's index names it"):
         decode_rgb(tmp_path / "gone.jpg")
 
 
@@ -109,3 +114,85 @@ def test_damage_before_an_end_marker_passes(tmp_path, picture):
     data = jpeg_bytes(picture)
     path.write_bytes(data[: int(0.8 * len(data))] + JPEG_END)
     assert decode_rgb(path).shape == (3, picture.height, picture.width)
+
+
+def _big_png() -> bytes:
+    head = struct.pack(">IIBBBBB", 20000, 10000, 8, 2, 0, 0, 0)
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + b"\0" * 4  # noqa: E731
+    body = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"")
+    return body.replace(head + b"\0" * 4, head + struct.pack(">I", zlib.crc32(b"IHDR" + head)))
+
+
+def _big_jpeg() -> bytes:
+    """A whole file whose frame header says 60000 x 60000."""
+    data = bytearray(jpeg_bytes(Image.new("RGB", (8, 8))))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 60000, 60000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_big_png(), "exceeds limit"),
+        (_big_jpeg(), "exceeds limit"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "its format is none of JPEG, PNG"),
+    ],
+)
+def test_bombs_and_programs_are_refused_before_they_start(tmp_path, content, reason):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(content)
+    with pytest.raises(WrongFile, match=reason):
+        decode_rgb(path)
+    with pytest.raises(WrongFile, match=reason):
+        ImageFiles([path], header_first=True).open(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix", "reason"),
+    [
+        (np.float32([[0.2, 0.9]]), "tif", "mode F, floats, has no one meaning in 8 bits"),
+        (np.int32([[0, 255]]), "tif", "mode I, 32-bit or signed, has no one meaning"),
+        (np.uint16([[0, 255]]), "png", "its brightest value would be 0 of 255"),
+        (np.uint16([[0, 4095]]), "tif", "its brightest value would be 15 of 255"),
+    ],
+)
+def test_pixels_without_one_meaning_in_eight_bits(tmp_path, values, suffix, reason):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(values).save(path)
+    with pytest.raises(WrongFile, match=reason):
+        decode_rgb(path)
+
+
+@pytest.mark.parametrize(("low", "fits"), [(0, False), (0x4000, True)])
+def test_sixteen_bit_colours_that_were_not_scaled(tmp_path, low, fits):
+    values = np.arange(24).reshape(2, 4, 3) + low
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content
+        data += struct.pack(">I", zlib.crc32(kind + content))
+    (tmp_path / "image.png").write_bytes(data)
+    if fits:
+        assert decode_rgb(tmp_path / "image.png").unique().tolist() == [0x40]
+        return
+    with pytest.raises(WrongFile, match="was not scaled to 16 bits"):
+        decode_rgb(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_image_is_turned_where_its_label_says_so(tmp_path, picture, value, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    path = tmp_path / f"image.{suffix}"
+    picture.save(path, exif=exif)
+    with Image.open(path) as image:
+        stored = np.asarray(image.convert("RGB"))
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(decode_rgb(path).permute(1, 2, 0).numpy(), stored)
+    same = decode_rgb(path, like=stored.shape[:2])
+    assert np.array_equal(same.permute(1, 2, 0).numpy(), stored)
+    turned = decode_rgb(path, like=stored.shape[1::-1]).permute(1, 2, 0).numpy()
+    assert np.array_equal(turned, upright if value >= 5 and suffix != "tif" else stored)

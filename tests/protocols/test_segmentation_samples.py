@@ -144,7 +144,7 @@ def test_size_of_image_and_label_must_agree(pairs: list[LabelledPair]) -> None:
 
 def test_message_of_a_worker_arrives_without_its_traceback(pairs: list[LabelledPair]) -> None:
     pairs[0].image.write_bytes(b"no picture")
-    with pytest.raises(WrongFile, match="not readable as an image") as caught:
+    with pytest.raises(WrongFile, match="is not a readable image") as caught:
         stream(pairs[:1], last=1, workers=1)
     assert "Traceback" not in str(caught.value)
 

@@ -165,14 +165,14 @@ def test_an_unreadable_image_is_named_counted_and_gets_an_even_map(
     assert (maps[5] == 255).all()
     assert all(np.array_equal(maps[i], others[i]) for i in range(IMAGES) if i != 5)
     assert summary(tiny)["unreadable"] == 1
-    assert "5.png: not readable as an image" in capsys.readouterr().out
+    assert "5.png: is not a readable image" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_gone_stops_the_stage(tiny: tuple[Configuration, Plan]) -> None:
     configuration, _ = tiny
     images = configuration.results.parent / "images"
     images.rename(images.with_name("elsewhere"))
-    with pytest.raises(WrongFile, match=r"does not exist.*\nSo were all 4 images of the batch"):
+    with pytest.raises(WrongFile, match=r"is not there.*\nSo were all 4 images of the batch"):
         compute(tiny)
 
 

@@ -35,7 +35,7 @@ def test_each_image_is_named_once_with_its_reason(tmp_path, source):
     images.check(batch([3, -1, 7], [-1, 3, -1]))
     images.check(batch([3, -1, -1]))
     assert len(said) == 2
-    assert f"{source.name(3)}: not readable as an image" in said[0]
+    assert f"{source.name(3)}: is empty, must be a readable image" in said[0]
     assert (tmp_path / "unreadable.txt").read_text().splitlines() == [
         source.name(3),
         source.name(7),
@@ -76,7 +76,7 @@ def test_a_pretraining_goes_on_without_them_and_resumes_alike(tiny, find):
     assert any(note.startswith("2 of 12 images could not be read") for note in notes)
     log = folder.log.read_text()
     assert log.count("replaced by another image") == 2
-    assert f"{paths[9]}: not readable as an image" in log
+    assert f"{paths[9]}: is empty, must be a readable image" in log
     shutil.rmtree(folder.path)
     with pytest.raises(StoppedForResumeError):
         pretrain(run, results, configuration.campaign.execution, StopAfter(2))

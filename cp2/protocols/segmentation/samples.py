@@ -42,12 +42,13 @@ class LabelledBatch(NamedTuple):
 
 
 def decode_pair(pair: LabelledPair) -> tuple[Tensor, Tensor]:
-    """Image uint8 (3, H, W) and label uint8 (H, W).
+    """Image uint8 (3, H, W), turned as its EXIF says where the label is, and label uint8 (H, W).
 
     Raises:
         WrongFile: a file cannot be read, or the two differ in size.
     """
-    image, label = decode_rgb(pair.image), decode_label(pair.label)
+    label = decode_label(pair.label)
+    image = decode_rgb(pair.image, like=label.shape)
     if image.shape[1:] != label.shape:
         raise WrongFile(
             f"{pair.label} is {label.shape[0]} x {label.shape[1]} pixels (height x width), but its "

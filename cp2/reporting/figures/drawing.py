@@ -2,7 +2,6 @@
 
 import io
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cp2.errors import WrongFile
+from cp2.errors import reading
 from cp2.plan.graph import Run
 from cp2.record.files import whole_file
 
@@ -74,11 +73,11 @@ def read_picture(path: Path) -> np.ndarray:
     Raises:
         WrongFile: it is cut or no picture.
     """
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:  # as Pillow has them
-        raise WrongFile(f"{path}: is no readable picture ({type(error).__name__})") from None
+    with (
+        reading(path, "a readable picture", "make it again"),
+        Image.open(path, formats=("PNG",)) as image,
+    ):
+        rgb = image.convert("RGB")
     if rgb.width > _PICTURE_WIDTH:
         rgb = rgb.resize((_PICTURE_WIDTH, round(rgb.height * _PICTURE_WIDTH / rgb.width)))
     return np.asarray(rgb)
