@@ -136,7 +136,10 @@ def _big_jpeg() -> bytes:
     [
         (_big_png(), "exceeds limit"),
         (_big_jpeg(), "exceeds limit"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "its format is none of JPEG, PNG"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+            "its format is none of JPEG, PNG",
+        ),
     ],
 )
 def test_bombs_and_programs_are_refused_before_they_start(tmp_path, content, reason):

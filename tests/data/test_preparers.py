@@ -385,13 +385,6 @@ def test_class_list_of_another_data_set(demo: Demo, classes: Classes, tmp_path: 
         prepare(settings, None, tmp_path / "set")
 
 
-def test_more_classes_than_a_label_can_hold(labelled: Path, tmp_path: Path) -> None:
-    names = tuple(f"class{i}" for i in range(256))
-    many = ClassList(name="three", classes=names, palette=((0, 0, 0),) * 256)
-    with pytest.raises(UserError, match=r"has 256 classes; .* at most 255"):
-        prepare(labelled_at(labelled), many, tmp_path / "set")
-
-
 def test_full_disk_is_said_plainly(
     demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

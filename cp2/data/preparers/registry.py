@@ -16,7 +16,7 @@ from cp2.data.index import (
     write_index,
     write_record,
 )
-from cp2.data.labels import IGNORE, num_train_ids
+from cp2.data.labels import num_train_ids
 from cp2.data.preparers.ade20k import prepare_ade20k
 from cp2.data.preparers.camvid import prepare_camvid
 from cp2.data.preparers.check import finish
@@ -91,11 +91,6 @@ def _prepare(
 ) -> DatasetRecord:
     if settings.classes is not None and classes is None:
         raise UserError(f"data set {settings.name} needs the class list {settings.classes}")
-    if classes is not None and len(classes.classes) > IGNORE:
-        raise UserError(
-            f"the class list {settings.classes} has {len(classes.classes)} classes; labels are "
-            f"8-bit, so at most {IGNORE} are possible"
-        )
     (folder / RECORD).unlink(missing_ok=True)
     files = folder / "files"
     shutil.rmtree(files, ignore_errors=True)
