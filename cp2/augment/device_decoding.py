@@ -147,9 +147,15 @@ def _pixels(batch: EncodedBatch, dataset: PretrainDataset, device: torch.device)
 
 
 def _decode(files: list[Tensor], device: torch.device) -> list[Tensor | None]:
-    """All files at once; where that fails one by one, with None for those that fail."""
+    """All files at once; where that fails one by one, with None for those that fail.
+
+    nvJPEG writes on a stream of its own, which waits for no other, into memory that this stream may
+    have freed just now and whose last readers may not have run yet: so they are waited for.
+    """
     if not files:
         return []
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
     try:
         return list(decode_jpeg(files, mode=ImageReadMode.RGB, device=device))
     except torch.OutOfMemoryError:

@@ -43,11 +43,11 @@ class PreparedBatch(NamedTuple):
 
 
 class PretrainSampler(Sampler[list[SampleSpec]]):
-    """The batches of one epoch from `first_step` on, this process' share of each.
+    """The batches from `first_step` of `epoch` on, this process' share of each.
 
-    Each image is once the foreground and once the background of either side: with `background:
-    permutation` by three independent permutations of the data set (released code), with `batch` by
-    one, in which the batch's other samples lend their images.
+    In an epoch each image is once the foreground and once the background of either side: with
+    `background: permutation` by three independent permutations of the data set (released code),
+    with `batch` by one, in which the batch's other samples lend their images.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class PretrainSampler(Sampler[list[SampleSpec]]):
         batch_size: int,
         rank: int,
         world_size: int,
+        epochs: int | None = None,
     ) -> None:
-        self._orders = _orders(dataset, epoch, batch_size)
-        self._epoch = epoch
-        self._steps = range(first_step, len(dataset) // batch_size)
+        self._dataset = dataset
+        self._an_epoch = len(dataset) // batch_size
+        last = epoch + 1 if epochs is None else epochs
+        self._steps = range(epoch * self._an_epoch + first_step, last * self._an_epoch)
         self._batch_size = batch_size
         self._share = batch_size // world_size
         self._rank = rank
@@ -70,11 +72,15 @@ class PretrainSampler(Sampler[list[SampleSpec]]):
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[SampleSpec]]:
-        for step in self._steps:
+        known, orders = -1, np.empty(0)
+        for number in self._steps:
+            epoch, step = divmod(number, self._an_epoch)
+            if epoch != known:
+                known, orders = epoch, _orders(self._dataset, epoch, self._batch_size)
             start = step * self._batch_size + self._rank * self._share
-            rows = self._orders[start : start + self._share].tolist()
+            rows = orders[start : start + self._share].tolist()
             yield [
-                SampleSpec(self._epoch, start + offset, row[0], tuple(row[1:]))
+                SampleSpec(epoch, start + offset, row[0], tuple(row[1:]))
                 for offset, row in enumerate(rows)
             ]
 
@@ -121,12 +127,15 @@ def batches(
     pin: bool,
     rank: int = 0,
     world_size: int = 1,
+    epochs: int | None = None,
 ) -> Batches[ViewBatch]:
-    """The batches of `epoch` from `first_step` on; incomplete last batches are dropped.
+    """The batches from `first_step` of `epoch` on; incomplete last batches are dropped.
 
-    Starting in the middle of an epoch decodes nothing of what came before.
+    Starting in the middle of an epoch decodes nothing of what came before. One loader serves all
+    epochs, so that no epoch begins by starting workers and waiting for their first images.
 
     Args:
+        epochs: of the whole run; None: those of `epoch` alone.
         batch_size: over all processes; each gets its share.
         pin: hand over pinned memory, for a GPU.
 
@@ -134,7 +143,7 @@ def batches(
         UserError: fewer images than a batch, or a batch size that does not suit.
     """
     check_batch_size(dataset, batch_size, world_size)
-    sampler = PretrainSampler(dataset, epoch, first_step, batch_size, rank, world_size)
+    sampler = PretrainSampler(dataset, epoch, first_step, batch_size, rank, world_size, epochs)
     loader: DataLoader[ViewBatch] = DataLoader(
         dataset,
         batch_sampler=sampler,

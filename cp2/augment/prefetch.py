@@ -1,6 +1,7 @@
 """The device's share of the input pipeline beside the training step instead of before it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -27,7 +28,7 @@ def prefetch(
         for batch in batches:
             yield batch, _later(make, batch)
         return
-    side = torch.cuda.Stream(device)
+    side = side_stream(device)
     begun: list[torch.cuda.Event] = []
     stream = iter(batches)
     while True:
@@ -39,6 +40,12 @@ def prefetch(
             prepared = make(batch)
         done = side.record_event()
         yield batch, _handing_out(prepared, done, begun)
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The process' one stream beside its steps: the allocator keeps freed memory by stream."""
+    return torch.cuda.Stream(device)
 
 
 def _later(make: Callable[[Batch], Prepared], batch: Batch) -> Callable[[], Prepared]:

@@ -83,37 +83,34 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     base_lr = settings.optimizer[recipe.backbone.family].lr
     unreadable = UnreadableImages(dataset.source, trainer.folder.unreadable, trainer.say)
     central = CentralPairs(settings.views, trainer.say)
+    loader = batches(
+        dataset,
+        *divmod(trainer.step, steps_an_epoch),
+        settings.batch_size,
+        execution.workers,
+        pin=device.type == "cuda",
+        rank=rank(),
+        world_size=world_size(),
+        epochs=recipe.epochs,
+    )
+    ready = partial(prepare, settings=settings, device=device)
+    stream = prefetch(decoded(loader, dataset, device), ready, device)
     while trainer.step < total:
-        epoch, first = divmod(trainer.step, steps_an_epoch)
-        if first == 0 and epoch in execution.snapshot_epochs:  # the last epoch's are the model
+        epoch, position = divmod(trainer.step, steps_an_epoch)
+        if position == 0 and epoch in execution.snapshot_epochs:  # the last epoch's are the model
             snapshot(method, recipe, trainer.folder, run.id, epoch)
-        loader = batches(
-            dataset,
-            epoch,
-            first,
-            settings.batch_size,
-            execution.workers,
-            pin=device.type == "cuda",
-            rank=rank(),
-            world_size=world_size(),
-        )
-        ready = partial(prepare, settings=settings, device=device)
-        stream = prefetch(decoded(loader, dataset, device), ready, device)
-        for position in range(first, steps_an_epoch):
-            lr = cosine_lr(
-                base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs
-            )
-            set_lr(optimizer, lr)
-            with trainer.waiting():
-                batch, content = next(stream)
-            unreadable.check(batch)
-            central.check(batch.view_boxes)
-            images = content()
-            if trainer.step == 0 and rank() == 0:
-                picture_views(batch, settings, trainer.folder.pictures / "composed.png")
-            train_step(trainer, method, images, Step(trainer.step, total, seed))
-            done = epoch + (position + 1) / steps_an_epoch
-            trainer.advance(settings.batch_size, {"lr": lr, "epoch": done})
+        lr = cosine_lr(base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs)
+        set_lr(optimizer, lr)
+        with trainer.waiting():
+            batch, content = next(stream)
+        unreadable.check(batch)
+        central.check(batch.view_boxes)
+        images = content()
+        if trainer.step == 0 and rank() == 0:
+            picture_views(batch, settings, trainer.folder.pictures / "composed.png")
+        train_step(trainer, method, images, Step(trainer.step, total, seed))
+        done = epoch + (position + 1) / steps_an_epoch
+        trainer.advance(settings.batch_size, {"lr": lr, "epoch": done})
     trainer.finish(
         lambda path: export(method, recipe, path, run.id),
         lambda: [*unreadable.notes(), *central.notes()],

@@ -163,3 +163,22 @@ def test_a_crop_in_float32_differs_by_one_level_at_most():
 def test_one_decoder_only(other):
     with pytest.raises(ValueError, match=f"decoder: device does not go together with {other}"):
         ReadingSettings(decoder="device", **{other: True if other == "scaled" else 64})
+
+
+def test_nvjpeg_writes_once_all_earlier_work_of_the_stream_is_done(monkeypatch):
+    """Also where files are tried again one by one: each try takes memory anew."""
+    log = []
+
+    class Stream:
+        def synchronize(self):
+            log.append("host waits for the stream")
+
+    def refusing(files, mode, device):
+        log.append(f"{len(files)} decoded on {device}")
+        raise RuntimeError("unsupported")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(device_decoding, "decode_jpeg", refusing)
+    device_decoding._decode([torch.zeros(3), torch.zeros(3)], torch.device("cuda"))
+    assert log[::2] == ["host waits for the stream"] * 3
+    assert log[1::2] == ["2 decoded on cuda", *["1 decoded on cuda"] * 2]

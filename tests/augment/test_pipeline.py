@@ -68,6 +68,13 @@ def test_shapes_types_and_dropped_rest(paths, settings):
     assert got[0].masks.shape == ((4, 2, 32, 4) if settings.kind == "cp2" else (4, 0, 32, 0))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("settings", [cp2(), cp2(background="batch"), moco()], ids=str)
+def test_one_loader_of_all_epochs_is_their_loaders_in_a_row(paths, settings, workers):
+    each = [b for e in range(1, 4) for b in collect(paths, settings, epoch=e, first=2 * (e == 1))]
+    assert_same(each, collect(paths, settings, epoch=1, first=2, workers=workers, epochs=4))
+
+
 def test_batches_do_not_depend_on_the_number_of_workers(noise_paths):
     alone = collect(noise_paths, cp2(), batch=3)
     assert_same(alone, collect(noise_paths, cp2(), batch=3, workers=2))

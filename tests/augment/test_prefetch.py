@@ -4,7 +4,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from cp2.augment.prefetch import prefetch
+from cp2.augment.prefetch import prefetch, side_stream
 
 
 class Prepared(NamedTuple):
@@ -93,6 +93,7 @@ def test_on_a_gpu_the_next_batch_is_made_beside_the_step(monkeypatch):
         world.log.append((f"made on {world.current}", number))
         return Prepared(FakeTensor(world, number), None)
 
+    side_stream.cache_clear()
     for batch, content in prefetch(iter([0, 1]), make, torch.device("cuda")):
         assert content().images.number == batch
         world.log.append(("step launched", batch))
@@ -111,3 +112,15 @@ def test_on_a_gpu_the_next_batch_is_made_beside_the_step(monkeypatch):
         ("host waits for", "main event", 0),
         ("step launched", 1),
     ]
+    side_stream.cache_clear()
+
+
+def test_one_stream_a_process(monkeypatch):
+    """Memory that is freed on one stream is not given out on another: each new one takes anew."""
+    FakeStreams(monkeypatch)
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or FakeStream)
+    side_stream.cache_clear()
+    assert side_stream(torch.device("cuda")) is side_stream(torch.device("cuda"))
+    assert len(made) == 1
+    side_stream.cache_clear()
