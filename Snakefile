@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cp2.cluster.driver import hold_folder, rest_between_jobs
-from cp2.cluster.driver import before_submission
+from cp2.cluster.driver import before_submission, forget_empty
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.stages import STAGES
@@ -21,6 +21,7 @@ except UserError as error:
 # A killed Snakemake leaves locks: this one removes them if no other lives here.
 if workflow.is_main_process:
     LIVING = hold_folder(Path(".snakemake"))
+    forget_empty(PLAN)
 
 # Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
 # path to Python or another number of workers is no reason to run anything again.

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from cp2.cluster.commands import REQUEUE
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.planned import VARIABLE, read_planned
@@ -53,6 +54,17 @@ class CampaignOptions:
         path = os.environ.get(VARIABLE)
         run = read_planned(Path(path), stage, run_id) if path else None
         return configuration, run or build_plan(configuration).run(stage, run_id)
+
+
+def in_job() -> bool:
+    """Whether Snakemake started this command."""
+    return VARIABLE in os.environ
+
+
+def in_local_job() -> bool:
+    """Whether Snakemake started it on its own machine: there it waits for other processes that a
+    killed Snakemake left, and in a scheduler's job it does not hold a GPU for that."""
+    return in_job() and REQUEUE not in os.environ
 
 
 def command(panel: str | None = None, group: typer.Typer = app) -> Callable[[Function], Function]:

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cp2.cli.app import DEMO, RUN, CampaignOptions, RunArgument, command
+from cp2.cli.app import (
+    DEMO,
+    RUN,
+    CampaignOptions,
+    RunArgument,
+    command,
+    in_job,
+    in_local_job,
+)
 from cp2.record.attempts import recorded
 from cp2.record.folder import RunFolder
 
@@ -39,7 +47,7 @@ def dataset(name: RunArgument, options: CampaignOptions) -> None:
     configuration, run = options.find("dataset", name)
     assert isinstance(run.recipe, DatasetRecipe)
     folder = run.folder(configuration.results)
-    with _attempt(folder, "cpu"):
+    with _attempt(folder):
         record = prepare(
             run.recipe.dataset,
             run.recipe.classes,
@@ -59,7 +67,7 @@ def checkpoint(name: RunArgument, options: CampaignOptions) -> None:
 
     configuration, run = options.find("checkpoint", name)
     results = configuration.results
-    with _attempt(run.folder(results), "cpu"):
+    with _attempt(run.folder(results)):
         import_checkpoint(run, results, mirrors(configuration), downloads(configuration))
 
 
@@ -70,13 +78,20 @@ def evaluate(run_id: RunArgument, options: CampaignOptions) -> None:
     from cp2.protocols.registry import evaluate as score
 
     configuration, run = options.find("evaluate", run_id)
-    with _attempt(run.folder(configuration.results), device_name(choose_device())):
-        print(check_gpus(1), flush=True)
-        score(run, configuration.results, configuration.campaign.execution)
+    results = configuration.results
+    folder = run.folder(results)
+    with folder.locked(wait=in_local_job()):
+        if in_job() and (run.is_done(results) or run.take_back(results)):
+            print(f"{run.key} was finished by another process")
+            return
+        with recorded(folder.path, device_name(choose_device())):
+            run.check_needs(results)
+            print(check_gpus(1), flush=True)
+            score(run, results, configuration.campaign.execution)
 
 
 @contextmanager
-def _attempt(folder: RunFolder, device: str) -> Iterator[None]:
+def _attempt(folder: RunFolder) -> Iterator[None]:
     """Hold a run for this process and record how the attempt at it goes."""
-    with folder.locked(), recorded(folder.path, device):
+    with folder.locked(wait=in_local_job()), recorded(folder.path, "cpu"):
         yield

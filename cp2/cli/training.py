@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cp2.cli.app import RUN, CampaignOptions, RunArgument, command
+from cp2.cli.app import RUN, CampaignOptions, RunArgument, command, in_local_job
 from cp2.cluster.commands import REQUEUE, requeue_this_job
 from cp2.errors import UserError
 from cp2.plan.graph import Run
@@ -134,8 +134,8 @@ def _hold(
 ) -> None:
     """Hold the run for this process and train it, unless it is done already."""
     folder = run.folder(results)
-    with folder.locked():
-        if run.is_done(results):
+    with folder.locked(wait=in_local_job()):
+        if run.is_done(results) or run.take_back(results):
             print(f"{run.key} is done; to make it again delete {folder.path}")
             return
         deadline.listen()
@@ -145,6 +145,7 @@ def _hold(
 
         device = device_name(choose_device())
         with recorded(folder.path, device, processes, saved=StoppedForResumeError):
+            run.check_needs(results)
             print(check_gpus(processes), flush=True)
             if processes > 1:
                 launch(sys.argv[1:], processes)

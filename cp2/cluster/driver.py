@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from cp2.cluster.validate_request import validate_requests
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.record.folder import RunFolder
+from cp2.record.kept import FOLDER, forget
 from cp2.stages import ON_CLUSTER
 
 SNAKEMAKES_LIMIT = (100, 1)  # job starts, seconds: what it does where nobody asked for a limit
@@ -167,23 +169,68 @@ def adopt_left_jobs(jobs: Iterable[Any]) -> list[str]:
     return list(left)
 
 
+def forget_kept(plan: Workflow, jobs: Iterable[Any]) -> None:
+    """Of runs that are done and asked for again, as by --forcerun: give up what was kept of them.
+
+    What is kept of a run that is not done now was finished by another process, and is to be found
+    by the run's job.
+
+    Args:
+        jobs: Snakemake's jobs that are to be made.
+    """
+    results = plan.configuration.results
+    for job in jobs:
+        run = plan.plan.runs.get(f"{job.rule.name}/{getattr(job.wildcards, 'run', '')}")
+        if run and run.is_done(results):
+            forget(run.folder(results).path / FOLDER)
+
+
+def name_holders(runs: Mapping[str, RunFolder]) -> None:
+    """Say which runs other processes work on; their jobs wait for these.
+
+    Args:
+        runs: key -> folder of the runs that are to be made.
+    """
+    for key, folder in runs.items():
+        if held := folder.holder():
+            print(
+                f"{held.owner} works on {key}: its job waits for that process. To take over what "
+                f"it has saved, end it ({held.owner.how_to_end()})",
+                file=sys.stderr,
+            )
+
+
+def forget_empty(plan: Workflow) -> None:
+    """Remove final files without a byte, as a crash of the file system leaves: for Snakemake, which
+    looks at names only, their runs would be done."""
+    for run in plan.plan.runs.values():
+        for path in run.outputs(plan.configuration.results).values():
+            with suppress(OSError):
+                if not path.stat().st_size:
+                    path.unlink()
+                    print(f"{path} was empty: {run.key} is made again", file=sys.stderr)
+
+
 def before_submission(plan: Workflow, snakemake: Any) -> None:
-    """Check the requests of all stages that have runs to make; see to jobs that were left.
+    """Check the requests of all stages that have runs to make; see to jobs and processes that were
+    left.
 
     From here on `sbatch` is the one of workflow/scripts/patient, which outwaits a controller that
     does not answer.
 
     Args:
-        snakemake: Snakemake's workflow, about to start; with a local executor nothing is done.
+        snakemake: Snakemake's workflow, about to start.
     Raises:
         UserError: the cluster cannot run a stage's jobs; the state of jobs cannot be asked for;
             left jobs do not end.
     """
     executor = snakemake.executor_plugin
-    if not executor.common_settings.non_local_exec:
-        return
     results = plan.configuration.results
     unfinished = [run for run in plan.plan.runs.values() if not run.is_done(results)]
+    forget_kept(plan, snakemake.dag.needrun_jobs())
+    if not executor.common_settings.non_local_exec:
+        name_holders({run.key: run.folder(results) for run in unfinished})
+        return
     stages = [stage for stage in ON_CLUSTER if any(run.stage == stage for run in unfinished)]
     validate_requests(map(plan.request, stages), plan.site_name)
     patient = Path(snakemake.main_snakefile).parent / "workflow" / "scripts" / "patient"

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cp2.errors import UserError
 from cp2.plan.recipes import Recipe
 from cp2.record.digest import digest
 from cp2.record.folder import RunFolder
+from cp2.record.kept import is_whole, keep, take_back
+from cp2.record.readers import check_owner
 from cp2.settings.base import hashed_fields
 from cp2.settings.imported import ImportedScores
 from cp2.settings.messages import nearest
-from cp2.stages import ALGORITHM_VERSION, PRETRAINED, STAGES
+from cp2.stages import ALGORITHM_VERSION, PRETRAINED, STAGES, folder_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,25 @@ class Run:
         return STAGES[self.stage].paths(results, self.id)
 
     def is_done(self, results: Path) -> bool:
-        return all(path.is_file() for path in self.outputs(results).values())
+        return all(map(is_whole, self.outputs(results).values()))
+
+    def finish(self, results: Path, summary: dict[str, Any]) -> None:
+        """Write done.json, and keep the final files where Snakemake does not delete them.
+
+        Raises:
+            UserError: one of them was deleted meanwhile.
+        """
+        self.folder(results).finish(summary)
+        keep(list(self.outputs(results).values()), self.digest)
+
+    def check_needs(self, results: Path) -> None:
+        """Raise WrongFile where the folder of a run that this one starts from is another's copy."""
+        for key in self.needs:
+            check_owner(folder_of(key, results).recipe, key.partition("/")[2])
+
+    def take_back(self, results: Path) -> bool:
+        """Give kept final files their names again; whether all were there."""
+        return take_back(list(self.outputs(results).values()), self.digest)
 
     def need(self, stage: str) -> str | None:
         """Id of the run of that stage that this run starts from, if any."""

@@ -75,14 +75,15 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     first = recipe.metrics[0]
     value = f"{first.scale * found.metrics[first.name]:.{first.digits + 1}f} {first.unit}"
     print(f"{run.id}: {first.title} {value} on {found.images} images, {seconds:.1f} s")
-    folder.finish(
+    run.finish(
+        results,
         {
             "seconds": seconds,
             "samples_per_second": found.images / seconds,
             "data_wait": found.waited / seconds,
             "metrics": found.metrics,
             "images": found.images,
-        }
+        },
     )
 
 

@@ -11,11 +11,15 @@ from cp2.record.owner import Owner, read_owner
 STALE_SECONDS = 300.0  # without a beat: the owner is dead
 
 
+class HeldError(UserError):
+    """Another process works on the run."""
+
+
 def take(path: Path, me: Owner) -> None:
     """Make the file in this process' name; a dead owner's is taken over, and said.
 
     Raises:
-        UserError: its owner lives.
+        HeldError: its owner lives.
     """
     for _ in range(3):
         try:
@@ -46,24 +50,24 @@ def is_alive(path: Path, owner: Owner) -> bool:
     return age(path) < STALE_SECONDS
 
 
-def refusal(path: Path) -> UserError:
+def refusal(path: Path) -> HeldError:
     """What to tell the second process."""
     owner = read_owner(path) or Owner()
     with suppress(FileNotFoundError):
         seen = f"last sign of life {age(path):.0f} s ago"
-        return UserError(
+        return HeldError(
             f"{path.parent}: {owner} is working on this run ({seen}). Wait for it, or end it "
             f"({owner.how_to_end()}); it goes on from its saved state. A dead one's lock is taken "
             f"over by itself; if you are sure that this one is dead, delete {path}"
         )
-    return UserError(f"{path.parent}: another process took this run just now; try again")
+    return HeldError(f"{path.parent}: another process took this run just now; try again")
 
 
 def _clear(path: Path) -> None:
     """Remove a dead owner's claim.
 
     Raises:
-        UserError: it lives.
+        HeldError: it lives.
     """
     try:
         content = path.read_bytes()

@@ -10,6 +10,7 @@ from cp2.record import attempts
 from cp2.record.attempts import read_attempts
 from cp2.record.environment import describe_environment
 from cp2.record.files import clear_temporaries, write_json
+from cp2.record.kept import is_whole
 from cp2.record.lock import Holder, hold, holder
 
 
@@ -68,21 +69,23 @@ class RunFolder:
     def attempts(self) -> Path:
         return self.path / attempts.FILE
 
-    def locked(self) -> AbstractContextManager[None]:
+    def locked(self, wait: bool = False) -> AbstractContextManager[None]:
         """Hold the run for this process; the system lets go of it however the process ends.
 
+        Args:
+            wait: for another process that works on the run.
         Raises:
             UserError: another process works on the run (names its job, host, process id and last
                 sign of life), or the folder cannot be written to.
         """
-        return hold(self.path)
+        return hold(self.path, wait)
 
     def holder(self) -> Holder | None:
         """Who works on the run now, or None; takes nothing."""
         return holder(self.path)
 
     def is_done(self) -> bool:
-        return self.done.is_file()
+        return is_whole(self.done)
 
     def start(self, recipe: dict[str, Any], tags: dict[str, Any], device: str) -> None:
         """Write the resolved recipe and the environment before the first step.

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from cp2.errors import UserError
 from cp2.record import claim
+from cp2.record.claim import HeldError
 from cp2.record.files import check_writable
 from cp2.record.heartbeat import BEAT_SECONDS, Heartbeat, age, moves
 from cp2.record.owner import Owner, read_owner, this_process
@@ -40,25 +41,30 @@ class Holder:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold a run's folder for this process.
 
+    Args:
+        wait: for a process that holds it, however long; that is said once.
     Raises:
-        UserError: another process holds it (names it, and what to do), or the folder cannot be
-            written to.
+        HeldError: another process holds it (names it, and what to do).
+        UserError: the folder cannot be written to.
     """
     check_writable(folder)
     me = this_process()
-    try:
-        file: BinaryIO | None = _flocked(folder, me)
-    except PermissionError as error:
-        raise UserError(
-            f"{folder / LOCK}: belongs to somebody else ({error.strerror}); ask its owner for "
-            "write permission, or choose another folder with --set campaign.execution.results=..."
-        ) from error
+    said = False
+    while True:
+        try:
+            file = _take(folder, me)
+            break
+        except HeldError as error:
+            if not wait:
+                raise
+            if not said:
+                print(f"waiting: {error}", flush=True)
+            said = True
+            time.sleep(1)
     path = folder / (LOCK if file else CLAIM)
-    if file is None:
-        _claimed(path, me)
     heartbeat = Heartbeat(path, lambda: path.read_bytes() == me.write(), lambda: _lost(path))
     heartbeat.start()
     try:
@@ -84,6 +90,20 @@ def holder(folder: Path) -> Holder | None:
     except FileNotFoundError:  # let go of just now
         pass
     return None
+
+
+def _take(folder: Path, me: Owner) -> BinaryIO | None:
+    """The lock's open file; None where a claim stands for it."""
+    try:
+        file = _flocked(folder, me)
+    except PermissionError as error:
+        raise UserError(
+            f"{folder / LOCK}: belongs to somebody else ({error.strerror}); ask its owner for "
+            "write permission, or choose another folder with --set campaign.execution.results=..."
+        ) from error
+    if file is None:
+        _claimed(folder / CLAIM, me)
+    return file
 
 
 def _flocked(folder: Path, me: Owner) -> BinaryIO | None:

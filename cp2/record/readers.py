@@ -39,6 +39,26 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return content["recipe"], content["tags"]
 
 
+def check_owner(path: Path, run_id: str) -> None:
+    """Refuse a folder that was copied under another run's id: its numbers are not that run's.
+
+    Args:
+        path: the folder's recipe.json; one that is missing or damaged tells of no other run.
+    Raises:
+        WrongFile: it is of another run.
+    """
+    try:
+        _, tags = read_recipe(path)
+    except WrongFile:
+        return
+    written = tags.get("run_id", run_id)
+    if written != run_id:
+        raise WrongFile(
+            f"{path}: is of run {written!r}, the folder is {run_id!r}'s: one is a copy of the "
+            "other; remove the folder that is wrong and make the run again"
+        )
+
+
 def read_environment(path: Path) -> dict[str, Any]:
     """An environment.json; nothing where there is none yet.
 

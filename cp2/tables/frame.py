@@ -13,7 +13,7 @@ from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.places import Places
 from cp2.plan.protocols import metric_of
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.readers import read_object, read_score, time_of
+from cp2.record.readers import check_owner, read_object, read_score, time_of
 from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric
 from cp2.settings.tables import TableSettings
@@ -142,6 +142,7 @@ def _value(run: Run, metric: Metric, results: Path) -> tuple[float | None, str |
     if not run.is_done(results):
         return None, None
     try:
+        check_owner(run.folder(results).recipe, run.id)
         if metric == SECONDS_PER_EPOCH:
             return seconds_per_epoch(run, results), None
         return metric.scale * read_score(run.folder(results).scores, metric), None

@@ -14,6 +14,7 @@ from cp2.record.attempts import AttemptRecord, read_attempts
 from cp2.record.digest import digest
 from cp2.record.folder import RunFolder
 from cp2.record.readers import (
+    check_owner,
     read_environment,
     read_object,
     read_recipe,
@@ -167,8 +168,8 @@ def read_content(snapshot: RunSnapshot, places: Places) -> RunContent:
         WrongFile: one of them is damaged, or is another run's.
     """
     folder, run = snapshot.folder, snapshot.run
-    settings, written = read_recipe(folder.recipe)
-    _check_owner(snapshot, written)
+    settings, _ = read_recipe(folder.recipe)
+    check_owner(folder.recipe, run.id)
     environment = read_environment(folder.environment)
     done = read_object(folder.done) if snapshot.status == "FINISHED" else {}
     ended = _last_sign(snapshot)
@@ -198,21 +199,11 @@ def _evaluation(run: Run, results: Path) -> tuple[list[Point], str | None]:
     """Scores of a finished evaluation, and its table of classes, if it has one."""
     folder, recipe = run.folder(results), run.recipe
     assert isinstance(recipe, EvaluateRecipe)
+    check_owner(folder.recipe, run.id)
     finished = time_of(folder.done, read_object(folder.done), "finished")
     scores = read_scores(folder.scores, recipe.metrics)
     table = content.class_table(scores, recipe.per_class) if recipe.per_class else None
     return content.score_points(scores, run.tags.get("labels", "1"), finished), table
-
-
-def _check_owner(snapshot: RunSnapshot, tags: dict[str, object]) -> None:
-    """A copied folder would show one run's curves under another's name."""
-    run_id = snapshot.run.id
-    written = tags.get("run_id", run_id)
-    if written != run_id:
-        raise WrongFile(
-            f"{snapshot.folder.recipe}: is of run {written!r}, the folder is {run_id!r}'s: one "
-            "is a copy of the other; remove the folder that is wrong and make the run again"
-        )
 
 
 def _started(snapshot: RunSnapshot, environment: dict[str, float]) -> float | None:

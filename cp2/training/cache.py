@@ -85,7 +85,7 @@ def make_cache(run: Run, results: Path, execution: Execution, deadline: Deadline
     write_record(folder.path / RECORD, record)
     notes = [f"{files.unreadable} unreadable images left out"] if files.unreadable else []
     summary = {"images": len(paths), "bytes": record.size, "notes": notes}
-    folder.finish({**progress.finish(), **summary})
+    run.finish(results, {**progress.finish(), **summary})
 
 
 def image_source(run: Run, results: Path, index: DatasetIndex) -> CachedImages | list[Path]:

@@ -30,11 +30,12 @@ class Deadline:
 
     The end is the scheduler's (SLURM_JOB_END_TIME, else squeue) less a margin for the last step and
     save, or `max_minutes` from now, whichever comes first. It is counted on a clock that nobody
-    sets. SIGTERM (scontrol requeue, preemption, Ctrl-C of the driver) stops at the next step.
+    sets. SIGTERM (scontrol requeue, preemption) and SIGINT (Ctrl-C) stop at the next step; a second
+    SIGINT interrupts at once.
 
     Attributes:
         note: what the user should know about the end, if anything.
-        signalled: whether SIGTERM came.
+        signalled: whether a signal came.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
@@ -44,7 +45,7 @@ class Deadline:
         self.note = left.note
         self._left = left.seconds
         self._scheduled = None if left.seconds is None else now + left.seconds
-        self.signalled = False
+        self._signal: signal.Signals | None = None
         self._save_seconds = 0.0
         self._step_seconds = 0.0
         self._last_call: float | None = None
@@ -62,12 +63,23 @@ class Deadline:
         """Keep time for another save as slow as the last one."""
         self._save_seconds = seconds
 
+    @property
+    def signalled(self) -> bool:
+        return self._signal is not None
+
     def listen(self) -> None:
-        """Take SIGTERM as a request to save and stop."""
+        """Take SIGTERM and SIGINT as requests to save and stop.
+
+        Data loading processes that are forked later inherit that, so that a terminal's Ctrl-C,
+        which reaches them too, does not end them.
+        """
         signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signalled = True
+        self._signal = signal.Signals(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def reason(self) -> str | None:
         """Why to stop now, or None; asked once a step."""
@@ -75,8 +87,8 @@ class Deadline:
         if self._last_call is not None:
             self._step_seconds = now - self._last_call
         self._last_call = now
-        if self.signalled:
-            return "SIGTERM was received"
+        if self._signal is not None:
+            return f"{self._signal.name} was received"
         if self._asked is not None and now >= self._asked:
             return "the time given by --max-minutes is up"
         if self._scheduled is not None and now >= self._scheduled - self.margin:

@@ -86,7 +86,7 @@ def compute_masks(run: Run, results: Path, execution: Execution, deadline: Deadl
     )
     write_record(folder.path / RECORD, record)
     counts = {"images": len(paths), "unreadable": files.unreadable}
-    folder.finish({**progress.finish(), **counts, "notes": notes})
+    run.finish(results, {**progress.finish(), **counts, "notes": notes})
 
 
 def stored_maps(run: Run, results: Path, index: DatasetIndex) -> AttentionMaps | None:

@@ -25,6 +25,8 @@ from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
 RANK, PROCESSES, RENDEZVOUS = "CP2_RANK", "CP2_PROCESSES", "CP2_RENDEZVOUS"
 GRACE_SECONDS = 10.0  # for the others to say what they saw of one that failed
 POLL_SECONDS = 0.1
+_HANDED_ON = (signal.SIGTERM, signal.SIGINT)
+_INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)  # before they listened
 
 
 def this_rank() -> tuple[int, int] | None:
@@ -46,7 +48,7 @@ def this_rank() -> tuple[int, int] | None:
 def launch(arguments: Sequence[str], processes: int) -> None:
     """Run `cp2 <arguments>` in so many processes and return when all are done.
 
-    SIGTERM is handed on; all then save at one step and leave.
+    SIGTERM and SIGINT are handed on; all then save at one step and leave.
 
     Raises:
         StoppedForResumeError: they saved their state and stopped.
@@ -87,17 +89,21 @@ class _Team:
 
     @contextmanager
     def signals_handed_on(self) -> Iterator[None]:
-        """SIGTERM reaches all members; the launcher itself waits for them."""
+        """SIGTERM and SIGINT reach all members as SIGTERM; the launcher itself waits for them, and
+        is interrupted by a second SIGINT."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
             self._signalled = True
+            if number == signal.SIGINT:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             self._hand_on()
 
-        before = signal.signal(signal.SIGTERM, on_signal)
+        before = {number: signal.signal(number, on_signal) for number in _HANDED_ON}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _hand_on(self) -> None:
         for member in self._members:
@@ -131,9 +137,9 @@ class _Team:
         """Turn the exit codes into this process' outcome."""
         codes = [member.returncode for member in self._members]
         if self._failed:
-            if self._signalled and any(codes[rank] == -signal.SIGTERM for rank in self._failed):
+            if self._signalled and any(codes[rank] in _INTERRUPTED for rank in self._failed):
                 raise StoppedForResumeError(
-                    "stopped by SIGTERM before the first step", signalled=True
+                    "stopped by a signal before the first step", signalled=True
                 )
             raise UserError(self._cause())
         if RESUME_EXIT_CODE in codes:

@@ -213,15 +213,21 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     sync_folder(folder)
 
 
-def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole state, or None where there is none.
+def load_state(
+    folder: Path, device: torch.device, check: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any] | None:
+    """The newest usable state, or None where there is none.
 
     A truncated or damaged file falls back to the save before it.
+
+    Args:
+        check: raises where a state that was read is not one of this run.
     """
     for path in _saves(folder):
         try:
             _check(path)
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            check(state)
         except Exception as error:  # torch and zipfile raise many kinds for a damaged file
             print(f"{path} is damaged ({type(error).__name__}: {error}); trying the save before it")
             continue

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cp2.data.hashing import digest
+from cp2.errors import WrongFile
 from cp2.models.batch_norm import average_statistics
 from cp2.models.devices import choose_device, device_name
 from cp2.models.distributed import rank
@@ -59,7 +60,8 @@ class Trainer:
                 {**run.tags, "stage": run.stage, "run_id": run.id, "seed": str(run.seed)},
                 device_name(self.device),
             )
-        self._run, self._execution, self._deadline = run, execution, deadline
+        self._run, self._results = run, results
+        self._execution, self._deadline = execution, deadline
         self._module, self._optimizer, self._total = module, optimizer, total
         self.precision = Precision(amp, self.device)
         self.step, self._seconds_before = 0, 0.0
@@ -79,7 +81,7 @@ class Trainer:
 
     def _restore(self) -> list[str]:
         """Go on from the saved state, if there is one; returns its metrics that had no room."""
-        saved = load_state(self.folder.state, self.device)
+        saved = load_state(self.folder.state, self.device, self._check)
         if saved is None:
             return []
         self.step = int(saved["step"])
@@ -90,6 +92,23 @@ class Trainer:
         torch.set_rng_state(saved["rng"].cpu())
         self._window = Window(self._window.names, saved["window"])
         return list(saved.get("metrics", []))
+
+    def _check(self, saved: dict[str, Any]) -> None:
+        """Raise where a state is not one of this run: before any of it is taken over."""
+        if saved.get("run", self._run.digest) != self._run.digest:
+            raise WrongFile("it is of another run")
+        if not 0 < saved["step"] <= self._total:
+            raise WrongFile(f"it is of step {saved['step']} of {self._total}")
+        forms = (
+            (saved["module"], self._module.state_dict()),
+            ({"rng": saved["rng"]}, {"rng": torch.get_rng_state()}),
+            (_moments(saved["optimizer"]), _moments(self._optimizer.state_dict())),
+        )
+        if any(_shapes(found) != _shapes(own) for found, own in forms):
+            raise WrongFile("its weights are not those of this network")
+        if saved["window"].shape[1:] != (len(self._window.names),):
+            raise WrongFile("its loss terms are not those of this method")
+        float(saved["seconds"]), dict(saved["scaler"]), list(saved.get("metrics", []))
 
     def announce(self, work: str, notes: Sequence[str | None]) -> None:
         """Say what is about to be done, and what was adapted on the way here."""
@@ -182,6 +201,7 @@ class Trainer:
         self._window.check(self.step)
         average_statistics(self._module)
         return {
+            "run": self._run.digest,
             "step": self.step,
             "seconds": self._seconds(),
             "module": self._module.state_dict(),
@@ -217,13 +237,25 @@ class Trainer:
         summary = self._progress.finish() | {"seconds": self._seconds()}
         sha256 = digest(self.folder.model, "sha256")
         self._notes += notes()
-        self.folder.finish(
+        self._run.finish(
+            self._results,
             {
                 **summary,
                 "model_sha256": sha256,
                 "steps": self._total,
                 "last": self._values,
                 "notes": self._notes,
-            }
+            },
         )
         remove_state(self.folder.state)
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", value) for name, value in tensors.items()}
+
+
+def _moments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of each group; each parameter's entries are there if there are any."""
+    return {str(n): group["params"] for n, group in enumerate(optimizer["param_groups"])} | {
+        "state": isinstance(optimizer["state"], dict)
+    }

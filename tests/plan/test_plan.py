@@ -196,13 +196,14 @@ def test_outputs_lie_in_the_run_folder(plan_of):
     assert len(set(places)) == len(places)
 
 
-def test_a_run_is_done_when_all_its_files_are_there(plan_of, tmp_path):
+def test_a_run_is_done_when_all_its_files_are_there_and_not_empty(plan_of, tmp_path):
     run = next(iter(plan_of("demo").stage("evaluate")))
     outputs = list(run.outputs(tmp_path).values())
     outputs[0].parent.mkdir(parents=True)
     for path in outputs:
-        assert not run.is_done(tmp_path)
         path.touch()
+        assert not run.is_done(tmp_path)
+        path.write_text("x")
     assert run.is_done(tmp_path)
 
 

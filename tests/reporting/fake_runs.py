@@ -37,7 +37,7 @@ def write_done(run: Run, results: Path, miou: float | None = None) -> None:
     write_json(folder.done, {"finished": 1000.0, "seconds": 200.4, "samples_per_second": 50.0})
     for path in run.outputs(results).values():
         if not path.exists():
-            path.write_bytes(b"")
+            path.write_bytes(b"x")
     if miou is not None:
         values = {"miou": miou, "accuracy": 0.9, "mean_accuracy": 0.7}
         content = {"metrics": values, "dataset": run.tags["dataset"], **SCORES}

@@ -20,7 +20,6 @@ DAMAGE = [
     ("evaluate", "scores.json", b'{"miou": [0.7]}'),
     ("evaluate", "scores.json", b'{"miou": true}'),
     ("evaluate", "scores.json", b"\xff\xfe"),
-    ("evaluate", "scores.json", b""),
     ("evaluate", "pictures/0000.png", PNG),
     ("evaluate", "pictures/0000.png", b""),
     ("pretrain", "pictures/composed.png", PNG),
@@ -95,6 +94,21 @@ def test_a_damaged_record_is_named(
     whole = "75.6 ± 0.3 (2)" in ours
     assert whole == (name != "scores.json")
     assert whole or ("75.8 (1 of 2) <sup>" in ours and str(path) in ours)
+
+
+def test_scores_copied_under_another_id_are_no_number(
+    filled: tuple[Configuration, Plan], published: Path
+) -> None:
+    configuration, plan = filled
+    run = _first(plan, "evaluate")
+    recipe = run.folder(configuration.results).recipe
+    content = json.loads(recipe.read_text())
+    recipe.write_text(json.dumps(content | {"tags": content["tags"] | {"run_id": "cat-01234567"}}))
+    text = _written(configuration, plan, published)
+    ours = (configuration.reports / "tables" / "cp2_fcn.md").read_text()
+    assert "75.8 (1 of 2) <sup>" in ours
+    assert f"is of run 'cat-01234567', the folder is '{run.id}''s" in ours
+    assert "is of run 'cat-01234567'" in text
 
 
 @pytest.mark.parametrize(("stage", "name", "content"), QUIET)

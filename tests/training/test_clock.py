@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -86,15 +87,31 @@ def test_setting_the_wall_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     assert deadline.reason() is None
 
 
-def test_sigterm_stops() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        deadline = Deadline()
-        deadline.listen()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert deadline.reason() == "SIGTERM was received"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops(number: signal.Signals) -> None:
+    deadline = Deadline()
+    deadline.listen()
+    assert deadline.reason() is None
+    os.kill(os.getpid(), number)
+    assert deadline.reason() == f"{number.name} was received"
+    assert deadline.signalled
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_ctrl_c_does_not_wait_for_the_save() -> None:
+    Deadline().listen()
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_the_note_of_an_unknown_end_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,3 +136,32 @@ def test_a_damaged_newest_state_ends_as_if_nothing_had_happened(setup: Setup, da
     setup.train("parts")
     setup.check_equal("whole", "parts")
     assert "resumed at step 3" in folder.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"optimizer": None}, "KeyError: 'optimizer'"),
+        ({"window": None}, "KeyError: 'window'"),
+        ({"step": 10**6}, "it is of step 1000000 of"),
+        ({"step": -1}, "it is of step -1 of"),
+        ({"step": "4"}, "TypeError"),
+        ({"run": "0" * 64}, "it is of another run"),
+        ({"module": {}}, "its weights are not those of this network"),
+        ({"rng": torch.zeros(3, dtype=torch.uint8)}, "its weights are not those of this network"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, "its weights are not those"),
+    ],
+)
+def test_a_state_that_is_none_falls_back_before_any_of_it_is_used(
+    setup: Setup, capsys: pytest.CaptureFixture[str], change: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(StoppedForResumeError):
+        setup.train("parts", StopAfter(4))
+    folder = setup.run.folder(setup.results("parts"))
+    newest = folder.state / "last.pt"
+    state = torch.load(newest, weights_only=True) | change
+    torch.save({key: value for key, value in state.items() if value is not None}, newest)
+    with pytest.raises(StoppedForResumeError):
+        setup.train("parts", StopAfter(1))
+    assert problem in capsys.readouterr().out
+    assert "resumed at step 3" in folder.log.read_text()

@@ -142,20 +142,22 @@ with reporting_to_launcher():
 def launcher(text: str, folder: Path) -> "subprocess.Popen[bytes]":
     here = str(Path(__file__).parent)
     code = LAUNCH.format(here=here, text=text, folder=str(folder))
-    return subprocess.Popen([sys.executable, "-c", code])
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
-def test_sigterm_is_handed_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_handed_on(tmp_path: Path, number: int) -> None:
     with launcher(SAVES, tmp_path) as started:
         wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
-        started.send_signal(signal.SIGTERM)
+        started.send_signal(number)
         assert started.wait() == RESUME_EXIT_CODE
 
 
-def test_sigterm_before_anything_could_be_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_anything_could_be_saved(tmp_path: Path, number: int) -> None:
     with launcher("time.sleep(600)", tmp_path) as started:
         wait_for(tmp_path / "pid-0", tmp_path / "pid-1")
-        started.send_signal(signal.SIGTERM)
+        os.killpg(started.pid, number)  # to all, as a terminal sends it
         assert started.wait() == RESUME_EXIT_CODE
 
 

@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
     for run in plan.runs.values():
         for path in run.outputs(results).values():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.write_text("x")
         if run.stage in ("pretrain", "finetune", "evaluate"):
             write_done(run, results, 0.5 if run.stage == "evaluate" else None)
             write_losses(run, results)
