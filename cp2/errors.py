@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cp2.redaction import plain_urls
+
 _SHOWN = 200  # characters of another library's error
 _HEAD = 512  # bytes of a file, from which a web page and a pointer are known
 
@@ -13,8 +15,11 @@ class UserError(Exception):
     """Something the user can mend: bad settings, a bad file, a missing archive, a full disk.
 
     The text says what was found, where (file and key), what is allowed and what to do. The command
-    line prints it without a traceback and exits with code 2.
+    line prints it without a traceback and exits with code 2. URLs are shown without passwords.
     """
+
+    def __str__(self) -> str:
+        return plain_urls(super().__str__())
 
 
 class WrongFile(UserError):

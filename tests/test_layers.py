@@ -9,6 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cp2"
 LAYERS = (  # lowest first; rooms of one layer do not import each other
+    ("redaction",),
     ("errors",),
     ("record",),
     ("stages",),
@@ -26,7 +27,16 @@ LAYERS = (  # lowest first; rooms of one layer do not import each other
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = ("errors", "record", "stages", "settings", "drawing", "plan", "cluster")
+WITHOUT_TORCH = (
+    "redaction",
+    "errors",
+    "record",
+    "stages",
+    "settings",
+    "drawing",
+    "plan",
+    "cluster",
+)
 HEAVY = {"torch", "torchvision", "timm", "torchmetrics", "mlflow", "pandas", "matplotlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

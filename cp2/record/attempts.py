@@ -14,6 +14,7 @@ from cp2.errors import UserError, reading
 from cp2.record.files import append_line, parse_json
 from cp2.record.metrics import last_metrics
 from cp2.record.readers import read_object
+from cp2.redaction import plain_urls
 
 FILE = "attempts.jsonl"
 Outcome = Literal["done", "saved", "failed"]
@@ -165,7 +166,7 @@ def _append(folder: Path, event: str, number: int, values: dict[str, Any]) -> No
 
 def last_line(error: BaseException) -> str:
     """The last line of an exception's message, with its kind where the message is no sentence."""
-    lines = str(error).strip().splitlines()
+    lines = plain_urls(str(error)).strip().splitlines()
     kind = type(error).__name__
     if not lines:
         return kind

@@ -9,6 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from cp2.redaction import without_secrets
+
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
@@ -23,7 +25,7 @@ def describe_environment(device: str) -> dict[str, str | bool | None]:
         "host": socket.gethostname(),
         "device": device,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "command": " ".join(sys.argv),
+        "command": " ".join(without_secrets(sys.argv)),
         **{name: _version(name) for name in LIBRARIES},
     }
 

@@ -3,14 +3,15 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cp2.errors import WrongFile
 from cp2.record.digest import digest
 from cp2.record.files import append_line, read_json, write_json
+from cp2.redaction import plain_urls
 
 FILE = "mlflow.json"  # in the campaign's folder of reports
 _FAILED = "logs/track.failed"  # there, too; a line for each import that a store refused
+_WEB = ("http://", "https://")
 LOCAL = "http://127.0.0.1:5000"  # where `make mlflow` shows a database
 
 
@@ -43,8 +44,8 @@ def write_links(
     folder: Path, uri: str, experiment: str, runs: dict[str, str], seen: str = ""
 ) -> None:
     """Write <folder>/mlflow.json: run key -> MLflow's id; a password in the URI is left out."""
-    plain = _without_user(uri)
-    ui = plain if plain.startswith(("http://", "https://")) else LOCAL
+    plain = plain_urls(uri).rstrip("/")
+    ui = plain if plain.startswith(_WEB) else LOCAL
     links = MlflowLinks(ui, experiment, runs, _store(uri), seen)
     write_json(folder / FILE, asdict(links))
 
@@ -55,13 +56,8 @@ def drop_foreign_links(folder: Path, uri: str) -> None:
         (folder / FILE).unlink(missing_ok=True)
 
 
-def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
 def _store(uri: str) -> str:
-    return digest(_without_user(uri))[:8]
+    return digest(plain_urls(uri).rstrip("/"))[:8]
 
 
 def read_links(folder: Path) -> MlflowLinks:
@@ -70,9 +66,11 @@ def read_links(folder: Path) -> MlflowLinks:
         content = read_json(folder / FILE)
         runs = dict(content["runs"])
         more = {name: str(content.get(name, "")) for name in ("store", "seen")}
-        return MlflowLinks(content["ui"], content["experiment"], runs, **more)
-    except (WrongFile, KeyError, TypeError, ValueError):
-        return MlflowLinks(LOCAL, "", {})
+        if content["ui"].startswith(_WEB):  # a link of another kind could run something
+            return MlflowLinks(content["ui"], content["experiment"], runs, **more)
+    except (WrongFile, AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return MlflowLinks(LOCAL, "", {})
 
 
 def count_failed(reports: Path) -> int:

@@ -4,8 +4,10 @@ A number is never printed without its spread and count: "41.2 ± 0.3 (2)" is mea
 deviation over 2 runs, "41.2 (1)" is one run, "41.2 (1 of 2)" is one run of two planned.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -107,14 +109,15 @@ def to_markdown(view: TableView) -> str:
     frame = text_frame(view, markdown, " <sup>{}</sup>")
     headers = ["", *(name[0] if name[1] == OURS else name[1] for name in frame.columns)]
     lines = [
-        f"# {view.settings.title}",
+        f"# {markdown(view.settings.title)}",
         "",
-        f"Source: {view.settings.source}. Scale: {view.scale}. Protocol: {view.protocol}.",
+        f"Source: {markdown(view.settings.source)}. Scale: {view.scale}. "
+        f"Protocol: {markdown(view.protocol)}.",
         "",
         markdown_table(frame, headers, "l" + "r" * frame.shape[1]),
         "",
-        *(f"{note}  " for note in notes(view)),
-        *(f"<sup>{letter}</sup> {text}  " for text, letter in footnotes(view).items()),
+        *(f"{markdown(note)}  " for note in notes(view)),
+        *(f"<sup>{mark}</sup> {markdown(text)}  " for text, mark in footnotes(view).items()),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -131,7 +134,7 @@ def to_latex(view: TableView) -> str:
     below = [latex(note) for note in notes(view)]
     below += [f"\\textsuperscript{{{mark}}} {latex(t)}" for t, mark in footnotes(view).items()]
     lines = [
-        f"% {settings.title}; source: {settings.source}; scale: {view.scale}",
+        "% " + _line(f"{settings.title}; source: {settings.source}; scale: {view.scale}"),
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{latex(settings.title)} ({latex(settings.source)}), {latex(view.scale)} "
@@ -152,6 +155,8 @@ def to_csv(view: TableView) -> str:
     frame["label_fraction"] = frame["label_fraction"].map("{:g}".format, na_action="ignore")
     frame["values"] = [" ".join(f"{value:.4f}" for value in some) for some in frame["values"]]
     frame["runs"] = [" ".join(key.partition("/")[2] for key in runs) for runs in frame["runs"]]
+    for name in frame.select_dtypes(object):
+        frame[name] = frame[name].map(_as_text)
     return frame.to_csv(columns=_CSV_COLUMNS, index=False, float_format="%.4f", lineterminator="\n")
 
 
@@ -171,6 +176,7 @@ def write_changed(path: Path, text: str) -> None:
         write_text(path, text)
 
 
+_FORMULA = re.compile(r"[=+@\t\r]|-(?![\d. -]*$)")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -190,18 +196,30 @@ _LATEX = str.maketrans(
         "†": r"\dag{}",
         "—": "---",
         "–": "--",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
     }
 )
 
 
 def latex(text: str) -> str:
-    """The text with LaTeX's special characters escaped."""
-    return text.translate(_LATEX)
+    """The text on one line with LaTeX's special characters escaped."""
+    return _line(text).translate(_LATEX)
 
 
 def markdown(text: str) -> str:
-    """The text as it may stand in a Markdown table: on one line, without bars."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """The text as it may stand in a Markdown table: on one line, its signs without a meaning."""
+    return re.sub(r"([\\`*|<\[])", r"\\\1", _line(text))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _as_text(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, with the sign that makes it text."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _letter(index: int) -> str:

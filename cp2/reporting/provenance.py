@@ -11,6 +11,7 @@ from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
 from cp2.record.folder import RunFolder
 from cp2.record.readers import read_object
+from cp2.redaction import plain_urls, without_secrets
 from cp2.settings.load import Configuration
 from cp2.stages import TRACKED
 
@@ -80,7 +81,7 @@ def remake_command(configuration: Configuration, runs: list[Run]) -> str:
     words = ["snakemake", "--cores", "all", *targets]
     words += ["--config", f"campaign={configuration.source}"]
     if configuration.assignments:
-        given = list(configuration.assignments)
+        given = without_secrets(configuration.assignments)
         words.append("set=" + (given[0] if len(given) == 1 else json.dumps(given)))
     return shlex.join(words)
 
@@ -130,4 +131,5 @@ def _log(folder: RunFolder) -> str:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - LOG_BYTES))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
+    lines = [plain_urls(line) for line in lines]
     return "\n".join(lines[1 if size > LOG_BYTES else 0 :][-LOG_LINES:])

@@ -8,7 +8,7 @@ from cp2.record.files import write_text
 from cp2.reporting.claims.judge import claims_markdown, view_claims
 from cp2.reporting.claims.read import read_claims
 from cp2.reporting.figures.report_figures import write_figures
-from cp2.reporting.formats import write_formats
+from cp2.reporting.formats import markdown, write_formats
 from cp2.reporting.page import PICTURES, render_page, render_pictures, write_table_page
 from cp2.reporting.provenance import read_records
 from cp2.reporting.tables import TableView, view_tables
@@ -44,7 +44,8 @@ def write_report(
         configuration.campaign.scale,
     )
     if claims:
-        write_text(folder / "claims.md", claims_markdown(claims, configuration.campaign.title))
+        title = markdown(configuration.campaign.title)
+        write_text(folder / "claims.md", claims_markdown(claims, title))
     page = folder / "index.html"
     write_text(folder / PICTURES, render_pictures(configuration, figures))
     write_text(page, render_page(configuration, plan, views, figures, records, claims))

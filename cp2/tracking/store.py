@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from cp2.errors import UserError
+from cp2.redaction import plain_urls
 from cp2.tracking.content import Point
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def _explained(method: "Method[Arguments, Result]") -> "Method[Arguments, Result
     def explaining(store: "Store", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return method(store, *args, **kwargs)
-        except Exception as error:
-            if isinstance(error, _store_errors()):
-                raise StoreError(_explanation(store, error)) from error
+        except (UserError, LostRunError):
             raise
+        except Exception as error:  # MLflow, SQLAlchemy and each store's driver raise their own
+            raise StoreError(_explanation(store, error)) from error
 
     return explaining
 
@@ -93,18 +93,14 @@ def _of_a_run(method: "Method[Arguments, Result]") -> "Method[Arguments, Result]
     return watching
 
 
-def _store_errors() -> tuple[type[Exception], ...]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
-
-
 def _explanation(store: "Store", error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    driver = ""
+    if isinstance(error, ImportError):
+        driver = "Install the Python driver of this database (PostgreSQL: psycopg2-binary). "
     return (
         f"tracking URI {store.shown!r} cannot be used: {reason.replace(store.uri, store.shown)}\n"
-        "Check the URI, and for a server that it runs (`mlflow server`) and knows "
+        f"{driver}Check the URI, and for a server that it runs (`mlflow server`) and knows "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a database of an older MLflow "
         "run `mlflow db upgrade <uri>`. Nothing is lost: the records are in the results folder; "
         "repeat `cp2 track` at any time."
@@ -132,8 +128,8 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The URI without a password."""
-        return _without_password(self.uri)
+        """The URI without user, password and query."""
+        return plain_urls(self.uri)
 
     def may_exist(self) -> bool:
         """Whether the store may be there, as far as can be told unconnected."""
@@ -278,14 +274,6 @@ class Store:
 
 def _is_sqlite(uri: str) -> bool:
     return uri.startswith("sqlite:///")
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
 
 
 def _milliseconds(seconds: float) -> int:

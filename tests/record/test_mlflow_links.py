@@ -21,7 +21,14 @@ def test_links_lead_to_the_ui_without_a_password(tmp_path: Path, uri: str, ui: s
     assert not [p for p in tmp_path.iterdir() if "secret" in p.read_text()]
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"ui": "x"}', '{"ui": 1, "runs": 2'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "", "[]", '{"ui": "x"}', '{"ui": 1, "runs": 2'),
+        '{"ui": "javascript:alert(1)//", "experiment": "1", "runs": {"evaluate/a": "0f"}}',
+        '{"ui": 1, "experiment": "1", "runs": {"evaluate/a": "0f"}}',
+    ],
+)
 def test_without_an_import_there_are_no_links(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "mlflow.json").write_text(content)

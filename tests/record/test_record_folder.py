@@ -28,6 +28,7 @@ def test_digest_differs_with_content(other):
 
 
 def test_environment_names_versions_and_no_secret(monkeypatch):
+    monkeypatch.setattr(environment.sys, "argv", ["cp2", "--set", "a.token=s3cr3t"])
     monkeypatch.setenv("SECRET_TOKEN", "s3cr3t")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     found = describe_environment("cpu")

@@ -1,8 +1,10 @@
 """Golden texts of each format; REWRITE_GOLDEN=1 writes them anew (then read the difference)."""
 
 import csv
+import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,26 @@ def test_a_right_file_keeps_its_time(make: Make, published: Path, tmp_path: Path
     markdown.write_text("old")
     write_formats(view, tmp_path / "tables")
     assert markdown.read_text(encoding="utf-8") == to_markdown(view)
+
+
+def test_texts_of_others_stay_text(make: Make, published: Path) -> None:
+    view = view_of(make, published, "paper")
+    hostile = "=HYPERLINK(1)|\n\\input{/etc/passwd}\n\n# [x](javascript:1) <b>*`"
+    rows = [view.settings.rows[0].model_copy(update={"name": hostile}), *view.settings.rows[1:]]
+    settings = view.settings.model_copy(
+        update={"rows": tuple(rows), "title": hostile, "note": hostile, "source": hostile}
+    )
+    frame = view.frame.rename(index={view.rows[0].name: hostile}, level="row")
+    frame.loc[frame.index[0], "missing"] = "-1+cmd|' /C calc'!A0"
+    view = replace(view, settings=settings, frame=frame)
+    csv_text, latex_text, text = to_csv(view), to_latex(view), to_markdown(view)
+    first = next(csv.DictReader(io.StringIO(csv_text)))
+    assert (first["row"], first["missing"]) == (f"'{hostile}", "'-1+cmd|' /C calc'!A0")
+    assert latex_text.startswith("% =HYPERLINK(1)| \\input")
+    assert "\\input" not in latex_text.partition("\n")[2]  # the first line is a comment
+    assert not re.search(r"^ *(\\input|# \[)|(?<!\\)(\[x\]|<b>|\*|`)", text, re.MULTILINE)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
 
 
 def test_latex_escapes() -> None:
