@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cp2.errors import reading
 from cp2.models.layouts.haiku import from_haiku
 from cp2.models.layouts.pytorch import (
     below,
@@ -16,7 +17,7 @@ from cp2.models.layouts.pytorch import (
 from cp2.models.layouts.simclr import from_simclr
 from cp2.models.readers.pickles import read_numpy_pickle, read_pickle
 from cp2.models.readers.tensor_bundle import read_tensor_bundle
-from cp2.models.readers.torch_files import read_tensors
+from cp2.models.readers.torch_files import MISSING, read_tensors
 from cp2.models.weights import State, load_weights
 from cp2.settings.checkpoints import NOT_TORCH, Layout
 
@@ -56,21 +57,24 @@ def read_published(
     Raises:
         WrongFile: missing, truncated, holding code, or of another layout.
     """
-    match layout:
-        case "simclr":
-            arrays, others = read_tensor_bundle(path)
-            backbone, dropped = from_simclr(path, arrays)
-        case "haiku-pickle":
-            arrays, others = read_pickle(path)
-            backbone, dropped = from_haiku(path, arrays)
-        case "haiku-numpy":
-            arrays, others = read_numpy_pickle(path)
-            backbone, dropped = from_haiku(path, arrays)
-        case "own":
-            return _read_own(path)
-        case _:
-            return _read_torch(path, layout, prefix, drop)
-    return PublishedModel(path, backbone, dropped=others + dropped)
+    with reading(
+        path, f"a file of layout {layout}", "correct `layout` in configs/checkpoints.yaml", MISSING
+    ):
+        match layout:
+            case "simclr":
+                arrays, others = read_tensor_bundle(path)
+                backbone, dropped = from_simclr(path, arrays)
+            case "haiku-pickle":
+                arrays, others = read_pickle(path)
+                backbone, dropped = from_haiku(path, arrays)
+            case "haiku-numpy":
+                arrays, others = read_numpy_pickle(path)
+                backbone, dropped = from_haiku(path, arrays)
+            case "own":
+                return _read_own(path)
+            case _:
+                return _read_torch(path, layout, prefix, drop)
+        return PublishedModel(path, backbone, dropped=others + dropped)
 
 
 def _read_torch(

@@ -131,7 +131,7 @@ def test_a_smaller_network_is_not_made_of_a_larger_ones_beginning(tmp_path, load
         (b"", "is empty"),
     ],
 )
-@pytest.mark.parametrize("layout", ["timm", "own"])
+@pytest.mark.parametrize("layout", ["timm", "simclr", "haiku-pickle", "haiku-numpy", "own"])
 def test_what_was_saved_instead_of_the_weights_is_said(tmp_path, load, content, wanted, layout):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UserError, match=wanted):

@@ -34,7 +34,8 @@ def from_simclr(path: Path, arrays: Arrays) -> tuple[State, list[str]]:
         WrongFile: the variables are not those of a ResNet with bottleneck blocks.
     """
     numbers = [int(m[1] or 0) for m in map(_KERNEL.fullmatch, arrays) if m]
-    kernels = [_name("conv2d", number, "kernel") for number in range(max(numbers, default=0) + 1)]
+    last = min(max(numbers, default=0), len(arrays))
+    kernels = [_name("conv2d", number, "kernel") for number in range(last + 1)]
     _check_there(path, arrays, kernels)
     places = list(_places([arrays[kernel].shape[0] for kernel in kernels]))
     if len(places) != len(kernels):

@@ -1,22 +1,29 @@
 """Pickles of other projects: arrays in plain containers are read, code is never executed.
 
-Of foreign classes only inert records are made: they keep what a published file gives them and do
-nothing. Every other global is refused by its name.
+Nothing is made but plain values and inert records of what a pickle asks for; arrays are made of
+these afterwards, as views of bytes that the file holds. So neither a class of NumPy nor its own
+unpickling ever sees foreign values. Every other global is refused by its name.
 """
 
-import collections
-import io
+import itertools
+import math
+import mmap
 import pickle
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from cp2.errors import WrongFile
+from cp2.errors import WrongFile, reading
+from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size
 
 Arrays = dict[str, npt.NDArray[np.generic]]
+
+_VALUES = 100_000  # a file may hold
+_LEVELS = 100  # of containers in each other
 
 # Classes that stand in BYOL's and DetCon's files, by package and name: the trained state, Haiku's
 # immutable dictionaries, the optimiser's states (deepmind-research, byol/utils/optimizers.py).
@@ -28,6 +35,21 @@ _RECORDS = {
     ("haiku", "frozendict"),
     ("optax", "EmptyState"),
     ("optax", "ScaleState"),
+}
+# What pickles of arrays ask for; NumPy 2 has renamed its core.
+_NUMPY = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    *(
+        (f"numpy.{core}.{module}", name)
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    ),
+    ("_codecs", "encode"),  # how protocol 2 writes bytes
 }
 # Fields of the named tuple that the trained state is in (deepmind-research, byol_experiment.py).
 _FIELDS = {
@@ -53,50 +75,56 @@ class Record:
         record.content, record.state = content, None
         return record
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+
+class _Dictionary(dict[Any, Any]):
+    """Stands for dict and collections.OrderedDict.
+
+    Raises:
+        UnpicklingError: a key is a container. Python overruns its stack on the hash of a tuple in a
+            tuple in a tuple ...
+    """
+
+    def __init__(self, *items: Iterable[tuple[Any, Any]]) -> None:
+        for key, value in itertools.chain(*items):
+            self[key] = value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, str | bytes | int | float | None):
+            raise pickle.UnpicklingError("a key is neither text nor a number")
+        super().__setitem__(key, value)
 
 
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """How protocol 2 writes bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes are encoded as {encoding}")
-    return text.encode("latin1")
+def _build(unpickler: Any) -> None:
+    state = unpickler.stack.pop()
+    if isinstance(unpickler.stack[-1], Record):
+        unpickler.stack[-1].state = state
 
 
-def _admitted() -> dict[tuple[str, str], Any]:
-    array: Any = np.ndarray(0)
-    rebuild, scalar = array.__reduce__()[0], np.float64(0).__reduce__()[0]
-    globals_: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("_codecs", "encode"): _encoded,
-    }
-    for package in ("numpy.core", "numpy._core"):  # renamed in NumPy 2
-        globals_[f"{package}.multiarray", "_reconstruct"] = rebuild
-        globals_[f"{package}.multiarray", "scalar"] = scalar
-        globals_[f"{package}.numeric", "_frombuffer"] = _from_buffer
-    return globals_
+def _make_dictionary(unpickler: Any) -> None:
+    items = unpickler.pop_mark()
+    unpickler.append(_Dictionary(zip(items[::2], items[1::2], strict=True)))
 
 
-def _from_buffer(buffer: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> npt.NDArray[Any]:
-    """How protocol 5 writes arrays."""
-    if order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"an array is in the order {order!r}")
-    return np.frombuffer(buffer, dtype).reshape(shape, order="C" if order == "C" else "F")
+class _Unpickler(pickle._Unpickler):
+    """Python's own in Python: the one in C makes room for any number that a file names."""
 
-
-_ADMITTED = _admitted()
-
-
-class _Unpickler(pickle.Unpickler):
     refused: str | None = None
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{
+            code: load
+            for code, load in pickle._Unpickler.dispatch.items()
+            if code not in (pickle.FROZENSET[0], pickle.ADDITEMS[0])
+        },
+        pickle.BUILD[0]: _build,
+        pickle.DICT[0]: _make_dictionary,
+        pickle.EMPTY_DICT[0]: lambda unpickler: unpickler.append(_Dictionary()),
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ADMITTED:
-            return _ADMITTED[module, name]
-        if (module.partition(".")[0], name) in _RECORDS:
+        if (module, name) == ("collections", "OrderedDict"):
+            return _Dictionary
+        package = module.partition(".")[0]
+        if (module, name) in _NUMPY or (package, name) in _RECORDS:
             return type(name, (Record,), {"kind": name})
         self.refused = f"{module}.{name}"
         raise pickle.UnpicklingError(self.refused)
@@ -111,7 +139,7 @@ def read_pickle(path: Path) -> tuple[Arrays, list[str]]:
     Raises:
         WrongFile: missing, truncated, asking for code, or without arrays.
     """
-    with _opened(path) as file:
+    with reading(path, "a whole pickle of arrays", DAMAGED, MISSING), _mapped(path) as file:
         return _flat(path, _load(path, file))
 
 
@@ -121,75 +149,72 @@ def read_numpy_pickle(path: Path) -> tuple[Arrays, list[str]]:
     Raises:
         WrongFile: as `read_pickle`; also where the file is none of numpy.save.
     """
-    with _opened(path) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            readers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            shape, _, dtype = readers[version](file)
-        except (ValueError, KeyError) as error:
-            raise _unreadable(path, f"no file of numpy.save: {error}") from error
+    with reading(path, "a whole file of numpy.save", DAMAGED, MISSING), _mapped(path) as file:
+        version = np.lib.format.read_magic(file)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, _, dtype = readers[version](file)
         if not dtype.hasobject or shape != ():
-            raise _unreadable(path, f"one object is expected, found {dtype} {shape}")
-        content = _load(path, file)
-    whole = isinstance(content, np.ndarray) and content.shape == ()
-    return _flat(path, content.item() if whole else content)
+            raise ValueError(f"one object is expected, found {dtype} {shape}")
+        return _flat(path, _load(path, file))
 
 
-def _opened(path: Path) -> BinaryIO:
-    if not path.is_file():
-        raise WrongFile(f"checkpoint {path} is not there. Correct its path or download it.")
-    return io.BufferedReader(io.FileIO(path))
+class _Mapped(mmap.mmap):
+    """A file's bytes: a read of more than there are gives these."""
+
+    def readline(self) -> bytes:
+        line = super().readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ends within a line")
+        return line
 
 
-def _load(path: Path, file: BinaryIO) -> Any:
+def _mapped(path: Path) -> _Mapped:
+    with path.open("rb") as file:
+        return _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _load(path: Path, file: Any) -> Any:
     unpickler = _Unpickler(file)
     try:
         return unpickler.load()
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception:  # a damaged pickle can raise anything
         if unpickler.refused:
             raise WrongFile(
                 f"{path} was refused, never executed: it asks for the Python object "
                 f"{unpickler.refused}; only arrays and plain values are allowed. Check that it is "
                 "the right file; if you trust it, save its arrays alone with numpy.save."
             ) from None
-        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
-
-
-def _unreadable(path: Path, why: str) -> WrongFile:
-    return WrongFile(
-        f"{path} is not a whole pickle of arrays ({why}); nothing in it was executed. It is "
-        "truncated or of another kind: delete it and download it again."
-    )
+        raise
 
 
 def _flat(path: Path, content: Any) -> tuple[Arrays, list[str]]:
     arrays: Arrays = {}
     others: list[str] = []
-    try:
-        for place, value in _leaves(content, ""):
-            if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-                arrays[place] = value
-            else:
-                others.append(place)
-    except RecursionError:
-        raise WrongFile(
-            f"{path} was refused: a container in it holds itself, or they are nested without end. "
-            "Check that it is the right file; if you trust it, save its arrays alone with "
-            "numpy.save."
-        ) from None
+    for place, value in _leaves(content, "", 0, itertools.count()):
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            arrays[place] = value
+        else:
+            others.append(place)
+    check_size(path, sum(array.nbytes for array in arrays.values()))
     if not arrays:
         raise WrongFile(f"{path} holds no arrays. Check that it is the right file.")
     return arrays, others
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    for key, inner in _items(value):
-        yield from _leaves(inner, f"{place}/{key}" if place else str(key))
-    if not isinstance(value, Mapping | list | tuple | Record):
+def _leaves(value: Any, place: str, level: int, seen: Iterator[int]) -> Iterator[tuple[str, Any]]:
+    if level > _LEVELS:
+        raise ValueError("a container in it holds itself, or they are nested without end")
+    if next(seen) > _VALUES:
+        raise ValueError(f"more than {_VALUES} values are in it, or some of them so many times")
+    value = _made(value)
+    if not isinstance(value, dict | list | tuple | Record):
         yield place, value
+        return
+    for key, inner in _items(value):
+        yield from _leaves(inner, f"{place}/{key}" if place else str(key), level + 1, seen)
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
@@ -199,9 +224,50 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
         if names and len(names) == len(value.content):
             return list(zip(names, value.content, strict=True))
         inner = [part for part in (*value.content, value.state) if part is not None]
-        if len(inner) == 1:  # an immutable dictionary: made of one dictionary
+        if len(inner) == 1 and inner[0] is not value:  # an immutable dictionary: made of one
             return _items(inner[0])
         return list(enumerate(inner))
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return list(value.items())
     return list(enumerate(value)) if isinstance(value, list | tuple) else []
+
+
+# ---- records of arrays ----
+
+
+def _made(value: Any) -> Any:
+    """The array that a record of NumPy's stands for; one object, where it holds that alone."""
+    if not isinstance(value, Record):
+        return value
+    match value.kind, value.content, value.state:
+        case "_reconstruct", _, (_, shape, dtype, fortran, data):
+            if isinstance(data, list):
+                return data[0] if shape == () and len(data) == 1 else data
+            return _array(data, dtype, shape, "F" if fortran else "C")
+        case "_frombuffer", (data, dtype, shape, ("C" | "F") as order), None:
+            return _array(data, dtype, shape, order)
+        case "scalar" | "encode" | "dtype", _, _:
+            return None  # a number or text
+        case (("_reconstruct" | "_frombuffer" | "ndarray"), _, _):
+            raise ValueError("an array in it is in another form")
+    return value
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
+    if isinstance(data, Record) and data.kind == "encode" and data.content[1:] == ("latin1",):
+        data = data.content[0].encode("latin1")
+    kind = _dtype(dtype)
+    if not isinstance(data, bytes | bytearray) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("an array in it is in another form")
+    if len(data) != kind.itemsize * math.prod(shape):
+        raise ValueError(f"an array in it has {len(data)} bytes, not those of {kind} {shape}")
+    return np.frombuffer(data, kind).reshape(shape, order=order)
+
+
+def _dtype(record: Any) -> np.dtype[Any]:
+    if not isinstance(record, Record) or record.kind != "dtype" or not record.content:
+        raise ValueError("an array in it has no type")
+    name, order = record.content[0], record.state[1] if record.state else "|"
+    if not (isinstance(name, str) and re.fullmatch(r"[fiu][1248]|b1", name)):
+        raise ValueError(f"an array in it is of the type {name!r}; numbers are allowed")
+    return np.dtype(f"{order if order in ('<', '>') else '|'}{name}")

@@ -6,6 +6,7 @@ protocol buffer that says type, shape, shard, place and checksum of one variable
 described in LevelDB's table_format.md and TensorFlow's tensor_bundle.proto.)
 """
 
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cp2.errors import WrongFile
+from cp2.errors import reading
 from cp2.models.readers.crc32c import crc32c, masked
+from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size
 from cp2.models.readers.wire import Cursor, Message, read_message
 
 _FOOTER = 48  # bytes
 _MAGIC = 0xDB4775248B80FB57
 _TRAILER = 5  # bytes after each block: its compression and its checksum
 _HEADER_KEY = b""
+_LONGEST_KEY = 4096  # bytes; names are stored as what they add to the one before
 _TYPES: dict[int, str] = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -53,71 +56,75 @@ def read_tensor_bundle(path: Path) -> tuple[Arrays, list[str]]:
     Raises:
         WrongFile: missing, no such archive, truncated, or a checksum that is wrong.
     """
-    if not path.is_file():
-        raise WrongFile(f"checkpoint {path} is not there. Correct its path or download it.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            index = _find_index(path, archive.namelist())
-            shards, entries, others = _read_index(path, archive.read(index))
-            prefix = index.removesuffix(".index")
-            names = [f"{prefix}.data-{i:05}-of-{shards:05}" for i in range(shards)]
-            missing = [name for name in names if name not in archive.namelist()]
-            if missing:
-                raise _damaged(path, f"{missing[0]} is missing")
-            data = [archive.read(name) for name in names]
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise _damaged(path, f"no whole zip archive: {error}") from error
-    return {entry.name: _read_array(path, entry, data) for entry in entries}, others
+    kind = "a whole TensorFlow checkpoint in a zip archive"
+    with reading(path, kind, DAMAGED, MISSING), zipfile.ZipFile(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        index = _find_index(list(members))
+        check_size(path, members[index].file_size)
+        shards, entries, others = _read_index(archive.read(index))
+        if shards > len(members):
+            raise ValueError(f"{shards} shards are expected, {len(members)} files are there")
+        prefix = index.removesuffix(".index")
+        names = [f"{prefix}.data-{i:05}-of-{shards:05}" for i in range(shards)]
+        missing = [name for name in names if name not in members]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        check_size(path, sum(members[name].file_size for name in names))
+        check_size(path, sum(entry.size for entry in entries))
+        data = [archive.read(name) for name in names]
+        return {entry.name: _read_array(entry, data) for entry in entries}, others
 
 
-def _find_index(path: Path, names: list[str]) -> str:
+def _find_index(names: list[str]) -> str:
     found = [name for name in names if name.endswith(".index")]
     named = [name for name in found if name.rpartition("/")[2].startswith("model.ckpt")]
     if len(found) != 1 and len(named) != 1:
         listing = ", ".join(found) or "none"
-        raise _damaged(path, f"one index of a checkpoint is expected, found {listing}")
+        raise ValueError(f"one index of a checkpoint is expected, found {listing}")
     return (named if len(named) == 1 else found)[0]
 
 
-def _read_index(path: Path, table: bytes) -> tuple[int, list[_Entry], list[str]]:
+def _read_index(table: bytes) -> tuple[int, list[_Entry], list[str]]:
     """Number of shards, the variables, and the names of what is no plain variable."""
     shards, entries, others = 0, [], []
-    try:
-        for key, value in _pairs(path, table):
-            message = read_message(value)
-            if key == _HEADER_KEY:
-                shards = _check_header(path, message)
-                continue
-            entry = _entry(key.decode(), message)
-            if entry.kind in _TYPES and not message.messages(7):
-                entries.append(entry)
-            else:
-                others.append(entry.name)
-    except (IndexError, ValueError) as error:
-        raise _damaged(path, f"its index cannot be read ({error})") from error
+    for key, value in _pairs(table):
+        message = read_message(value)
+        if key == _HEADER_KEY:
+            shards = _check_header(message)
+            continue
+        entry = _entry(key.decode(), message)
+        if entry.kind in _TYPES and not message.messages(7):
+            entries.append(entry)
+        else:
+            others.append(entry.name)
     if not shards:
-        raise _damaged(path, "its index has no header")
+        raise ValueError("its index has no header")
     return shards, entries, others
 
 
-def _pairs(path: Path, table: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _pairs(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(table) < _FOOTER or int.from_bytes(table[-8:], "little") != _MAGIC:
-        raise _damaged(path, "its index does not end as one does")
+        raise ValueError("its index does not end as one does")
     footer = Cursor(table[-_FOOTER:])
     footer.varint(), footer.varint()  # the block of meta data, which is empty
-    for _, handle in _block_pairs(_block(path, table, footer.varint(), footer.varint())):
+    left = len(table)  # blocks that overlap would take any time
+    for _, handle in _block_pairs(_block(table, footer.varint(), footer.varint())):
         place = Cursor(handle)
-        yield from _block_pairs(_block(path, table, place.varint(), place.varint()))
+        block = _block(table, place.varint(), place.varint())
+        left -= len(block)
+        if left < 0:
+            raise ValueError("blocks of its index overlap")
+        yield from _block_pairs(block)
 
 
-def _block(path: Path, table: bytes, offset: int, size: int) -> bytes:
+def _block(table: bytes, offset: int, size: int) -> bytes:
     whole = table[offset : offset + size + _TRAILER]
     if len(whole) != size + _TRAILER:
-        raise _damaged(path, "its index is too short")
+        raise ValueError("its index is too short")
     if masked(crc32c(whole[:-4])) != int.from_bytes(whole[-4:], "little"):
-        raise _damaged(path, "a checksum of its index is wrong")
+        raise ValueError("a checksum of its index is wrong")
     if whole[size] != 0:
-        raise _damaged(path, "its index is compressed, which TensorFlow's checkpoints are not")
+        raise ValueError("its index is compressed, which TensorFlow's checkpoints are not")
     return whole[:size]
 
 
@@ -129,12 +136,14 @@ def _block_pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     while cursor.position < end:
         shared, rest, length = cursor.varint(), cursor.varint(), cursor.varint()
         key = key[:shared] + cursor.take(rest)
+        if len(key) > _LONGEST_KEY:
+            raise ValueError("a name in its index has no end")
         yield key, cursor.take(length)
 
 
-def _check_header(path: Path, header: Message) -> int:
+def _check_header(header: Message) -> int:
     if header.number(2):
-        raise _damaged(path, "its numbers are big-endian")
+        raise ValueError("its numbers are big-endian")
     return header.number(1)
 
 
@@ -151,20 +160,13 @@ def _entry(name: str, message: Message) -> _Entry:
     )
 
 
-def _read_array(path: Path, entry: _Entry, data: list[bytes]) -> npt.NDArray[np.generic]:
+def _read_array(entry: _Entry, data: list[bytes]) -> npt.NDArray[np.generic]:
     kind = np.dtype(_TYPES[entry.kind])
-    if entry.shard >= len(data) or entry.size != kind.itemsize * int(np.prod(entry.shape)):
-        raise _damaged(path, f"the index does not fit together at {entry.name}")
+    if entry.shard >= len(data) or entry.size != kind.itemsize * math.prod(entry.shape):
+        raise ValueError(f"the index does not fit together at {entry.name}")
     raw = data[entry.shard][entry.offset : entry.offset + entry.size]
     if len(raw) != entry.size:
-        raise _damaged(path, f"the data end before {entry.name} does")
+        raise ValueError(f"the data end before {entry.name} does")
     if masked(crc32c(raw)) != entry.checksum:
-        raise _damaged(path, f"the checksum of {entry.name} is wrong")
+        raise ValueError(f"the checksum of {entry.name} is wrong")
     return np.frombuffer(raw, kind).reshape(entry.shape)
-
-
-def _damaged(path: Path, why: str) -> WrongFile:
-    return WrongFile(
-        f"{path} is not a whole TensorFlow checkpoint in a zip archive: {why}. It is truncated or "
-        "of another kind: delete it and download it again."
-    )

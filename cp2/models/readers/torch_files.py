@@ -22,9 +22,14 @@ State = dict[str, torch.Tensor]
 
 _SHOWN = 20  # keys of one kind in an error text
 _CONTAINERS = ("state_dict", "model")
-MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
+_MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
 _TUPLES = 100_000  # in a pickle; four a tensor. Hashing a million in each other overruns the stack
 _LEVELS = 20  # of containers in each other
+DAMAGED = (
+    "nothing in it was executed. It is truncated or of another kind: delete it and download it "
+    "again"
+)
+MISSING = "correct its path or download it"
 
 
 def _harmless() -> list[Any]:
@@ -59,19 +64,11 @@ def read_tensors(path: Path) -> TorchFile:
     Raises:
         WrongFile: missing, truncated, damaged, of another kind, holding code or no state dict.
     """
-    with reading(
-        path,
-        "a whole file of torch.save or safetensors",
-        "nothing in it was executed. It is truncated or of another kind: delete it and download it "
-        "again",
-        "correct its path or download it",
-    ):
+    with reading(path, "a whole file of torch.save or safetensors", DAMAGED, MISSING):
         content = _load(path)
         leaves = dict(_leaves(content, "", set()))
         tensors = {key: value for key, value in leaves.items() if _is_plain(value)}
-        size, most = sum(tensor.nbytes for tensor in tensors.values()), MOST * path.stat().st_size
-        if size > most:
-            raise ValueError(f"its tensors would take {size} bytes, {MOST} times the file's size")
+        check_size(path, sum(tensor.nbytes for tensor in tensors.values()))
     if not tensors:
         found = some(content) if isinstance(content, Mapping) and content else _kind(content)
         raise WrongFile(
@@ -88,6 +85,12 @@ def read_tensors(path: Path) -> TorchFile:
             outside = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
             return TorchFile(inside, outside, beside)
     return TorchFile(tensors, {}, others)
+
+
+def check_size(path: Path, size: int) -> None:
+    """Raise ValueError where what is in a file would take far more bytes than the file has."""
+    if size > _MOST * path.stat().st_size:
+        raise ValueError(f"its content would take {size} bytes, over {_MOST} times the file's size")
 
 
 def _kind(content: Any) -> str:

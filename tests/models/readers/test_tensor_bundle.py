@@ -88,8 +88,8 @@ def test_every_flipped_byte_is_refused_or_harmless(path):
 def test_other_containers_are_refused(path):
     with pytest.raises(WrongFile, match="not there"):
         read_tensor_bundle(path)
-    path.write_bytes(b"<!doctype html>")
-    assert "no whole zip archive" in refusal(path)
+    path.write_bytes(b"no archive")
+    assert "File is not a zip file" in refusal(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "")
     assert "one index of a checkpoint is expected, found none" in refusal(path)
@@ -110,7 +110,7 @@ def test_other_containers_are_refused(path):
 def test_a_truncated_archive_is_refused(path):
     write_bundle(path, *bundle(VARIABLES))
     path.write_bytes(path.read_bytes()[:-30])
-    assert "no whole zip archive" in refusal(path)
+    assert "File is not a zip file" in refusal(path)
 
 
 def test_strings_are_named_and_left_out(path, monkeypatch):
@@ -121,3 +121,16 @@ def test_strings_are_named_and_left_out(path, monkeypatch):
     found, others = read_tensor_bundle(path)
     assert others == ["global_step"]
     assert "global_step" not in found
+
+
+def test_an_archive_that_unpacks_to_far_more_than_itself_is_refused(path):
+    index, data = bundle({"a": np.zeros(1 << 20, "f4")})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.ckpt-1.index", index)
+        archive.writestr("model.ckpt-1.data-00000-of-00001", data)
+    assert "over 10 times the file's size" in refusal(path)
+
+
+def test_an_index_of_more_shards_than_files_is_refused(path):
+    write_bundle(path, *bundle(VARIABLES, shards=1 << 60))
+    assert f"{1 << 60} shards are expected, 3 files are there" in refusal(path)

@@ -154,7 +154,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
 def test_a_tensor_larger_than_the_file_is_refused(tmp_path):
     path = tmp_path / "file.pth"
     torch.save({"conv1.weight": torch.zeros(1).expand(1 << 40)}, path)
-    assert "times the file's size" in refusal(path)
+    assert "over 10 times the file's size" in refusal(path)
 
 
 def test_compressed_records_are_refused(tmp_path):
@@ -166,7 +166,7 @@ def test_compressed_records_are_refused(tmp_path):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_key_nested_so_deep_that_its_hash_overruns_the_stack_is_refused(tmp_path, zipped):
     path = tmp_path / "file.pth"
-    deep = b"\x80\x02}()" + b"\x85" * 1_000_000 + b"K\x01u."
+    deep = b"\x80\x02}()" + b"\x85" * 150_000 + b"K\x01u."
     if zipped:
         write_zip(path, deep)
     else:
@@ -174,7 +174,7 @@ def test_a_key_nested_so_deep_that_its_hash_overruns_the_stack_is_refused(tmp_pa
         whole = path.read_bytes()
         begin = whole.index(b"\x80\x02}", 20)
         path.write_bytes(whole[:begin] + deep + whole[begin:])
-    assert "1000000 tuples are in its pickle" in refusal(path)
+    assert "150000 tuples are in its pickle" in refusal(path)
 
 
 def test_containers_that_hold_themselves_are_told_once(tmp_path):
