@@ -70,4 +70,4 @@ def is_whole(path: Path) -> bool:
 
 
 def _place(files: Sequence[Path], digest: str) -> Path:
-    return files[-1].parent / FOLDER / digest
+    return files[-1].parent / FOLDER / (digest or "none")

@@ -140,7 +140,7 @@ def test_model_of_another_data_set(results: Path) -> None:
 
 def test_unfinished_finetuning(results: Path) -> None:
     (results / "finetune" / "trained" / "model.safetensors").unlink()
-    with pytest.raises(WrongFile, match="Run the stage that makes it"):
+    with pytest.raises(WrongFile, match="run the stage that makes it"):
         run(results)
 
 
