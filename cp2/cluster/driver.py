@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from cp2.cluster.commands import ask
 from cp2.cluster.validate_request import validate_requests
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
+from cp2.record.files import append_to
 from cp2.record.folder import RunFolder
 from cp2.record.kept import FOLDER, forget
 from cp2.stages import ON_CLUSTER
@@ -37,7 +39,7 @@ def hold_folder(snakemake_folder: Path) -> IO[str] | None:
         The file whose lock lasts until it is closed; None where the file system has no flock.
     """
     snakemake_folder.mkdir(exist_ok=True)
-    file = (snakemake_folder / "driver").open("a+", encoding="utf-8")
+    file = TextIOWrapper(append_to(snakemake_folder / "driver"), encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

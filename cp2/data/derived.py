@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from cp2.data.index import DatasetIndex
 from cp2.errors import UserError, WrongFile
-from cp2.record.files import disk_is_full, read_json, write_json, write_text
+from cp2.record.files import append_to, disk_is_full, read_json, write_json, write_text
 from cp2.settings.base import Settings
 
 _COUNT = "count.json"
@@ -110,7 +110,7 @@ class AppendedFiles:
         self.images, self.unreadable, self.sizes = saved["images"], saved["unreadable"], sizes
 
     def _open(self, name: str) -> BinaryIO:
-        file = (self.folder / name).open("ab")
+        file = append_to(self.folder / name)
         file.truncate(self.sizes[name])
         return file
 

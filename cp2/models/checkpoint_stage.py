@@ -56,8 +56,6 @@ def import_checkpoint(run: Run, results: Path, mirrors: Sequence[Path], download
         }
     )
     print(f"{run.id}: {sum(map(len, parts.values()))} tensors, {len(model.dropped)} left out")
-    if settings.archive.hash is None:
-        print(f"no hash is published; held to sha256:{digest(path, 'sha256')} from now on")
 
 
 def _load(

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cp2.errors import UserError, reading
 
@@ -24,6 +24,26 @@ UNWRITABLE = {
 }
 
 
+def append_to(path: Path, buffering: int = -1) -> BinaryIO:
+    """A file open for appending and reading; a link that others put in the way is refused.
+
+    Raises:
+        UserError: the path is a symbolic link.
+    """
+    try:
+        return open(path, "a+b", buffering, opener=_no_link)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(
+                f"{path}: is a link, through which another file would be written; remove it"
+            ) from error
+        raise
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success fsync it and rename it to `path`.
@@ -35,6 +55,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # a link of this name would be written through
     try:
         yield temporary
         with temporary.open("rb") as handle:
@@ -114,7 +135,7 @@ def append_line(path: Path, line: str) -> None:
         UserError: the disk is full.
     """
     try:
-        with path.open("a+b") as file:
+        with append_to(path) as file:
             if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")
             file.write(line.encode() + b"\n")

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from cp2.record.files import disk_is_full
+from cp2.record.files import append_to, disk_is_full
 
 _BLOCK = 16384  # bytes; a line of metrics has some 300
 MOST = 100_000  # lines that wait; beyond it the oldest are given up
@@ -81,7 +81,7 @@ def tell(line: str) -> None:
 
 def _append(path: Path, content: bytes) -> None:
     """All of it, on a new line, or nothing."""
-    with path.open("a+b", buffering=0) as file:
+    with append_to(path, buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size and (file.seek(size - 1), file.read(1))[1] != b"\n":
             content = b"\n" + content

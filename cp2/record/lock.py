@@ -21,7 +21,7 @@ from typing import BinaryIO
 from cp2.errors import UserError
 from cp2.record import claim
 from cp2.record.claim import HeldError
-from cp2.record.files import check_writable
+from cp2.record.files import append_to, check_writable
 from cp2.record.heartbeat import BEAT_SECONDS, Heartbeat, age, moves
 from cp2.record.owner import Owner, read_owner, this_process
 
@@ -109,7 +109,7 @@ def _take(folder: Path, me: Owner) -> BinaryIO | None:
 def _flocked(folder: Path, me: Owner) -> BinaryIO | None:
     """The lock's open file, ours now; None where the file system has no flock."""
     path = folder / LOCK
-    file = path.open("a+b")
+    file = append_to(path)
     try:
         if not _try_flock(file, me):
             file.close()

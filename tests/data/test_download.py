@@ -1,4 +1,5 @@
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
-import cp2.data.download as download
+import cp2.data.transfer as transfer
 from cp2.data.download import fetch, used_hash
 from cp2.errors import UserError, WrongFile
 from cp2.settings.datasets import Archive
@@ -24,13 +26,19 @@ class Server:
     statuses: list[int] = field(default_factory=list)  # sent instead of an answer
     cuts: list[int] = field(default_factory=list)  # bytes after which the connection breaks
     ranges: bool = True
+    content: bytes = CONTENT
+    tag: str | None = None  # ETag of the content
+    believes: bool = True  # in If-Range
+    short: int | None = None  # bytes that one answer to a range brings at most
+    length: bool = True  # says how long the content is
+    redirects: int = 0
     kind: str = "application/zip"
     seen: list[str | None] = field(default_factory=list)  # Range header of each request
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download, "BACKOFF", 0.001)
+    monkeypatch.setattr(transfer, "BACKOFF", 0.001)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,24 +48,38 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if state.statuses:
                 self.send_error(state.statuses.pop(0))
                 return
+            if state.redirects:
+                state.redirects -= 1
+                self.send_response(302)
+                self.send_header("Location", "/data.zip")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if self.path != "/data.zip":
                 self.send_error(404)
                 return
+            other = self.headers.get("If-Range", state.tag) != state.tag
+            if other and state.believes:
+                header = None
+            content = state.content
             start = int(header.removeprefix("bytes=").rstrip("-")) if header else 0
-            if header and state.ranges and start >= len(CONTENT):
+            if header and state.ranges and start >= len(content):
                 self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Range", f"bytes */{len(content)}")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
             partial = header is not None and state.ranges
-            body = CONTENT[start:] if partial else CONTENT
+            body = content[start:][: state.short] if partial else content
             self.send_response(206 if partial else 200)
             if partial:
                 self.send_header(
-                    "Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+                    "Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(content)}"
                 )
-            self.send_header("Content-Length", str(len(body)))
+            if state.tag:
+                self.send_header("ETag", state.tag)
+            if state.length:
+                self.send_header("Content-Length", str(len(body)))
             self.send_header("Content-Type", state.kind)
             self.end_headers()
             self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
@@ -228,8 +250,8 @@ def test_server_without_ranges_sends_everything_again(tmp_path: Path, server: Se
 def test_broken_connections_are_resumed(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "ATTEMPTS", 2)
-    piece = download.PIECE
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    piece = transfer.PIECE
     server.cuts = [piece + 10] * 3  # each brings new bytes, so none counts as a failed attempt
     assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
     assert server.seen == [None, *(f"bytes={n * piece}-" for n in (1, 2, 3))]
@@ -254,7 +276,7 @@ def test_dead_server_is_given_up(tmp_path: Path, server: Server) -> None:
     server.statuses = [500] * 99
     with pytest.raises(UserError, match="HTTP 500"):
         fetch(archive(server.url), tmp_path)
-    assert len(server.seen) == download.ATTEMPTS
+    assert len(server.seen) == transfer.ATTEMPTS
 
 
 def test_missing_page_is_not_asked_twice(tmp_path: Path, server: Server) -> None:
@@ -283,3 +305,104 @@ def test_digest_of_an_unhashed_download_is_recorded(tmp_path: Path, server: Serv
     (tmp_path / "data.zip").write_bytes(b"changed")
     with pytest.raises(WrongFile, match="not the file it should be"):
         fetch(archive(server.url, hash=None), tmp_path)
+
+
+# ---- files of no known hash ----
+
+NEWER = CONTENT[::-1] + b"newer"
+
+
+def test_a_part_of_no_known_version_is_not_gone_on_with(tmp_path: Path, server: Server) -> None:
+    server.tag = '"2"'
+    (tmp_path / "data.zip.part").write_bytes(b"of an older file" * 1000)
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == CONTENT
+    assert server.seen == [None]
+
+
+@pytest.mark.parametrize("believes", [True, False])
+def test_a_part_and_a_newer_file_are_not_joined(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, believes: bool
+) -> None:
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    server.tag, server.cuts = '"1"', [transfer.PIECE, 0]
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(archive(server.url, hash=None), tmp_path)
+    assert (tmp_path / "data.zip.part").stat().st_size == transfer.PIECE
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    server.tag, server.content, server.believes, server.cuts = '"2"', NEWER, believes, []
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == NEWER
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.zip", "data.zip.sha256"]
+
+
+def test_the_same_version_is_gone_on_with(tmp_path: Path, server: Server) -> None:
+    server.tag, server.cuts = '"1"', [transfer.PIECE]
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == CONTENT
+    assert server.seen == [None, f"bytes={transfer.PIECE}-"]
+
+
+def test_a_short_answer_to_a_range_is_not_the_rest(tmp_path: Path, server: Server) -> None:
+    server.tag, server.cuts, server.short = '"1"', [transfer.PIECE], 100_000
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == CONTENT
+    assert len(server.seen) == 4
+
+
+def test_content_of_no_stated_length_needs_a_hash(tmp_path: Path, server: Server) -> None:
+    server.length = False
+    with pytest.raises(UserError, match="does not say how long the file is, and no hash"):
+        fetch(archive(server.url, hash=None), tmp_path)
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
+
+def test_redirects_are_followed_but_not_for_ever(tmp_path: Path, server: Server) -> None:
+    server.redirects = 3
+    assert fetch(archive(server.url), tmp_path / "a").read_bytes() == CONTENT
+    server.redirects = 99
+    with pytest.raises(UserError, match="more than 10 redirects"):
+        fetch(archive(server.url), tmp_path / "b")
+
+
+def test_https_does_not_lead_to_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(url: str, **_: object) -> requests.Response:
+        response = requests.Response()
+        response.raw = io.BytesIO()
+        target = requests.Request("GET", "http://example.org/x?token=1").prepare()
+        response._next = target  # as `next` returns it
+        return response
+
+    monkeypatch.setattr(requests, "get", get)
+    with pytest.raises(UserError, match=r"redirects from https to http://example\.org/x: refused"):
+        fetch(archive("https://example.org/data.zip"), tmp_path)
+
+
+# ---- what is recorded at the first use ----
+
+
+@pytest.mark.parametrize(
+    ("published", "said"), [(None, "no hash is published"), (HASH[:15], "only 32 bits of its hash")]
+)
+def test_the_first_use_is_said_recorded_and_held_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], published: str | None, said: str
+) -> None:
+    put(tmp_path)
+    fetch(archive(hash=published), tmp_path)
+    first = capsys.readouterr().out
+    assert said in first
+    assert f"held to {HASH}" in first
+    fetch(archive(hash=published), tmp_path)
+    assert capsys.readouterr().out == ""
+    record = tmp_path / "data.zip.sha256"
+    record.write_text("0" * 64 + "  data.zip\n")
+    with pytest.raises(WrongFile, match="not the file it should be") as caught:
+        fetch(archive(hash=published), tmp_path)
+    assert f"delete {record}" in str(caught.value)
+    record.unlink()
+    fetch(archive(hash=published), tmp_path)
+    assert "no earlier use is recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "6", "x" * 64, HASH, "0" * 63])
+def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
+    put(tmp_path)
+    (tmp_path / "data.zip.sha256").write_text(content)
+    with pytest.raises(WrongFile, match="must begin with the 64 hex digits"):
+        fetch(archive(hash=None), tmp_path)

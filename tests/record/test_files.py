@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cp2.errors import UserError, WrongFile
 from cp2.record.files import (
     UNWRITABLE,
     append_line,
+    append_to,
     check_writable,
     clear_temporaries,
     disk_is_full,
@@ -22,6 +24,9 @@ from cp2.record.files import (
     write_json,
     write_text,
 )
+from cp2.record.lines import LineWriter
+from cp2.record.lock import hold
+from cp2.record.metrics import MetricsWriter
 
 
 def _write(path: Path, error: BaseException | None) -> None:
@@ -184,3 +189,43 @@ def test_an_appended_line_never_continues_a_cut_one(before, after, tmp_path):
 def test_lines_of_brackets_are_no_json():
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+def _write_log(path: Path) -> None:
+    LineWriter(path).write("line")
+
+
+def _lock(path: Path) -> None:
+    with hold(path.parent):
+        """Nothing to do."""
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        (".lock", _lock),
+        ("attempts.jsonl", lambda path: append_line(path, "{}")),
+        ("log.txt", _write_log),
+        ("data.zip.part", lambda path: append_to(path)),
+    ],
+)
+def test_links_in_the_way_are_refused(
+    tmp_path: Path, name: str, write: Callable[[Path], None]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("a key")
+    (tmp_path / name).symlink_to(victim)
+    with pytest.raises(UserError, match=f"{name}: is a link, through which another"):
+        write(tmp_path / name)
+    assert victim.read_text() == "a key"
+
+
+def test_a_whole_file_replaces_links(tmp_path: Path) -> None:
+    victim, whole = tmp_path / "victim", tmp_path / "metrics.jsonl"
+    victim.write_text("a key")
+    whole.symlink_to(victim)
+    MetricsWriter(whole).write(1, {})
+    assert not whole.is_symlink()
+    whole.with_name(f".{whole.name}.{os.getpid()}.tmp").symlink_to(victim)
+    write_text(whole, "text")
+    assert (victim.read_text(), whole.read_text()) == ("a key", "text")

@@ -313,14 +313,10 @@ def test_a_process_that_lost_its_lock_stops(
 
 
 def test_a_lock_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = Path.open
+    def refuse(path: Path) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    def refuse(self: Path, *arguments: str) -> object:
-        if self.name == lock.LOCK:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return opened(self, *arguments)
-
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(lock, "append_to", refuse)
     with pytest.raises(UserError, match="belongs to somebody else"):
         _enter(RunFolder(tmp_path))
 

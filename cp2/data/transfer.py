@@ -1,0 +1,199 @@
+"""The bytes of a URL in a file: resumed, never mixed of two versions, never cut short unnoticed."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import requests
+from tqdm import tqdm
+
+from cp2.data.hashing import CHUNK
+from cp2.errors import UserError
+from cp2.record.files import append_to, write_text
+from cp2.redaction import plain_urls
+
+ATTEMPTS = 5  # in a row without a single new byte
+BACKOFF = 1.0  # seconds before the second attempt, doubled each time
+TIMEOUT = (20, 60)  # seconds to connect, seconds without a byte
+PIECE = 1 << 16  # bytes; what a broken connection can lose at most
+REDIRECTS = 10
+
+
+class Unreachable(Exception):
+    """One URL gave nothing; another may."""
+
+
+class _Interrupted(Exception):
+    """The transfer broke off; trying again may help."""
+
+
+def transfer(url: str, part: Path, known: bool = False) -> None:
+    """Bring a URL's content into `part`, going on behind the bytes already there.
+
+    What tells one version of the file from another (ETag, Last-Modified) is kept beside it.
+
+    Args:
+        known: whether the content's hash is, so that a mixture of two versions would be noticed.
+    Raises:
+        Unreachable: nothing came, or nothing that can be trusted.
+        UserError: another scheme than file, http and https.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        as_written = Path(url.removeprefix("file://"))  # a path may hold % or # as they are
+        _copy(as_written if as_written.is_file() else _from_uri(url), part)
+        return None
+    if scheme not in ("http", "https"):
+        raise UserError(
+            f"cannot download {plain_urls(url)}: only file://, http:// and https:// are known"
+        )
+    attempt = 0
+    while True:
+        before = _size(part)
+        try:
+            return _request(url, part, known)
+        except _Interrupted as error:
+            attempt = 1 if _size(part) > before else attempt + 1
+            if attempt >= ATTEMPTS:
+                raise Unreachable(f"{error} ({ATTEMPTS} attempts)") from error
+            time.sleep(BACKOFF * 2 ** (attempt - 1))
+
+
+def _from_uri(url: str) -> Path:
+    return Path(url2pathname(urlsplit(url).path))
+
+
+def _copy(source: Path, part: Path) -> None:
+    if not source.is_file():
+        raise Unreachable("no such file")
+    total = source.stat().st_size
+    part.unlink(missing_ok=True)
+    with source.open("rb") as reader, part.open("xb") as writer, _bar(part, 0, total) as bar:
+        while chunk := reader.read(CHUNK):
+            writer.write(chunk)
+            bar.update(len(chunk))
+
+
+def _request(url: str, part: Path, known: bool) -> None:
+    version = _read(_version_file(part))
+    have = _size(part) if version or known else 0
+    # identity: a server that compresses on the fly would make sizes and ranges meaningless
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    if have and version:  # of another version, the server sends all
+        headers["If-Range"] = version
+    try:
+        with _answer(url, headers) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                if response.headers.get("Content-Range") == f"bytes */{have}":
+                    return  # everything was there already
+                part.unlink()
+                raise _Interrupted("the server's file is shorter than the part that was here")
+            _check_status(response)
+            resumed = response.status_code == requests.codes.partial_content
+            if resumed and version and _version(response) not in (version, ""):
+                part.unlink()
+                raise _Interrupted("the server's file is another one than the part that was here")
+            total = _total_resumed(response, have) if resumed else _total(response, known)
+            if not resumed:
+                part.unlink(missing_ok=True)
+                write_text(_version_file(part), _version(response))
+            _save(response, part, have if resumed else 0, total)
+    except requests.RequestException as error:
+        raise _Interrupted(f"{type(error).__name__}: {error}") from error
+    if total is not None and _size(part) != total:
+        raise _Interrupted(f"got {_size(part)} of {total} bytes")
+
+
+@contextmanager
+def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    """What the server sends, after redirects that lead from https to https only."""
+    for _ in range(REDIRECTS):
+        options: dict[str, Any] = {"stream": True, "timeout": TIMEOUT, "allow_redirects": False}
+        with requests.get(url, headers=headers, **options) as response:
+            if response.next is None:
+                yield response
+                return
+            target = str(response.next.url)
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            raise Unreachable(f"it redirects from https to {plain_urls(target)}: refused")
+        url = target
+    raise Unreachable(f"more than {REDIRECTS} redirects")
+
+
+def _version(response: requests.Response) -> str:
+    """What tells this content from another at the same URL, as If-Range takes it; "": nothing."""
+    tag = str(response.headers.get("ETag", ""))
+    weak = not tag or tag.startswith("W/")
+    return str(response.headers.get("Last-Modified", "")) if weak else tag
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _total(response: requests.Response, known: bool) -> int | None:
+    """Bytes of a whole file; None where only its hash tells whether it is whole."""
+    length = response.headers.get("Content-Length")
+    if length is not None:
+        return int(length)
+    if not known and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        raise Unreachable("it does not say how long the file is, and no hash of it is known")
+    return None
+
+
+def _total_resumed(response: requests.Response, have: int) -> int:
+    """Bytes of a file whose rest is sent, from byte `have` on."""
+    given = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
+    if found is None or int(found[1]) != have:
+        raise Unreachable(f"asked for byte {have} and all after it, the server sends {given!r}")
+    return int(found[3])
+
+
+def _check_status(response: requests.Response) -> None:
+    code = response.status_code
+    if code >= 500 or code in (requests.codes.request_timeout, requests.codes.too_many_requests):
+        raise _Interrupted(f"HTTP {code} {response.reason}")
+    if code >= 400:
+        raise Unreachable(f"HTTP {code} {response.reason}")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise Unreachable("it answered with a web page instead of the file")
+
+
+def _save(response: requests.Response, part: Path, start: int, total: int | None) -> None:
+    with append_to(part) as file, _bar(part, start, total) as bar:
+        for chunk in response.iter_content(PIECE):
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+def _bar(part: Path, start: int, total: int | None) -> "tqdm[NoReturn]":
+    name = part.name.removesuffix(".part")
+    return tqdm(initial=start, total=total, desc=name, unit="B", unit_scale=True, disable=None)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def drop(part: Path) -> None:
+    """Forget what was transferred."""
+    part.unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
+
+
+def place(part: Path, target: Path) -> None:
+    """Give what was transferred and checked its name."""
+    part.replace(target)
+    _version_file(part).unlink(missing_ok=True)
