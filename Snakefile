@@ -7,21 +7,24 @@
 import sys
 from pathlib import Path
 
-from cp2.cluster.driver import hold_folder, rest_between_jobs
-from cp2.cluster.driver import before_submission, forget_empty
+from cp2.cluster.driver import (
+    before_submission,
+    forget_empty,
+    hold_folder,
+    rest_between_jobs,
+)
 from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.stages import STAGES
 
 try:
     PLAN = Workflow(config, in_job=workflow.remote_exec)
-except UserError as error:
+    # A killed Snakemake leaves locks: this one removes them if no other lives here.
+    if workflow.is_main_process:
+        LIVING = hold_folder(Path(".snakemake"))
+        forget_empty(PLAN)
+except (UserError, OSError) as error:
     sys.exit(f"error: {error}")
-
-# A killed Snakemake leaves locks: this one removes them if no other lives here.
-if workflow.is_main_process:
-    LIVING = hold_folder(Path(".snakemake"))
-    forget_empty(PLAN)
 
 # Rules say `cp2 <stage> <run>`. The interpreter and the campaign are no rule parameters: another
 # path to Python or another number of workers is no reason to run anything again.
@@ -38,7 +41,7 @@ onstart:
     PLAN.hand_on()
     try:
         before_submission(PLAN, workflow)
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

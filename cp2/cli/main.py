@@ -6,6 +6,7 @@ from typing import Any
 from cp2.cli import bench, looks, plot, stages, status, track, training
 from cp2.cli.app import PANELS, app
 from cp2.errors import UserError
+from cp2.record.files import UNUSABLE
 from cp2.stages import STAGES
 
 COMMANDS = (training, stages, looks, status, track, plot, bench)  # imported to add them to `app`
@@ -22,9 +23,14 @@ app.registered_commands.sort(key=_place)
 
 
 def main() -> None:
-    """Messages for the user instead of tracebacks."""
+    """Messages for the user instead of tracebacks; a folder that is lost or full is the user's."""
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in UNUSABLE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {UNUSABLE[error.errno]}", file=sys.stderr)
         sys.exit(2)

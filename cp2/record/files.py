@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from cp2.errors import UserError, reading
 
 PROBE_BYTES = 1 << 16  # more than the lines of a log that a full disk may still take
-UNWRITABLE = {
+UNUSABLE = {
     errno.ENOSPC: "no space left on the disk; free some",
     errno.EDQUOT: "the quota of this user or group is used up; free some space",
     errno.EACCES: "this user has no permission to write there",
@@ -21,6 +21,11 @@ UNWRITABLE = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a file of this name is in the way",
     errno.ESTALE: "the network file system lost it (stale handle)",
+    errno.ENOENT: "it, or the folder it lies in, is gone; was it moved, deleted or unmounted?",
+    errno.EIO: "the disk or its network does not answer (input/output error)",
+    errno.ENOTCONN: "its file system is no longer mounted",
+    errno.EHOSTDOWN: "its file server does not answer",
+    errno.ETIMEDOUT: "its file server does not answer",
 }
 
 
@@ -95,7 +100,7 @@ def check_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        known = UNWRITABLE.get(error.errno or 0, error.strerror)
+        known = UNUSABLE.get(error.errno or 0, error.strerror)
         raise UserError(
             f"{folder}: cannot be written to: {known}. Mend that, or choose another folder with "
             "--set campaign.execution.results=<folder>"

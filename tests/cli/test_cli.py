@@ -1,5 +1,6 @@
 """The commands as a user or a scheduler runs them: exit codes, messages, kills."""
 
+import errno
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cp2.cli import main as cli
 from cp2.cli.app import PANELS
 from cp2.models.weights import load_weights
 from cp2.plan.build import build_plan
@@ -202,6 +204,24 @@ def test_a_results_folder_that_cannot_be_made(campaign: Path, command: str) -> N
     assert done.returncode == 2
     assert "cannot be written to: a part of the path is a file" in done.stderr
     assert "--set campaign.execution.results=" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EROFS, "read-only"), (errno.ENOENT, "is gone"), (errno.EIO, "disk")]
+)
+def test_a_folder_that_is_lost_in_the_middle_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, said: str
+) -> None:
+    def lost() -> None:
+        raise OSError(number, os.strerror(number), "results/pretrain/x/metrics.jsonl")
+
+    monkeypatch.setattr(cli, "app", lost)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: results/pretrain/x/metrics.jsonl: ")
+    assert said in error
 
 
 def test_help_lists_every_stage_once_in_the_order_of_the_pipeline() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cp2.errors import UserError, WrongFile
 from cp2.record.files import (
-    UNWRITABLE,
+    UNUSABLE,
     append_line,
     append_to,
     check_writable,
@@ -145,7 +145,7 @@ def test_missing_json(tmp_path):
         read_json(tmp_path / "done.json")
 
 
-@pytest.mark.parametrize("number", sorted(UNWRITABLE))
+@pytest.mark.parametrize("number", sorted(UNUSABLE))
 def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(number, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(number, tmp_pat
     with pytest.raises(UserError, match="cannot be written to") as caught:
         check_writable(tmp_path / "results")
     assert str(tmp_path / "results") in str(caught.value)
-    assert UNWRITABLE[number] in str(caught.value)
+    assert UNUSABLE[number] in str(caught.value)
     assert "--set campaign.execution.results=" in str(caught.value)
 
 
