@@ -1,22 +1,34 @@
 """Reading YAML with the numbers people write, and joining trees while keeping their origins."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cp2.errors import UserError
+from cp2.errors import UserError, said
 
 Key = tuple[str, ...]
+_LONG = 10_000  # characters
+_DEEPEST = 100  # mappings and lists in each other
+_MOST_VALUES = 100_000
 _IMPLIED = {"mask": "rectangle"}  # kinds that need not be written
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):
-    """Plain words mean what they mean in YAML 1.2: `1e-3` is a number, `off` and dates are text."""
+    """Plain words mean what they mean in YAML 1.2: `1e-3` is a number, `off` and dates are text.
+
+    Values are those of JSON: no sets, bytes or times, whatever a tag says.
+    """
 
 
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in _Loader.yaml_constructors.items()
+    if tag is None or tag.endswith((":null", ":bool", ":int", ":float", ":str", ":seq"))
+}
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":timestamp", ":value"))
@@ -69,15 +81,54 @@ def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]
 _Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
 
 
+def _check_depth(text: str) -> None:
+    """Of a text so long that libyaml could overrun its stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        starts = isinstance(event, yaml.CollectionStartEvent)
+        depth += starts - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.YAMLError("it is nested too deeply")
+
+
+def _check_aliases(root: Any) -> None:
+    """Values that a text stands for, aliases written out: ten lines can mean a thousand million."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_VALUES  # until it is known: for one that holds itself
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = itertools.chain(*parts) if isinstance(node, yaml.MappingNode) else parts
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        return sizes[id(node)]
+
+    if size(root) > _MOST_VALUES:
+        raise yaml.YAMLError(f"with its aliases it holds over {_MOST_VALUES} values, or itself")
+
+
 def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML text; `where` names it in the error."""
+    """Parse YAML text; `where` names it in the error.
+
+    Raises:
+        UserError: it is none, nested too deeply, or its aliases stand for too much.
+    """
     try:
-        return yaml.load(text, Loader=_Loader)  # a safe loader
+        if len(text) > _LONG:
+            _check_depth(text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if "*" in text:
+                _check_aliases(node)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{where}: not valid YAML: {line}{error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that Python refuses
-        raise UserError(f"{where}: not valid YAML: {error}") from None
+    except Exception as error:  # a number that Python refuses, nesting, what its tags do not fit
+        raise UserError(f"{where}: not valid YAML: {said(error)}") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

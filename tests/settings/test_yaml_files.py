@@ -112,3 +112,37 @@ def test_a_method_of_another_kind_keeps_its_overrides():
     old = {"methods": {"own": {"kind": "cp2", "batch_size": 8}}}
     merged = merge(old, {"methods": {"own": {"kind": "moco-v2"}}}, {}, "")
     assert merged == {"methods": {"own": {"kind": "moco-v2", "batch_size": 8}}}
+
+
+# Ten lines that stand for ten thousand million values; the same by merge keys.
+LISTS = "a0: &a0 [1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+MERGED = LISTS.replace("[1]", "{x: 1}").replace("[*", "{<<: [*").replace("]\n", "]}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[" * 100_000, "nested too deeply"),  # libyaml would overrun its stack
+        ("- " * 100_000, "nested too deeply"),
+        ("{a: " * 2000 + "1" + "}" * 2000, "nested too deeply"),
+        (LISTS, "holds over 100000 values"),
+        (
+            LISTS.replace("[1]", "{x: 1}").replace("[*", "{<<: [*").replace("]\n", "]}\n"),
+            "over 100000",
+        ),
+        ("a: &a [*a]", "or itself"),
+        ("!!timestamp x", "could not determine a constructor"),
+        ("a: !!set {x}", "could not determine a constructor"),
+        ("a: !!binary eA==", "could not determine a constructor"),
+        ("a: !!int x", "invalid literal"),
+        ("9" * 5000, "not valid YAML"),
+        ("\0", "not valid YAML"),
+    ],
+)
+def test_hostile_texts_are_refused_in_one_line(text, wanted):
+    with pytest.raises(UserError, match=wanted) as caught:
+        parse_yaml(text, "here")
+    assert str(caught.value).startswith("here: not valid YAML: ")
+    assert len(str(caught.value).splitlines()) == 1
