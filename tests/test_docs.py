@@ -108,3 +108,13 @@ def test_the_campaign_on_own_photographs_can_be_planned(tmp_path):
     plan = build_plan(load_campaign("garden", (), configs))
     assert {run.id for run in plan.stage("dataset")} == {"garden-photos", "garden-scenes"}
     assert {run.recipe.classes for run in plan.stage("finetune")} == {3}
+
+
+PROMISES = re.findall(
+    r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize(("file", "name"), PROMISES)
+def test_each_promise_has_the_test_that_it_names(file: str, name: str) -> None:
+    assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
