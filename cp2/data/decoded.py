@@ -81,11 +81,12 @@ class DecodedPairs:
         size = CHANNELS * height * width
         with self._lock:
             start = self.used
-            if start + size > self.limit or self._table[index, _HEIGHT] or self.closed:
+            if start + size > self.limit or self._table[index, _WIDTH] or self.closed:
                 return
             if self._reserve and start // CHECK_BYTES != (start + size) // CHECK_BYTES:
                 self._table[-1, _CLOSED] = available_memory() < self._reserve
             self._table[-1, _OFFSET] += size
+            self._table[index, _WIDTH] = -1  # another process that decodes it takes no room
         pixels = self._pixels[start : start + size]
         pixels[: -height * width].reshape(height, width, 3)[:] = image.permute(1, 2, 0).numpy()
         pixels[-height * width :].reshape(height, width)[:] = label.numpy()
