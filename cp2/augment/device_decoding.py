@@ -15,7 +15,8 @@ from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from cp2.augment.samples import ImagePool, PretrainDataset, SampleSpec, ViewBatch
 from cp2.augment.views import crop
-from cp2.data.images import decode_bytes, reading
+from cp2.data.images import decode_bytes
+from cp2.data.pillow import reading
 from cp2.data.sources import OpenImage
 from cp2.drawing.crops import Box
 from cp2.errors import UserError

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cp2.data.images import open_image, reading
 from cp2.data.index import DatasetRecord, Item, Split, write_index, write_record
-from cp2.data.walk import image_suffixes
+from cp2.data.pillow import image_suffixes, open_image, reading
 from cp2.errors import UserError
 
 SYNTHETIC = 64  # images, where none are given

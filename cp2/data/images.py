@@ -2,21 +2,16 @@
 
 import io
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cp2 import errors
-from cp2.data.walk import image_formats
+from cp2.data.pillow import decode_array, open_image, orientation, reading
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 TAIL = 1024  # bytes at the end in which a complete JPEG has its end marker
 MOST_PIXELS = 2 * 89_478_485  # of an image: where Pillow begins to call it a bomb
-_DARK = 16  # an image of more than 8 bits whose brightest value comes to less was not scaled
 # Axes of (3, H, W) that are flipped behind a transposition, to turn what EXIF says is lying.
 _UPRIGHT = {5: (), 6: (2,), 7: (1, 2), 8: (1,)}
 
@@ -52,41 +47,7 @@ def decode_bytes(data: bytes) -> torch.Tensor:
         image = _decode_jpeg(data)
         if image is not None:
             return image
-    return _decode_with_pil(data)
-
-
-def reading(path: Path) -> AbstractContextManager[None]:
-    """Turns what can go wrong with an image file into one message.
-
-    Raises:
-        WrongFile: the file is missing, truncated, corrupt or no image.
-    """
-    return errors.reading(
-        path,
-        "a readable image",
-        "replace the file or take it out of the data set",
-        "the data set's index names it: put it back, or delete the data set's folder to have it "
-        "prepared again",
-    )
-
-
-def open_image(file: Path | io.BytesIO) -> Image.Image:
-    """An image's header, of one of `image_formats`; call it inside `reading`."""
-    try:
-        return Image.open(file, formats=image_formats())
-    except UnidentifiedImageError:
-        raise ValueError(f"its format is none of {', '.join(image_formats())}") from None
-
-
-def orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 (upright) where the file says none or Pillow turns it by itself (TIFF)."""
-    if image.format == "TIFF" or not any("exif" in key or "xmp" in key for key in image.info):
-        return 1
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damage there spoils no pixel
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return torch.from_numpy(decode_array(data)).permute(2, 0, 1)
 
 
 def is_plain_jpeg(data: bytes, mode: str) -> bool:
@@ -124,35 +85,3 @@ def _decode_jpeg(data: bytes) -> torch.Tensor | None:
     if image.shape[0] == 1:
         return image.expand(3, -1, -1)
     return image if image.shape[0] == 3 else None
-
-
-def _decode_with_pil(data: bytes) -> torch.Tensor:
-    with open_image(io.BytesIO(data)) as image:
-        deep = _has_more_bits(image, data)
-        if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-            raise ValueError(
-                f"mode {image.mode}, {'floats' if image.mode == 'F' else '32-bit or signed'}, has "
-                "no one meaning in 8 bits; convert it to 8 or unsigned 16 bits"
-            )
-        if image.mode.startswith("I"):
-            gray = (np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
-            pixels = np.repeat(gray[:, :, None], 3, axis=2)
-        elif "transparency" in image.info:  # by way of RGBA: PIL warns about the direct way
-            pixels = np.array(image.convert("RGBA").convert("RGB"))
-        else:
-            pixels = np.array(image.convert("RGB"))
-    if deep and pixels.max() < _DARK:
-        raise ValueError(
-            f"16-bit, but its brightest value would be {pixels.max()} of 255 in 8 bits: it was not "
-            "scaled to 16 bits; scale it, or save it with 8 bits"
-        )
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _has_more_bits(image: Image.Image, data: bytes) -> bool:
-    """Whether a channel of the file has more than 8; Pillow keeps the upper ones of colours."""
-    if image.format == "PNG":
-        return data[24] > 8
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) > 8
-    return image.mode.startswith("I")

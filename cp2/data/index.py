@@ -23,9 +23,11 @@ T = TypeVar("T")
 
 
 class Split(Settings):
-    """One split's size."""
+    """One split's size; of labelled ones, pixels by class, in train-id order, and ignored ones."""
 
     images: int
+    pixels: tuple[int, ...] | None = None  # None: unlabelled, or written before they were counted
+    ignored: int | None = None
 
 
 class UsedArchive(Settings):

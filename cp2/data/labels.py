@@ -3,16 +3,19 @@
 Train ids are 0..K-1, and IGNORE for pixels that neither train nor count.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from cp2.data.sbd import read_sbd
-from cp2.errors import WrongFile, reading
+from cp2.errors import UserError, WrongFile, reading
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORE = 255
 NOT_ALLOWED = -1
@@ -34,6 +37,23 @@ def plain_table(num_classes: int) -> LabelTable:
     table = np.full(256, NOT_ALLOWED, np.int16)
     table[:num_classes] = np.arange(num_classes)
     table[IGNORE] = IGNORE
+    return table
+
+
+def mapped_table(values: Mapping[int, int], num_classes: int) -> LabelTable:
+    """A user's own values -> train ids; IGNORE stays where it is not among them.
+
+    Raises:
+        UserError: a train id that the class list does not have.
+    """
+    table = np.full(256, NOT_ALLOWED, np.int16)
+    table[IGNORE] = IGNORE
+    for value, train_id in values.items():
+        if train_id >= num_classes and train_id != IGNORE:
+            raise UserError(
+                f"label_values: {value}: {train_id}, but the class list ends with {num_classes - 1}"
+            )
+        table[value] = train_id
     return table
 
 
@@ -122,10 +142,12 @@ def _allowed(table: LabelTable) -> str:
     return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
-def decode_label(path: Path) -> torch.Tensor:
+def decode_label(path: Path) -> "torch.Tensor":
     """Train ids of one image: uint8 (H, W), IGNORE (255) where nothing counts.
 
     Raises:
         WrongFile: the file cannot be read or is not one 8-bit channel.
     """
+    import torch  # only here: data sets are prepared without it
+
     return torch.from_numpy(read_label(path))

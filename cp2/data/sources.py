@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg, open_image, reading
+from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg
+from cp2.data.pillow import open_image, reading
 
 SCALES = (8, 4, 2)  # libjpeg decodes at these parts of the size, and faster
 MARGIN = 2  # crops keep so many pixels for one of the view: rounding a box moves it by 1/4 at most

@@ -4,16 +4,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
-from PIL import Image
+from cp2.data.pillow import image_suffixes
 
-# What Pillow may open. Others start programs (EPS: Ghostscript) or are hardly tried.
-_FORMATS = (
-    *("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA", "QOI"),
-    *("PCX", "SGI"),
-)
 SHOWN = 3  # names of a kind, where there are many
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates: bytes that are not UTF-8
 _OF_MACOS = re.compile(r"\._|__MACOSX$|\.DS_Store$")
@@ -22,21 +16,6 @@ _OF_SERVERS = re.compile(
     r"|SYNOPHOTO_THUMB_.*|lost\+found|Thumbs\.db)$",
     re.IGNORECASE,
 )
-
-
-@cache
-def image_formats() -> tuple[str, ...]:
-    """What images are opened as: formats that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-@cache
-def image_suffixes() -> frozenset[str]:
-    """Lower-case suffixes of all files of these formats, with their dots."""
-    kinds = {*image_formats(), "MPO"}  # which cameras write and Pillow opens as JPEG
-    known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in known if kind in kinds)
 
 
 class LeftOut:

@@ -11,9 +11,11 @@ from cp2.settings.base import (
     PositiveFloat,
     PositiveInt,
     Settings,
+    added,
     unhashed,
 )
 
+Level = Annotated[int, Field(ge=0, le=255)]
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
@@ -37,6 +39,9 @@ class DatasetSettings(Settings):
     `counts` are images a split; the preparer stops when it finds another number. `classes` names a
     file in configs/classes/. `root` is the user's own folder, for the two generic kinds only.
     `uncounted` are images of splits that the preparer does not count; costs are computed from both.
+    `label_values` are for kind labelled: value in the label files -> train id, or 255 to ignore.
+    The pixels of `decoded` images, spread evenly, are decoded when the set is made; of all others
+    the header is read.
     """
 
     kind: Literal[
@@ -50,6 +55,8 @@ class DatasetSettings(Settings):
     uncounted: dict[str, PositiveInt] = unhashed({})
     classes: Name | None = None
     licence: str = unhashed("")
+    label_values: dict[Level, Level] | None = added(None)
+    decoded: PositiveInt = unhashed(50_000)
 
     @model_validator(mode="after")
     def _root_or_archives(self) -> "DatasetSettings":
@@ -58,15 +65,14 @@ class DatasetSettings(Settings):
             raise ValueError(f"kind {self.kind} needs root: the folder that holds the images")
         if not generic and self.root is not None:
             raise ValueError(f"root is for kinds images and labelled, not for {self.kind}")
+        if self.label_values is not None and self.kind != "labelled":
+            raise ValueError(f"label_values is for kind labelled, not for {self.kind}")
         if not generic and not self.archives:
             raise ValueError(f"kind {self.kind} needs archives")
         labelled = self.kind not in ("imagenet", "coco", "images")
         if labelled and self.classes is None:
             raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
         return self
-
-
-Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class ClassList(Settings):

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cp2.augment.samples import ViewBatch
+from cp2.data.pillow import tolerated
 from cp2.data.sources import ImageSource
 from cp2.errors import UserError, WrongFile
 from cp2.record.lines import LineWriter
@@ -53,10 +54,6 @@ class CentralPairs:
         ]
 
 
-TOLERATED = 0.01  # share of the images; more is no accident
-TOLERATED_AT_LEAST = 10
-
-
 class UnreadableImages:
     """Writes each such image down once, in a file that outlasts a stop.
 
@@ -80,7 +77,7 @@ class UnreadableImages:
         """Say which images of the batch were replaced by others.
 
         Raises:
-            UserError: more than 1 % of the images cannot be read (and more than ten).
+            UserError: more images cannot be read than `tolerated` allows.
         """
         for index in sorted(set(batch.unreadable.flatten().tolist()) - {-1}):
             name = self._source.name(index)
@@ -89,11 +86,11 @@ class UnreadableImages:
             self._names.append(name)
             self._lines.write(name)
             self._say(f"replaced by another image: {self._reason(index)}")
-        tolerated = max(TOLERATED_AT_LEAST, TOLERATED * len(self._source))
-        if len(self._names) > tolerated:
+        most = tolerated(len(self._source))
+        if len(self._names) > most:
             raise UserError(
                 f"{len(self._names)} of {len(self._source)} images cannot be read, the last one "
-                f"is {self._names[-1]}; at most {tolerated:.0f} are replaced by others. They are "
+                f"is {self._names[-1]}; at most {most} are replaced by others. They are "
                 f"listed in {self._record}; repair the data set and start again."
             )
 

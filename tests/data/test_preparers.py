@@ -18,6 +18,7 @@ import cp2.data.preparers.check as check
 import cp2.data.preparers.registry as registry
 from cp2.data.index import DatasetIndex, read_index
 from cp2.data.labels import IGNORE, read_label
+from cp2.data.pillow import tolerated
 from cp2.data.preparers import PREPARERS, prepare
 from cp2.data.unpack import unpack
 from cp2.errors import UserError, WrongFile
@@ -286,7 +287,7 @@ def test_label_of_another_size(labelled: Path, tmp_path: Path) -> None:
 
 def test_image_that_is_none(labelled: Path, tmp_path: Path) -> None:
     (labelled / "images/one.jpg").write_text("<html>")
-    with pytest.raises(WrongFile, match=r"image .*one\.jpg cannot be read"):
+    with pytest.raises(WrongFile, match=r"one\.jpg: is a web page, .*not a readable image"):
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
 
 
@@ -357,6 +358,145 @@ def test_empty_split(labelled: Path, tmp_path: Path) -> None:
 def test_root_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder"):
         prepare(images_at(tmp_path / "nowhere"), None, tmp_path / "set")
+
+
+# ---- what labels and images are like as a whole ----
+
+
+def test_census_is_in_the_record(labelled: Path, tmp_path: Path) -> None:
+    save_label(labelled / "labels/two.png", [0, 0, 0, 0, 0, 0, 1, 255])
+    record = prepare(labelled_at(labelled), THREE, tmp_path / "set")
+    train, val = record.splits["train"], record.splits["val"]
+    assert train.pixels == (11 * 6, 2 * 6, 6)
+    assert train.ignored == 2 * 6
+    assert val.pixels == (5 * 6, 6, 6)
+    assert "pixels of train: a 68.8%, b 12.5%, c 6.2%, ignored 12.5%" in record.notes
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "reason"),
+    [
+        (255, [0, 1] * 4, "split train are of value 255, which is ignored; nothing can be learned"),
+        ([0, 1] * 4, 255, "split val are of value 255, which is ignored; nothing can be scored"),
+        (1, [0, 1] * 4, "split train are of class b"),
+    ],
+)
+def test_labels_that_teach_nothing(
+    labelled: Path, tmp_path: Path, train: Any, val: Any, reason: str
+) -> None:
+    for name, ids in (("one", train), ("two", train), ("street/three", val)):
+        save_label(labelled / f"labels/{name}.png", ids)
+    with pytest.raises(WrongFile, match=reason):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+TWO = ClassList(name="three", classes=("ground", "crack"), palette=((0, 0, 0), (9, 9, 9)))
+
+
+def test_binary_masks_are_refused_with_a_way_out_that_works(labelled: Path, tmp_path: Path) -> None:
+    masks = sorted((labelled / "labels").rglob("*.png"))
+    for path in masks:
+        save_label(path, [0, 255] * 4)
+    before = [path.read_bytes() for path in masks]
+    settings = labelled_at(labelled)
+    with pytest.raises(WrongFile, match=r"label_values: \{0: 0, 255: 1\}.*so that 255 is crack"):
+        prepare(settings, TWO, tmp_path / "set")
+    values = settings.model_copy(update={"label_values": {0: 0, 255: 1}})
+    index = made(values, TWO, tmp_path / "set")
+    assert read_label(index.labels("train")[0])[0].tolist() == [0, 1] * 4
+    assert index.paths("train")[0] == labelled / "images/one.jpg"
+    assert [path.read_bytes() for path in masks] == before
+    wrong = settings.model_copy(update={"label_values": {0: 0, 255: 2}})
+    with pytest.raises(UserError, match="255: 2, but the class list ends with 1"):
+        prepare(wrong, TWO, tmp_path / "set")
+
+
+def test_what_may_be_a_mistake_is_noted(labelled: Path, tmp_path: Path) -> None:
+    for name, ids in (("one", [0, 1] * 4), ("two", [0, 1] * 4), ("street/three", [0, 2] * 4)):
+        save_label(labelled / f"labels/{name}.png", ids)
+    shutil.copy(labelled / "images/one.jpg", labelled / "images/street/three.jpg")
+    notes = prepare(labelled_at(labelled), THREE, tmp_path / "set").notes
+    assert "no pixel in train of 1 (c)" in notes
+    assert "no pixel in val of 1 (b)" in notes
+    assert "val has pixels of 1 (c), but train has none: they score 0" in notes
+    assert any(note.startswith("the same images in two splits: 1 (") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "label", "note"),
+    [
+        (6, (6, 8), "are turned upright for finetuning and evaluation"),
+        (6, (8, 6), "are used as stored, as their labels are"),
+        (3, (8, 6), "the sizes of their labels do not tell"),
+        (1, (8, 6), None),
+    ],
+)
+def test_exif_orientation_beside_labels(
+    labelled: Path, tmp_path: Path, orientation: int, label: tuple[int, int], note: str | None
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (8, 6)).save(labelled / "images/one.jpg", exif=exif)
+    save_label(labelled / "labels/one.png", np.arange(label[0]) % 3, label)
+    notes = prepare(labelled_at(labelled), THREE, tmp_path / "set").notes
+    found = [line for line in notes if "EXIF" in line]
+    assert [note in line for line in found] == ([True] if note else [])
+    assert all("one.jpg" in line for line in found)
+
+
+def test_orientations_that_cannot_be_told_beside_turned_ones(
+    labelled: Path, tmp_path: Path
+) -> None:
+    for name, value, size in (("one.jpg", 6, (6, 8)), ("two.png", 3, (8, 6))):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        Image.new("RGB", (8, 6)).save(labelled / "images" / name, exif=exif)
+        save_label(labelled / f"labels/{name[:3]}.png", np.arange(size[0]) % 3, size)
+    with pytest.raises(WrongFile, match=r"one\.jpg.*EXIF.*two\.png"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_cut_images_of_a_labelled_set_are_all_named(labelled: Path, tmp_path: Path) -> None:
+    for name in ("one.jpg", "street/three.jpg"):
+        cut(labelled / "images" / name)
+    with pytest.raises(WrongFile, match=r"one\.jpg: is not(.|\n)*three\.jpg: is not"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+@pytest.mark.parametrize(("broken", "fits"), [(2, True), (3, False)])
+def test_a_few_cut_images_are_left_out(tmp_path: Path, broken: int, fits: bool) -> None:
+    for i in range(10):
+        save_image(tmp_path / f"photos/{i}.jpg")
+    for i in range(broken):
+        cut(tmp_path / f"photos/{i}.jpg")
+    if not fits:
+        with pytest.raises(WrongFile, match=r"2\.jpg: is not a readable image"):
+            prepare(images_at(tmp_path / "photos"), None, tmp_path / "set")
+        return
+    index = made(images_at(tmp_path / "photos"), None, tmp_path / "set")
+    assert index.record.left_out == {"unreadable": 2}
+    assert "0.jpg: is not a readable image (" in index.record.notes[0]
+    assert [path.name for path in index.paths("train")] == [f"{i}.jpg" for i in range(2, 10)]
+
+
+def test_huge_sets_are_sampled(tmp_path: Path) -> None:
+    for i in range(10):
+        save_image(tmp_path / f"photos/{i}.jpg", (300, 200))
+    cut(tmp_path / "photos/3.jpg")
+    settings = images_at(tmp_path / "photos").model_copy(update={"decoded": 2})
+    record = prepare(settings, None, tmp_path / "set")
+    assert record.splits["train"].images == 10
+    assert record.notes[-1].startswith("2 of 10 images were decoded")
+
+
+def test_tolerance_is_a_share_of_the_set() -> None:
+    assert [tolerated(n) for n in (1, 4, 5, 12, 50, 51, 1000, 1099, 1100, 10**6)] == [
+        *(0, 0, 1, 2, 10, 10, 10, 10, 11, 10**4),
+    ]
 
 
 # ---- checks on archives ----
@@ -450,7 +590,7 @@ def test_killed_preparation_is_made_again(tmp_path: Path) -> None:
     root = tmp_path / "raw/x/CamVid"
     for split in ("train", "val", "test"):
         save_image(root / split / "a.png")
-        save_label(root / f"{split}annot/a.png", 11)
+        save_label(root / f"{split}annot/a.png", [0, 1, 2, 3, 11, 11, 11, 11])
     settings = local(make_zip(tmp_path / "raw"), "camvid", classes="c")
     classes = ClassList(name="c", classes=tuple("abcdefghijk"), palette=((0, 0, 0),) * 11)
     script = f"""
@@ -468,7 +608,7 @@ def test_killed_preparation_is_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "set/files/labels/train/a.png").exists()
     assert not (tmp_path / "set/dataset.json").exists()
     index = made(settings, classes, tmp_path / "set")
-    assert (read_label(index.labels("train")[0]) == IGNORE).all()
+    assert read_label(index.labels("train")[0])[0].tolist() == [0, 1, 2, 3, *[IGNORE] * 4]
 
 
 # ---- many images ----

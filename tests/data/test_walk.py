@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cp2.data.walk import LeftOut, files_below, image_suffixes, printable, same_name
+from cp2.data.pillow import image_suffixes
+from cp2.data.walk import LeftOut, files_below, printable, same_name
 
 
 def touch(root: Path, *names: str) -> None:

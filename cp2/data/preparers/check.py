@@ -1,92 +1,158 @@
 """The last step of every preparation: labels become train ids, and every pair is checked."""
 
+import hashlib
+import io
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from cp2.data.index import Item
-from cp2.data.labels import LabelTable, read_label, to_train_ids
+from cp2.data.labels import LabelMap, LabelTable, read_label, to_train_ids
+from cp2.data.pillow import decode_array, open_image, orientation, reading, tolerated
+from cp2.data.preparers.census import (
+    AS_STORED,
+    UNLABELLED,
+    UNSAID,
+    UPRIGHT,
+    Census,
+    Checked,
+    refuse,
+)
 from cp2.data.preparers.common import Layout, Source
-from cp2.errors import WrongFile
+from cp2.data.walk import LeftOut
+from cp2.errors import UserError, WrongFile
+from cp2.settings.datasets import DatasetSettings
 
-POOL_FROM = 5000  # images; below, starting processes takes longer than the work
+POOL_FROM = 5000  # images; below, starting processes takes longer than they save over threads
 _MOST_PROCESSES = 32
+_UNREADABLE = "unreadable"
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def finish(layout: Layout, folder: Path, name: str) -> list[Item]:
+def finish(
+    layout: Layout, folder: Path, settings: DatasetSettings, census: Census, left_out: LeftOut
+) -> list[Item]:
     """Check all images; write train-id labels to folder/labels/<split>/<name>.png.
 
-    Item paths are relative to the parent of `folder`, or absolute for in-place sets.
+    The pixels of `settings.decoded` images, spread evenly, are decoded; of all others the header is
+    read. In a folder of the user's own without labels, a few unreadable images are left out.
+
+    Item paths are relative to the parent of `folder`, or absolute outside of it.
 
     Raises:
-        WrongFile: an image's header or a label cannot be read, a label is missing, of another size
-            than its image, or holds a value that the data set does not have.
+        WrongFile: an image or a label cannot be read, a label is missing, of another size than its
+            image, or holds a value that the data set does not have; the labels teach nothing.
     """
     work = partial(_finish_one, folder=folder, table=layout.table, in_place=layout.in_place)
-    return _map(work, layout.sources, name)
+    total = len(layout.sources)
+    whole = np.zeros(total, bool)
+    whole[np.linspace(0, total - 1, min(settings.decoded, total)).astype(int)] = True
+    tasks = list(zip(layout.sources, whole.tolist(), strict=True))
+    items, errors = [], []
+    for source, found in zip(layout.sources, _map(work, tasks, settings.name), strict=True):
+        if isinstance(found, Checked):
+            census.add(source, found)
+            items.append(found.item)
+        else:
+            errors.append(found)
+            left_out.add(_UNREADABLE, found)
+    most = tolerated(int(whole.sum())) if settings.kind == "images" else 0
+    if len(errors) > most:
+        raise refuse(errors)
+    census.check()
+    return items
 
 
-def _finish_one(source: Source, *, folder: Path, table: LabelTable | None, in_place: bool) -> Item:
-    size = _image_size(source.image)
-    label = source.label
-    if label is not None and table is not None:
-        label = _finish_label(source, label, size, None if in_place else folder, table)
-    base = None if in_place else folder.parent
-    return Item(source.split, _posix(source.image, base), _posix(label, base) if label else "")
+def _finish_one(
+    task: tuple[Source, bool], *, folder: Path, table: LabelTable | None, in_place: bool
+) -> Checked | str:
+    """What was found, or what is wrong."""
+    source, whole = task
+    try:
+        return _checked(source, whole, folder, table, in_place)
+    except WrongFile as error:
+        return str(error)
 
 
-def _finish_label(
-    source: Source, raw_path: Path, size: tuple[int, int], folder: Path | None, table: LabelTable
-) -> Path:
-    if not raw_path.is_file():
-        raise WrongFile(f"image {source.image} has no label: {raw_path} is missing")
-    raw = read_label(raw_path)
-    height, width = raw.shape
-    if (width, height) != size:
-        raise WrongFile(
-            f"label {raw_path} is {width}x{height}, its image {source.image} is "
-            f"{size[0]}x{size[1]} (width x height)"
-        )
-    train_ids = to_train_ids(raw, table, raw_path)
-    if folder is None:
-        return raw_path
+def _checked(
+    source: Source, whole: bool, folder: Path, table: LabelTable | None, in_place: bool
+) -> Checked:
+    with reading(source.image):
+        data = source.image.read_bytes() if whole else None
+        with open_image(source.image if data is None else io.BytesIO(data)) as image:
+            (width, height), exif = image.size, orientation(image)
+        if data is not None:
+            decode_array(data)
+    content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
+    if source.label is None or table is None:
+        item = Item(source.split, _posix(source.image, folder.parent))
+        return Checked(item, UNLABELLED if exif > 1 else None, None, content)
+    if not source.label.is_file():
+        raise WrongFile(f"image {source.image} has no label: {source.label} is missing")
+    raw = read_label(source.label)
+    turned = _turned(source, raw, (height, width), exif)
+    train_ids = to_train_ids(raw, table, source.label)
+    label = source.label if in_place else _write_label(source, train_ids, folder)
+    item = Item(source.split, *(_posix(path, folder.parent) for path in (source.image, label)))
+    return Checked(item, turned, np.bincount(train_ids.ravel(), minlength=256), content)
+
+
+def _turned(source: Source, raw: LabelMap, size: tuple[int, int], exif: int) -> str | None:
+    """What the label's size says of the image's EXIF orientation; None where it has none.
+
+    Raises:
+        WrongFile: the label is of another size, whichever way the image is turned.
+    """
+    lying = exif >= 5  # height and width change places
+    if raw.shape == size:
+        return None if exif == 1 else AS_STORED if lying and size[0] != size[1] else UNSAID
+    if lying and raw.shape == size[::-1]:
+        return UPRIGHT
+    raise WrongFile(
+        f"label {source.label} is {raw.shape[1]}x{raw.shape[0]}, its image {source.image} is "
+        f"{size[1]}x{size[0]} (width x height)"
+    )
+
+
+def _write_label(source: Source, train_ids: LabelMap, folder: Path) -> Path:
     target = folder / "labels" / source.split / f"{source.name}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(train_ids).save(target)
     return target
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError as error:
-        raise WrongFile(f"image {path} is listed but is not there") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise WrongFile(f"image {path} cannot be read ({error})") from error
+def _posix(path: Path, base: Path) -> str:
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
 
 
-def _posix(path: Path, base: Path | None) -> str:
-    return (path if base is None else path.relative_to(base)).as_posix()
+def _map(work: Callable[[S], T], tasks: Sequence[S], name: str) -> Iterator[T]:
+    """The results in order, by as many threads or processes as this job has cores."""
+    bar = partial(tqdm, total=len(tasks), desc=f"checking {name}", unit="image", disable=None)
+    with _pool(len(tasks)) as pool:
+        try:
+            yield from bar(pool.map(work, tasks, chunksize=64))
+        except BrokenExecutor:
+            raise UserError(
+                f"data set {name}: a process that checks images was killed, probably because "
+                "memory ran out; give the job more memory, or fewer cores"
+            ) from None
 
 
-def _map(work: Callable[[S], T], sources: Sequence[S], name: str) -> list[T]:
-    bar = partial(tqdm, total=len(sources), desc=f"checking {name}", unit="image", disable=None)
+def _pool(tasks: int) -> Executor:
     processes = min(_cpus(), _MOST_PROCESSES)
-    if len(sources) < POOL_FROM or processes == 1:
-        return list(bar(map(work, sources)))
+    if tasks < POOL_FROM or processes == 1:
+        return ThreadPoolExecutor(processes)  # decoders let other threads run
     # spawn: forking a process that has threads (tqdm's, torch's) can hang
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(bar(pool.map(work, sources, chunksize=64)))
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
 def _cpus() -> int:

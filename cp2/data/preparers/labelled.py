@@ -11,7 +11,7 @@ hold the file's whole name, backslashes, or further words behind the stem.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cp2.data.labels import plain_table
+from cp2.data.labels import mapped_table, plain_table
 from cp2.data.preparers.common import Job, Layout, Source, read_lines
 from cp2.data.preparers.unlabelled import own_root
 from cp2.data.walk import LeftOut, files_below, printable, same_name
@@ -41,7 +41,10 @@ def prepare_labelled(job: Job) -> Layout:
         for stem, image in sorted((images.stem(image), image) for image in listed):
             label = labels.find([stem]) or root / "labels" / f"{stem}.png"
             sources.append(Source(split, stem, image, label))
-    return Layout(sources, plain_table(job.num_classes), in_place=True)
+    values = job.settings.label_values
+    if values is None:
+        return Layout(sources, plain_table(job.num_classes), in_place=True)
+    return Layout(sources, mapped_table(values, job.num_classes))
 
 
 class _Stems:

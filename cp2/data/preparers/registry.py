@@ -10,7 +10,6 @@ from cp2.data.download import fetch, used_hash
 from cp2.data.index import (
     RECORD,
     DatasetRecord,
-    Split,
     UsedArchive,
     read_record,
     write_index,
@@ -19,6 +18,7 @@ from cp2.data.index import (
 from cp2.data.labels import num_train_ids
 from cp2.data.preparers.ade20k import prepare_ade20k
 from cp2.data.preparers.camvid import prepare_camvid
+from cp2.data.preparers.census import Census
 from cp2.data.preparers.check import finish
 from cp2.data.preparers.cityscapes import prepare_cityscapes
 from cp2.data.preparers.common import Job, Layout, Preparer
@@ -100,8 +100,9 @@ def _prepare(
     job = Job(settings, len(classes.classes) if classes else 0, archives, files)
     layout = PREPARERS[settings.kind](job)
     _check_classes(layout, job)
-    splits = _count(settings, layout, job.left_out.notes())
-    items = finish(layout, files, settings.name)
+    _count(settings, layout, job.left_out.notes())
+    census = Census(settings.name, classes.classes if classes else ())
+    items = finish(layout, files, settings, census, job.left_out)
     for path in layout.discard:
         shutil.rmtree(path)
     index_sha256 = write_index(folder, items)
@@ -110,7 +111,7 @@ def _prepare(
         kind=settings.kind,
         title=settings.title,
         digest=marker,
-        splits=splits,
+        splits=census.splits(),
         classes=classes.classes if classes else None,
         palette=classes.palette if classes else None,
         archives=tuple(
@@ -121,7 +122,7 @@ def _prepare(
         index_sha256=index_sha256,
         root=own_root(job).as_posix() if settings.root else None,
         left_out=dict(job.left_out.counts),
-        notes=tuple(job.left_out.notes()),
+        notes=(*job.left_out.notes(), *census.notes(), *_sampled(settings, len(layout.sources))),
     )
     write_record(folder, record)
     return record
@@ -147,7 +148,7 @@ def _check_classes(layout: Layout, job: Job) -> None:
         )
 
 
-def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> dict[str, Split]:
+def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> None:
     found = Counter(source.split for source in layout.sources)
     required = {"train"} if layout.table is None else {"train", "val"}
     for split in sorted(required | set(settings.counts)):
@@ -164,4 +165,12 @@ def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> dict[
                 f"configs/datasets/{settings.name}.yaml says {wanted}; an archive is incomplete or "
                 "of another version"
             )
-    return {split: Split(images=count) for split, count in found.items()}
+
+
+def _sampled(settings: DatasetSettings, images: int) -> list[str]:
+    if settings.decoded >= images:
+        return []
+    return [
+        f"{settings.decoded} of {images} images were decoded, of the others only the header was "
+        "read (`decoded` in the data set's settings)"
+    ]

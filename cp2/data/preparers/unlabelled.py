@@ -28,7 +28,7 @@ def prepare_coco(job: Job) -> Layout:
 def prepare_images(job: Job) -> Layout:
     """Every image below the user's folder, used in place."""
     root = own_root(job)
-    return Layout(below(root, job.images(root), "train"), in_place=True)
+    return Layout(below(root, job.images(root), "train"))
 
 
 def own_root(job: Job) -> Path:

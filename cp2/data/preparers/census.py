@@ -1,0 +1,159 @@
+"""What labels and images of a data set are like as a whole: counted, told, refused if useless."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cp2.data.index import Item, Split
+from cp2.data.labels import IGNORE
+from cp2.data.preparers.common import Source
+from cp2.data.walk import SHOWN, printable
+from cp2.errors import WrongFile
+
+_CLASSES_SHOWN = 8
+# What the size of an image's label says of its EXIF orientation.
+AS_STORED, UPRIGHT, UNSAID, UNLABELLED = "as stored", "upright", "unsaid", "unlabelled"
+_EXIF = {
+    AS_STORED: "are used as stored, as their labels are",
+    UPRIGHT: "are turned upright for finetuning and evaluation, as their labels are",
+    UNSAID: "are used as stored: the sizes of their labels do not tell whether they were drawn on "
+    "the turned images; if so, save the images upright (mogrify -auto-orient) and prepare again",
+    UNLABELLED: "are used as stored, as in the published trainings",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One image that was checked with its label.
+
+    `turned` says what becomes of an EXIF orientation, if there is one; `ids` are the pixels of each
+    value 0..255, train ids, if there is a label; `content` is the file's digest, if it was read.
+    """
+
+    item: Item
+    turned: str | None = None
+    ids: npt.NDArray[np.int64] | None = None
+    content: bytes | None = None
+
+
+class Census:
+    """Counts over all images of a data set.
+
+    Args:
+        classes: names in train-id order; none: unlabelled.
+    """
+
+    def __init__(self, name: str, classes: Sequence[str]) -> None:
+        self._name, self._classes = name, classes
+        self._images: dict[str, int] = {}
+        self._ids: dict[str, npt.NDArray[np.int64]] = {}
+        self._turned: dict[str, list[str]] = {}
+        self._splits_of: dict[bytes, tuple[str, str]] = {}
+        self._twice: list[str] = []
+
+    def add(self, source: Source, found: Checked) -> None:
+        """Count one image."""
+        split = source.split
+        self._images[split] = self._images.get(split, 0) + 1
+        if found.turned:
+            self._turned.setdefault(found.turned, []).append(printable(source.image))
+        if found.ids is None:
+            return
+        self._ids[split] = self._ids.get(split, 0) + found.ids
+        key = found.content or source.name.encode()
+        other, name = self._splits_of.setdefault(key, (split, source.name))
+        if other != split:
+            self._twice.append(f"{name} of {other} is {source.name} of {split}")
+
+    def splits(self) -> dict[str, Split]:
+        """Size of each split, and its pixels of each class."""
+        return {split: self._split(split, images) for split, images in self._images.items()}
+
+    def _split(self, split: str, images: int) -> Split:
+        if split not in self._ids:
+            return Split(images=images)
+        ids = self._ids[split].tolist()
+        return Split(
+            images=images, pixels=tuple(ids[: len(self._classes)]), ignored=int(ids[IGNORE])
+        )
+
+    def check(self) -> None:
+        """Refuse labels that teach nothing.
+
+        Raises:
+            WrongFile: all pixels of a split are ignored, there is one class in train, or images
+                lie as EXIF says or do not, and which ones do cannot be told.
+        """
+        for split in self._ids:
+            present = self._present(split)
+            ignored = int(self._ids[split][IGNORE])
+            if present and (len(present) > 1 or split != "train"):
+                continue
+            what = f"of class {present[0]}" if present else f"of value {IGNORE}, which is ignored"
+            raise WrongFile(
+                f"data set {self._name}: all labelled pixels of split {split} are {what}; nothing "
+                f"can be {'learned' if split == 'train' else 'scored'} from that. "
+                + self._way_out(bool(present and ignored))
+            )
+        unsaid, upright = (self._turned.get(kind, []) for kind in (UNSAID, UPRIGHT))
+        if unsaid and upright:
+            raise WrongFile(
+                f"data set {self._name}: the labels of {_some(upright)} belong to the images as "
+                f"their EXIF orientation turns them, but of {_some(unsaid)} the labels' sizes do "
+                "not tell; save those images upright (mogrify -auto-orient FILE)"
+            )
+
+    def _way_out(self, binary: bool) -> str:
+        if binary and len(self._classes) == 2:
+            return (
+                f"Are these masks of 0 and {IGNORE}? Then write label_values: {{0: 0, {IGNORE}: 1}}"
+                f" into the data set's settings, so that {IGNORE} is {self._classes[1]}"
+            )
+        return "Check the labels' values: class ids are 0, 1, 2, ... in the order of the class list"
+
+    def _present(self, split: str) -> list[str]:
+        ids = self._ids[split]
+        return [name for i, name in enumerate(self._classes) if ids[i]]
+
+    def notes(self) -> list[str]:
+        """Lines for the user: shares of the classes, then whatever may be a mistake."""
+        lines = [f"pixels of {split}: {self._shares(split)}" for split in self._ids]
+        train = set(self._present("train")) if "train" in self._ids else set()
+        for split in self._ids:
+            present = set(self._present(split))
+            absent = [name for name in self._classes if name not in present]
+            if absent:
+                lines.append(f"no pixel in {split} of {_some(absent)}")
+            unseen = [name for name in self._present(split) if name not in train]
+            if unseen:
+                lines.append(
+                    f"{split} has pixels of {_some(unseen)}, but train has none: they score 0"
+                )
+        if self._twice:
+            lines.append(f"the same images in two splits: {_some(self._twice)}")
+        for kind, names in self._turned.items():
+            lines.append(f"images with an EXIF orientation {_EXIF[kind]}: {_some(names)}")
+        return lines
+
+    def _shares(self, split: str) -> str:
+        ids = self._ids[split]
+        shares = [(int(ids[i]), name) for i, name in enumerate(self._classes) if ids[i]]
+        shares.sort(key=lambda share: -share[0])
+        shown = shares[:_CLASSES_SHOWN]
+        if rest := shares[_CLASSES_SHOWN:]:
+            shown.append((sum(pixels for pixels, _ in rest), f"{len(rest)} others"))
+        shown.append((int(ids[IGNORE]), "ignored"))
+        return ", ".join(f"{name} {pixels / ids.sum():.1%}" for pixels, name in shown)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+
+
+def refuse(errors: Iterable[str]) -> WrongFile:
+    """One error of several files', the first few in full."""
+    errors = list(errors)
+    more = f"\n... and {len(errors) - SHOWN} more files" if len(errors) > SHOWN else ""
+    return WrongFile("\n".join(errors[:SHOWN]) + more)
