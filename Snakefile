@@ -4,9 +4,11 @@
 #   snakemake --cores all table_cp2_deeplabv3            one table
 #   snakemake --cores all results/evaluate/<run id>/done.json     one run (ids: cp2 plan)
 #   snakemake --cores all --forcerun evaluate            one stage again
+import os
 import sys
 from pathlib import Path
 
+from cp2.cluster.commands import this_user
 from cp2.cluster.driver import (
     before_submission,
     forget_empty,
@@ -17,6 +19,8 @@ from cp2.errors import UserError
 from cp2.plan.workflow import Workflow
 from cp2.stages import STAGES
 
+# Snakemake asks for it; a container's user may have none.
+os.environ.setdefault("USER", this_user())
 try:
     PLAN = Workflow(config, in_job=workflow.remote_exec)
     # A killed Snakemake leaves locks: this one removes them if no other lives here.

@@ -100,6 +100,22 @@ def _orders(dataset: PretrainDataset, epoch: int, batch_size: int) -> np.ndarray
     return np.stack([foregrounds, *backgrounds], axis=1)
 
 
+# What torch says where the machine gives its loading processes too little: what to do.
+_NO_SHARED_MEMORY = (
+    "the loading processes have too little shared memory (df -h /dev/shm): give a container more "
+    "(docker run --shm-size=8g or --ipc=host), or set execution.workers lower"
+)
+_TROUBLE = {
+    "shared memory": _NO_SHARED_MEMORY,
+    "Bus error": _NO_SHARED_MEMORY,
+    "torch_shm_manager": _NO_SHARED_MEMORY,
+    "ancdata": "too many files are open at once: raise the limit (ulimit -n 65536)",
+    "Too many open files": "too many files are open at once: raise the limit (ulimit -n 65536)",
+    "DataLoader worker (pid": "a loading process was killed, mostly for want of memory: ask for "
+    "more (resources.<stage>.mem_mb), or set execution.workers lower",
+}
+
+
 class Batches(Generic[Batch]):
     """A loader's batches; errors of the workers arrive as if raised here."""
 
@@ -116,6 +132,14 @@ class Batches(Generic[Batch]):
             # The loader wraps the text in the worker's traceback, whose last line is the message.
             text = str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
             raise type(error)(text) from None
+        except (RuntimeError, OSError) as error:
+            trouble = next((what for sign, what in _TROUBLE.items() if sign in str(error)), None)
+            if trouble is None:
+                raise
+            raise UserError(
+                f"{trouble}. With --set campaign.execution.workers=0 the images are loaded without "
+                "further processes"
+            ) from error
 
 
 def batches(

@@ -1,10 +1,12 @@
 """The entry point."""
 
+import os
 import sys
 from typing import Any
 
 from cp2.cli import bench, looks, plot, stages, status, track, training
 from cp2.cli.app import PANELS, app
+from cp2.cluster.commands import this_user
 from cp2.errors import UserError
 from cp2.record.files import UNUSABLE
 from cp2.stages import STAGES
@@ -24,6 +26,7 @@ app.registered_commands.sort(key=_place)
 
 def main() -> None:
     """Messages for the user instead of tracebacks; a folder that is lost or full is the user's."""
+    os.environ.setdefault("USER", this_user())  # libraries ask; a container may have no entry
     try:
         app()
     except UserError as error:

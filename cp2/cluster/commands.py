@@ -1,5 +1,6 @@
 """Slurm's own commands, asked without waiting for ever."""
 
+import getpass
 import os
 import subprocess
 from collections.abc import Mapping
@@ -57,6 +58,14 @@ def ask(*command: str) -> str | None:
     """Standard output of a command, or None where it is absent, fails or does not answer."""
     found = answer(*command)
     return None if found.problem else found.output
+
+
+def this_user() -> str:
+    """Name of this user; the number where the system knows no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def requeue_this_job() -> str | None:

@@ -21,6 +21,7 @@ from cp2.plan.sources import mirrors
 from cp2.plan.text import size
 from cp2.settings.load import Configuration
 
+SHARED_BYTES = 2e9  # of /dev/shm; four workers hold about 1 GB of batches of 256 at 224 pixels
 SECONDS = 120.0  # importing torch on a cold network file system
 
 
@@ -60,7 +61,10 @@ def examine(
 
 def _folders(configuration: Configuration, needed: float | None) -> Iterator[Check]:
     for name, folder in (("results", configuration.results), ("reports", configuration.reports)):
-        yield writable(folder, name)
+        yield writable(folder, name, f"set execution.{name} to another")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111
+    yield writable(cache, "Snakemake's cache", "export XDG_CACHE_HOME=<a folder of yours>")
+    yield shared_memory(configuration.campaign.execution.workers)
     there = _existing(configuration.results)
     free = shutil.disk_usage(there).free
     text = f"{size(free)} free for {configuration.results}"
@@ -82,16 +86,31 @@ def _folders(configuration: Configuration, needed: float | None) -> Iterator[Che
             yield Check(True, f"mirror {mirror}")
 
 
-def writable(folder: Path, name: str) -> Check:
-    """Write, and remove, a file in a folder or in what will hold it."""
+def shared_memory(workers: int, folder: Path = Path("/dev/shm")) -> Check:
+    """Whether loading processes can hand their batches over: containers get 64 MB by default."""
+    if not workers or not folder.is_dir():
+        return Check(True, "no loading processes" if not workers else f"no {folder} here")
+    free = shutil.disk_usage(folder).free
+    text = f"{size(free)} free in {folder} for the batches of {workers} loading processes"
+    if free >= SHARED_BYTES:
+        return Check(True, text)
+    return Check(
+        None, f"{text}; if it is too little: docker run --shm-size=8g, or execution.workers: 0"
+    )
+
+
+def writable(folder: Path, name: str, remedy: str) -> Check:
+    """Write, and remove, a file in a folder or in what will hold it.
+
+    Args:
+        remedy: what to do where it cannot be written.
+    """
     there = _existing(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".cp2-doctor-"):
             return Check(True, f"{name} folder {folder} can be written")
     except OSError as error:
-        return Check(
-            False, f"{name} folder {folder}: {error.strerror}; set execution.{name} to another"
-        )
+        return Check(False, f"{name} folder {folder}: {error.strerror}; {remedy}")
 
 
 def locking(folder: Path) -> Check:
@@ -131,9 +150,7 @@ def _commands(site: str | None) -> Iterator[Check]:
         else:
             yield Check(True, f"{command}: {shutil.which(command)}")
     if not accounting_answers():
-        yield Check(
-            None, "sacct does not answer: with profile slurm add --slurm-status-command squeue"
-        )
+        yield Check(None, "sacct does not answer; squeue is asked how jobs end")
 
 
 def _requests(

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import sys
@@ -15,6 +16,7 @@ from typing import IO, Any
 from cp2.cluster.commands import ask
 from cp2.cluster.validate_request import validate_requests
 from cp2.errors import UserError
+from cp2.plan.requests import JobRequest
 from cp2.plan.workflow import Workflow
 from cp2.record.files import append_to
 from cp2.record.folder import RunFolder
@@ -234,18 +236,36 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
         name_holders({run.key: run.folder(results) for run in unfinished})
         return
     stages = [stage for stage in ON_CLUSTER if any(run.stage == stage for run in unfinished)]
-    validate_requests(map(plan.request, stages), plan.site_name)
+    requests = list(map(plan.request, stages))
+    validate_requests(requests, plan.site_name)
+    if problem := executor_misfit(executor.name, requests, Path.cwd()):
+        raise UserError(problem)
     patient = Path(snakemake.main_snakefile).parent / "workflow" / "scripts" / "patient"
     os.environ["PATH"] = f"{patient.absolute()}{os.pathsep}{os.environ['PATH']}"
     if executor.name == "cluster-generic":
         adopt_left_jobs(snakemake.dag.needrun_jobs())
     if executor.name == "slurm":
         if snakemake.executor_settings.status_command == "sacct" and not accounting_answers():
-            raise UserError(
-                "this cluster's accounting (sacct) does not answer, so the end of a job would "
-                "never be noticed; add --slurm-status-command squeue"
-            )
+            print("sacct does not answer; squeue is asked how jobs end", file=sys.stderr)
+            snakemake.executor_settings.status_command = "squeue"
         end_left_jobs({run.id: run.folder(results) for run in unfinished})
+
+
+def executor_misfit(executor: str, requests: Iterable[JobRequest], folder: Path) -> str | None:
+    """What Snakemake's plugin cannot hand to sbatch, though Slurm could take it; else None."""
+    if executor == "cluster-generic" and re.search(r'[$`"\\!]', str(folder)):
+        return (
+            f'{folder}: this executor hands the path to a shell, to which $ ` " \\ ! have a '
+            "meaning; use the profile slurm, or move the project"
+        )
+    for request in requests if executor == "slurm" else ():
+        if request.gres and not request.plain_gpus and "-" in (request.gpu_model or ""):
+            return (
+                f"{request.stage}: Snakemake's Slurm executor takes no hyphen in a --gres "
+                f"(gpu_model {request.gpu_model!r}); use the profile cluster-generic, or name the "
+                "nodes' feature (constraint) instead of gpu_model"
+            )
+    return None
 
 
 def accounting_answers() -> bool:

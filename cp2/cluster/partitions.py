@@ -8,7 +8,7 @@ from cp2.cluster.commands import ask
 
 _COLUMNS = ("PartitionName", "Available", "Time", "CPUs", "Memory", "Gres", "Features")
 _FORMAT = "%P|%a|%l|%c|%m|%G|%f"
-_GPU = re.compile(r"gpu(?::(?P<model>[A-Za-z][\w.]*))?:(?P<count>\d+)")
+_GPU = re.compile(r"gpu(?::(?P<model>[^:]+))?:(?P<count>\d+)")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 First by what `sinfo` says of the nodes, then by what Slurm itself says of a site's names.
 """
 
-import getpass
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from cp2.cluster.commands import answer, ask
+from cp2.cluster.commands import answer, ask, this_user
 from cp2.cluster.partitions import Nodes, cluster_nodes
 from cp2.errors import UserError
 from cp2.plan.requests import JobRequest
@@ -154,7 +153,7 @@ def _associations() -> list[tuple[str, list[str]]]:
     """This user's accounts, each with the names of its QoS."""
     said = ask(
         *("sacctmgr", "--noheader", "--parsable2", "show", "associations"),
-        *(f"user={getpass.getuser()}", "format=Account,QOS"),
+        *(f"user={this_user()}", "format=Account,QOS"),
     )
     pairs = (line.partition("|") for line in (said or "").splitlines())
     return [(account, names.split(",") if names else []) for account, _, names in pairs]

@@ -79,7 +79,7 @@ def _most_jobs(costs: Costs) -> list[str]:
     if count < 2:
         return []
     minutes = costs.requests[costs.plan.runs[key].stage].minutes
-    return [f"most jobs: {key} takes {count} of {minutes} minutes, one after the other"]
+    return [f"most jobs: {key} takes {count} jobs of {duration(minutes / 60)} each, in a row"]
 
 
 def _disk(costs: Costs) -> list[str]:

@@ -21,6 +21,7 @@ class JobRequest:
         minutes: time limit.
         jobs_per_gpu: that a Snakemake which runs jobs itself starts beside each other.
         gpu_model: as the site's `sinfo -o %G` names it; None takes any.
+        gres: the cluster takes --gres=gpu:... and no --gpus=...
         extra: further options of sbatch, as written in the site file.
     """
 
@@ -36,6 +37,19 @@ class JobRequest:
     constraint: str | None = None
     extra: str | None = None
     jobs_per_gpu: int = 1
+    gres: bool = False
+
+    @property
+    def plain_gpus(self) -> bool:
+        """Whether Snakemake's Slurm executor asks for the GPUs as it does by itself.
+
+        It takes neither --gres beside its own option nor hyphens in a model.
+        """
+        return not self.gpus or not (self.gres or "-" in (self.gpu_model or ""))
+
+    @property
+    def _named_gpus(self) -> str:
+        return f"{self.gpu_model}:{self.gpus}" if self.gpu_model else str(self.gpus)
 
     @property
     def gpu_slots(self) -> int:
@@ -46,24 +60,28 @@ class JobRequest:
         """A rule's resources, as Snakemake's Slurm executor reads them."""
         if self.stage not in ON_CLUSTER:
             return {"mem_mb": self.mem_mb, "runtime": self.minutes}
+        extra = shlex.split(self.extra) if self.extra else []
+        if not self.plain_gpus and not self.gres:
+            extra.append(f"--gpus-per-node={self._named_gpus}")  # of one node: the same
         named = {
-            "gpu_model": self.gpu_model,
+            "gpu_model": self.gpu_model if self.plain_gpus else None,
+            "gres": f"gpu:{self._named_gpus}" if self.gres and self.gpus else None,
             "slurm_partition": self.partition,
             "slurm_account": self.account,
             "qos": self.qos,
             "constraint": self.constraint,
-            "slurm_extra": shlex.join(shlex.split(self.extra)) if self.extra else None,
+            "slurm_extra": shlex.join(extra) or None,
         }
         given = {key: value for key, value in named.items() if value is not None}
         counted = {"mem_mb": self.mem_mb, "runtime": self.minutes, "nodes": 1}
-        gpus = {"gpu": self.gpus, "gpu_slots": self.gpu_slots}
+        gpus = {"gpu": self.gpus if self.plain_gpus else 0, "gpu_slots": self.gpu_slots}
         return counted | gpus | given | {"site_options": self.site_options()}
 
     def site_options(self) -> str:
         """What `sbatch` needs beyond cpus, memory and time, which every request has."""
-        model = f"{self.gpu_model}:" if self.gpu_model else ""
+        option = "--gres=gpu:" if self.gres else "--gpus="
         options = [
-            f"--gpus={model}{self.gpus}" if self.gpus else None,
+            f"{option}{self._named_gpus}" if self.gpus else None,
             f"--partition={self.partition}" if self.partition else None,
             f"--account={self.account}" if self.account else None,
             f"--qos={self.qos}" if self.qos else None,
@@ -99,6 +117,7 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
         minutes=there.minutes or resources.minutes,
         gpus=gpus,
         gpu_model=there.gpu_model if gpus else None,
+        gres=bool(there.gres),
         partition=there.partition,
         account=there.account,
         qos=there.qos,

@@ -102,7 +102,9 @@ class Workflow:
         Snakemake's code trigger compares it: another wording makes finished runs again.
         """
         threads = "{threads}" if stage.threads is None else stage.threads
-        processes = " --processes {resources.gpu}" if stage.processes else ""
+        request = self.request(stage.name)
+        count = "{resources.gpu}" if request.plain_gpus else request.gpus
+        processes = f" --processes {count}" if stage.processes else ""
         run = f"cp2 {stage.name} {{wildcards.run}}{processes}"
         log = "{log}" if shlex.quote(self.results) == self.results else "{log:q}"
         return f"OMP_NUM_THREADS={threads} {run} > {log} 2>&1"

@@ -19,7 +19,8 @@ _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake 
     **dict.fromkeys(("-A", "--account"), "account"),
     **dict.fromkeys(("-q", "--qos"), "qos"),
     **dict.fromkeys(("-C", "--constraint"), "constraint"),
-    **dict.fromkeys(("-G", "--gpus", "--gres"), "gpus and gpu_model"),
+    **dict.fromkeys(("-G", "--gpus", "--gpus-per-node"), "gpus and gpu_model"),
+    "--gres": "gpus and gpu_model, and gres: true where the cluster takes no --gpus",
     **dict.fromkeys(("-c", "--cpus-per-task", "--cpus-per-gpu"), "cpus or cpus_per_gpu"),
     **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "mem_mb"),
     **dict.fromkeys(("-t", "--time"), "minutes"),
@@ -56,7 +57,8 @@ class StageSite(Settings):
     qos: Word | None = None
     constraint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.&|*()\[\]-]+$")] | None = None
     gpus: Annotated[int, Field(ge=0)] | None = None
-    gpu_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")] | None = None
+    gpu_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    gres: bool | None = None  # GPUs are asked for with --gres=gpu:... instead of --gpus=...
     jobs_per_gpu: JobsPerGpu | None = None
     cpus: PositiveInt | None = None
     cpus_per_gpu: PositiveInt | None = None

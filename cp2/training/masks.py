@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
+from cp2.augment.pipeline import Batches
 from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
 from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.images import decode_rgb
@@ -137,9 +139,10 @@ def squares(
     """
     pin = choose_device().type == "cuda"
     data = Squares(paths, size)
-    for images, errors in DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         data, batch_size=BATCH, num_workers=workers, pin_memory=pin, collate_fn=_collate
-    ):
+    )
+    for images, errors in Batches(loader):
         if None not in errors:
             raise WrongFile(
                 f"{errors[0]}\nSo were all {len(errors)} images of the batch: is the data set's "

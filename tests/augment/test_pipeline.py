@@ -1,10 +1,14 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.photometric import augment_views
-from cp2.augment.pipeline import batches, prepare
+from cp2.augment.pipeline import Batches, batches, prepare
 from cp2.augment.samples import PretrainDataset
 from cp2.errors import UserError, WrongFile
 from cp2.settings.methods import Cp2Settings, MoCoV2Settings
@@ -196,6 +200,45 @@ def test_a_broken_image_is_named_without_a_workers_traceback(paths, tmp_path, wo
 def test_unsuitable_batch_sizes(paths, settings, batch, share, text):
     with pytest.raises(UserError, match=text):
         collect(paths, settings, batch=batch, **share)
+
+
+class Killed(Dataset):
+    """Images whose loading process ends as a machine without memory ends it."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_no_traceback():
+    with pytest.raises(UserError, match=r"a loading process was killed, .*execution\.workers=0"):
+        list(Batches(DataLoader(Killed(), num_workers=1)))
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (
+            "unable to allocate shared memory(shm) for file </torch_1_2>: No space left",
+            "--shm-size",
+        ),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error.", "--shm-size=8g"),
+        ("received 0 items of ancdata", "ulimit -n"),
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", "for want of memory"),
+        ("CUDA error: out of memory", None),
+    ],
+)
+def test_what_a_machine_refuses_its_workers_has_a_remedy(said, remedy):
+    def failing():
+        yield 1
+        raise RuntimeError(said)
+
+    found = iter(Batches(failing()))
+    assert next(found) == 1
+    with pytest.raises(UserError if remedy else RuntimeError, match=remedy or said):
+        next(found)
 
 
 def test_no_images():

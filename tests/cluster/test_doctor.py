@@ -3,12 +3,13 @@
 import fcntl
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from cp2.cluster import doctor, validate_request
 from cp2.cluster.commands import Answer
-from cp2.cluster.doctor import examine, locking, torch_check, writable
+from cp2.cluster.doctor import examine, locking, shared_memory, torch_check, writable
 from cp2.cluster.partitions import parse_sinfo
 from cp2.plan.requests import JobRequest
 from cp2.settings.load import Configuration, load_campaign
@@ -80,12 +81,32 @@ def test_a_full_disk(configuration: Configuration, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    assert writable(tmp_path / "results", "results").ok
+    assert writable(tmp_path / "results", "results", "mend it").ok
     (tmp_path / "file").write_text("")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"], "nothing is left behind"
-    check = writable(Path("/proc/1"), "results")
+    check = writable(Path("/proc/1"), "results", "mend it")
     assert check.ok is False
-    assert "set execution.results to another" in check.text
+    assert check.text.endswith("; mend it")
+
+
+@pytest.mark.usefixtures("_no_torch")
+def test_a_container_without_a_home(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/proc/nohome")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (problem,) = [c.text for c in examine(configuration, [], None) if c.ok is False]
+    assert "/proc/nohome/.cache" in problem
+    assert "export XDG_CACHE_HOME" in problem
+
+
+def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shared_memory(0, tmp_path).ok
+    for free, ok in ((64e6, None), (8e9, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Mock(free=free))
+        check = shared_memory(4, tmp_path)
+        assert check.ok is ok
+        assert ("--shm-size" in check.text) is (ok is None)
 
 
 def test_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

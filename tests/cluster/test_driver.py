@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cp2.cluster import driver
+from cp2.cluster.commands import this_user
 from cp2.cluster.driver import adopt_left_jobs, end_left_jobs, hold_folder, parse_left_jobs
 from cp2.errors import UserError
 from cp2.record.folder import RunFolder
@@ -151,6 +152,17 @@ def test_left_jobs_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(driver, "WAIT_SECONDS", 0.0)
     with pytest.raises(UserError, match=r"jobs 7 of a killed Snakemake do not end; see `squeue"):
         end_left_jobs({"run-1": RunFolder(tmp_path)})
+
+
+def test_a_user_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert this_user() == str(os.getuid())
 
 
 def test_without_slurm_no_jobs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

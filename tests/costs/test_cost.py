@@ -167,11 +167,11 @@ def test_listing_says_how_sure_it_is(campaign, tmp_path):
     settings = load_campaign(campaign, [place], CONFIGS)
     found = cost_campaign(settings, build_plan(settings))
     text = cost_listing(found, tmp_path, devices=8)
-    assert text.startswith("cost on V100, by ")
+    assert text.startswith("cost on A100, by ")
     assert "published.yaml" in text
     assert "estimated" in text
     assert "Nothing here was measured on a GPU by this project" in text.replace("\n", " ")
-    assert "also in the table: CPU core, A100" in text
+    assert "also in the table: CPU core, V100" in text
     assert "wall-clock on 8 of these devices" in text
 
 
@@ -180,7 +180,7 @@ def test_the_run_of_most_jobs_is_named(tmp_path):
     key, count = max(((key, found.jobs(key)) for key in found.runs), key=lambda pair: pair[1])
     assert count > 1
     assert key.startswith("pretrain/")
-    line = f"most jobs: {key} takes {count} of 7 minutes, one after the other"
+    line = f"most jobs: {key} takes {count} jobs of 7 min each, in a row"
     assert line in cost_listing(found, tmp_path / "results")
     for run in found.plan.runs.values():
         finish(run, tmp_path / "results")
@@ -202,7 +202,7 @@ def test_the_costs_in_the_documentation_are_those_of_the_campaigns():
     assert len(stated) == len(list(CONFIGS.glob("paper*.yaml")))
     for campaign, hours, days in stated:
         settings = load_campaign(campaign, (), CONFIGS)
-        found = cost_campaign(settings, build_plan(settings))
+        found = cost_campaign(settings, build_plan(settings), device="V100")
         assert not found.unknown()
         assert found.total() == pytest.approx(float(hours.replace(",", "")), rel=0.05), campaign
         assert schedule(found, 8).hours / 24 == pytest.approx(int(days), rel=0.1), campaign

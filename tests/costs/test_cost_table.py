@@ -204,12 +204,12 @@ def test_a_device_with_rows_is_taken_before_one_with_a_rate(tmp_path):
     ("campaign", "device"),
     [
         ("demo", "CPU core"),
-        ("mini", "V100"),
-        ("paper", "V100"),
-        ("paper_densecl", "V100"),
-        ("paper_densecl_ablations", "V100"),
-        ("paper_pixcon", "V100"),
-        ("paper_pixcon_ablations", "V100"),
+        ("mini", "A100"),
+        ("paper", "A100"),
+        ("paper_densecl", "A100"),
+        ("paper_densecl_ablations", "A100"),
+        ("paper_pixcon", "A100"),
+        ("paper_pixcon_ablations", "A100"),
     ],
 )
 def test_the_shipped_table_knows_the_campaigns_of_the_project(tmp_path, campaign, device):

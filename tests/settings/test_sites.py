@@ -1,14 +1,20 @@
 """Site files: merging over the campaign's resources, and what is said about wrong ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
+from cp2.cluster.driver import executor_misfit
 from cp2.errors import UserError
 from cp2.plan.requests import job_request
+from cp2.plan.workflow import Workflow
 from cp2.settings.campaign import Resources
 from cp2.settings.sites import load_site
-from cp2.stages import ON_CLUSTER
+from cp2.stages import ON_CLUSTER, STAGES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RESOURCES = Resources(cpus=16, mem_mb=64000, minutes=2880, gpus=1)
@@ -73,6 +79,45 @@ def test_options_of_sbatch(tmp_path: Path) -> None:
     assert resources["slurm_partition"] == "gpu,long"
 
 
+class _Resources(dict[str, Any]):
+    """As Snakemake's plugins read them."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize(
+    ("keys", "sbatch", "plugin"),
+    [
+        ("gpu_model: h100", "--gpus=h100:2", "--gpus=h100:2"),
+        ("gres: true", "--gres=gpu:2", "--gres=gpu:2"),
+        ("gres: true, gpu_model: h100", "--gres=gpu:h100:2", "--gres=gpu:h100:2"),
+        ("gpu_model: a100-80gb", "--gpus=a100-80gb:2", "--gpus-per-node=a100-80gb:2"),
+    ],
+)
+def test_both_executors_ask_for_gpus_as_the_site_takes_them(
+    tmp_path: Path, keys: str, sbatch: str, plugin: str
+) -> None:
+    site = _site(tmp_path, f"all: {{gpus: 2, extra: --mail-type=FAIL, {keys}}}")
+    request = job_request("pretrain", RESOURCES, load_site(site))
+    assert request.site_options() == f"{sbatch} --mail-type=FAIL"
+    job = SimpleNamespace(resources=_Resources(request.snakemake()))
+    validate_slurm_extra(job)
+    options = f"{set_gres_string(job)} {job.resources['slurm_extra']}".split()
+    assert sorted(options) == sorted([plugin, "--mail-type=FAIL"])
+    command = Workflow({"site": site}).command(STAGES["pretrain"])
+    count = "{resources.gpu}" if request.snakemake()["gpu"] else "2"
+    assert f"--processes {count} " in command
+    assert executor_misfit("slurm", [request], tmp_path) is None
+
+
+def test_what_an_executor_cannot_hand_on(tmp_path: Path) -> None:
+    site = load_site(_site(tmp_path, "all: {gpus: 2, gres: true, gpu_model: a100-80gb}"))
+    request = job_request("pretrain", RESOURCES, site)
+    assert "gpu_model 'a100-80gb'" in (executor_misfit("slurm", [request], tmp_path) or "")
+    assert executor_misfit("cluster-generic", [request], tmp_path / "it's here") is None
+    assert "move the project" in (executor_misfit("cluster-generic", [], Path("/a$b")) or "")
+
+
 def test_local_stages_ask_for_no_site(tmp_path: Path) -> None:
     site = load_site(_site(tmp_path, "all: {partition: gpu, mem_mb: 1}"))
     assert job_request("dataset", RESOURCES, site).snakemake() == {"mem_mb": 64000, "runtime": 2880}
@@ -86,12 +131,12 @@ def test_local_stages_ask_for_no_site(tmp_path: Path) -> None:
         ("all: {gpus: two}", ["all.gpus = 'two'", "must be a whole number"]),
         ("all: {gpus: -1}", ["all.gpus = -1", "greater than or equal to 0"]),
         ("all: {partition: 'a; rm'}", ["all.partition = 'a; rm'", "must match"]),
-        ("all: {gpu_model: a-100}", ["all.gpu_model = 'a-100'", "must match"]),
+        ("all: {gpu_model: 'a 100'}", ["all.gpu_model = 'a 100'", "must match"]),
         ("all: {cpus: 4, cpus_per_gpu: 2}", ["give one of both"]),
         ("all: {gpus: 0, gpu_model: h100}", ["need gpus of at least 1"]),
         ("all: {extra: --partition=x}", ["--partition does not belong here; use partition"]),
         ("all: {extra: -t 5}", ["-t does not belong here; use minutes"]),
-        ("all: {extra: --gres=gpu:1}", ["use gpus and gpu_model"]),
+        ("all: {extra: --gres=gpu:1}", ["use gpus and gpu_model, and gres: true where"]),
         ("all: {extra: --output=x}", ["Snakemake's profile sets it"]),
         ('all: {extra: "--mail-user=\'x"}', ["is not readable as options of sbatch"]),
         ("all: gpu", ["all", "must be keys and values"]),
