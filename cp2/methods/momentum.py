@@ -60,11 +60,14 @@ class KeyQueue(nn.Module):
     def enqueue(self, keys: Tensor) -> None:
         """Replace the oldest entries by keys (N, dim), wrapping at the end (CP² release).
 
-        Of more keys than the queue holds, the last ones stay.
+        Of more keys than the queue holds, the last ones stay. Keys that are not finite (of a step
+        that overflowed fp16) would spoil every later loss: the entries in their place stay.
         """
         size = self.queue.shape[1]
         kept = keys[-size:].to(self.queue.dtype)
         first = self.queue_ptr + (len(keys) - len(kept))
         columns = (first + torch.arange(len(kept), device=keys.device)) % size
+        finite = kept.isfinite().all(1, keepdim=True)
+        kept = torch.where(finite, kept, self.queue[:, columns].T)
         self.queue.index_copy_(1, columns, kept.T)
         self.queue_ptr.add_(len(keys)).remainder_(size)

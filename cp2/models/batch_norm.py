@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.modules._functions import SyncBatchNorm as SyncBatchNormFunction
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cp2.errors import UserError
@@ -72,8 +73,7 @@ class GroupedBatchNorm(_InPlaceOf):
 class SharedBatchNorm(_InPlaceOf):
     """One group of rows that lies on several processes (synchronised batch norm).
 
-    The processes may hold different numbers of rows, or none. torch's own SyncBatchNorm computes
-    the same, on GPUs only.
+    The processes may hold different numbers of rows, or none.
     """
 
     def __init__(self, norm: _BatchNorm, processes: Any, parts: int) -> None:
@@ -92,6 +92,46 @@ class SharedBatchNorm(_InPlaceOf):
             self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked.add_(1)
         return output
+
+
+class FusedBatchNorm(SharedBatchNorm):
+    """The same by torch's fused kernels of GPUs; every process holds rows.
+
+    Unlike torch's own SyncBatchNorm, no layer makes the host wait for the device: that one looks
+    for processes without rows.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        self.num_batches_tracked.add_(1)
+        running = self.running_mean, self.running_var
+        output: Tensor = _Fused.apply(
+            *(input, self.weight, self.bias, *running, self.eps, self.momentum),
+            *(self.processes, self.parts),
+        )
+        return output
+
+
+class _Fused(SyncBatchNormFunction):
+    """torch's function with a forward pass that asks the device for nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *others: Any) -> Tensor:
+        running_mean, running_var, eps, momentum, processes, parts = others
+        if not (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+            x = x.contiguous()
+        mean, scale = torch.batch_norm_stats(x, eps)
+        own = torch.cat([mean, scale, mean.new_full((1,), x.numel() // x.shape[1])])
+        everyone = own.new_empty(parts, len(own))
+        distributed.all_gather_into_tensor(everyone, own, group=processes)
+        means, scales, counts = everyone.split(x.shape[1], dim=1)
+        mean, scale = torch.batch_norm_gather_stats_with_counts(
+            x, means, scales, running_mean, running_var, momentum, eps, counts.flatten()
+        )
+        ctx.save_for_backward(x, weight, mean, scale, counts.to(torch.int32))
+        ctx.process_group = processes
+        return torch.batch_norm_elemt(x, weight, bias, mean, scale, eps)
 
 
 class _Shared(torch.autograd.Function):
@@ -178,9 +218,9 @@ def group_batch_norm(
             f"number of processes, or a recipe with a bn_group_size that divides {share}"
         )
     processes = _neighbours(group // share)
-    if choose_device().type == "cuda":  # where the module goes; fused kernels
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module, processes)
-    return _replace(module, lambda norm: SharedBatchNorm(norm, processes, group // share))
+    # By where the module goes.
+    kind = FusedBatchNorm if choose_device().type == "cuda" else SharedBatchNorm
+    return _replace(module, lambda norm: kind(norm, processes, group // share))
 
 
 def check_shares(batch_size: int, micro_batches: int) -> int:

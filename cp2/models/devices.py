@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -22,11 +23,27 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
     """Around what is computed in float32 also under autocast; the meta device knows no autocast."""
-    if device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    off = nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    with off, tensor_float(False):
+        yield
+
+
+@contextmanager
+def tensor_float(allowed: bool) -> Iterator[None]:
+    """Around float32 work: whether GPUs may round what they multiply to 10 bits (TF32).
+
+    One setting for products and convolutions; PyTorch's defaults allow it in convolutions alone.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def device_name(device: torch.device) -> str:

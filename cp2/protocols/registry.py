@@ -14,7 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cp2.models.devices import choose_device, device_name
+import torch
+
+from cp2.models.devices import choose_device, device_name, tensor_float
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
 from cp2.record.files import write_json
@@ -65,7 +67,9 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     folder.start(hashed_fields(recipe), tags, device_name(device))
     runner = _runner(run)
     begin = time.perf_counter()
-    found: Scored = runner.evaluate(run, results, execution, device)
+    torch.backends.cudnn.benchmark = False  # each image has its size; a bench has trained before
+    with tensor_float(True):  # as in training with amp: off
+        found: Scored = runner.evaluate(run, results, execution, device)
     content = {"metrics": found.metrics, "images": found.images}
     content |= {"dataset": recipe.dataset, "split": recipe.split, **found.more}
     if found.per_class is not None:

@@ -15,7 +15,7 @@ from cp2.settings.base import (
     check_groups,
     unhashed,
 )
-from cp2.settings.optimization import CosineSettings, OptimizerSettings
+from cp2.settings.optimization import Amp, CosineSettings, OptimizerSettings
 from cp2.settings.views import ReadingSettings, ViewSettings
 
 HeadInit = Literal["kaiming", "pytorch"]
@@ -42,7 +42,7 @@ class PretrainingSettings(Settings):
     # kaiming-normal of a ResNet's convolutions from random weights; fan-in: OpenSelfSup (DenseCL).
     conv_init: Literal["fan-out", "fan-in"] = added("fan-out")
     output_stride: Literal[8, 16, 32] | None = added(None)  # of a ResNet in pretraining
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Amp = "off"
     # Fused kernels round otherwise, so this is hashed, as amp is. Where it does not work: a note.
     compile: bool = added(False)
     optimizer: dict[Literal["resnet", "vit"], OptimizerSettings]

@@ -13,6 +13,9 @@ def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
+# Mixed precision; off: float32 (TF32 in networks on GPUs that have it), ieee: float32 throughout.
+Amp = Literal["off", "bf16", "fp16", "ieee"]
+
 # Parameters freed from weight decay. norm-pos-cls: all vectors (norms, and biases), the position
 # embedding and the class token. mmsegmentation: its custom keys, which are names that hold "norm",
 # the position embedding and the class token; biases and norms named otherwise (a head's) decay.

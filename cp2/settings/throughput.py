@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from cp2.settings.base import Name, PositiveFloat, PositiveInt, Settings, Size
+from cp2.settings.optimization import Amp
 from cp2.stages import ON_DEVICE
 
 if TYPE_CHECKING:
     OnDevice: TypeAlias = str
 else:
     OnDevice = Literal[ON_DEVICE]
-Amp = Literal["off", "bf16", "fp16"]
 Certainty = Literal["measured", "published", "estimated"]
 
 

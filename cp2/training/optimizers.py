@@ -1,12 +1,13 @@
 """Optimisers, learning rates and mixed precision of both loops."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
+from cp2.models.devices import tensor_float
 from cp2.settings.optimization import (
     AdamWSettings,
     CosineSettings,
@@ -120,22 +121,35 @@ def align_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 class Precision:
-    """Mixed precision `off`, `bf16` or `fp16` (the last with loss scaling)."""
+    """Mixed precision `off`, `bf16` or `fp16` (the last with loss scaling), or `ieee`.
+
+    `off` leaves networks in float32, whose products and convolutions are TF32 on GPUs that have it,
+    as they were in the PyTorch of the releases; `ieee` is float32 throughout. Augmentation and
+    losses always are.
+
+    Attributes:
+        text: what a GPU computes in, for the log.
+    """
 
     def __init__(self, amp: str, device: torch.device) -> None:
         self._device = device
+        self._tensor_float = amp != "ieee"
+        rest = "float32 (TF32 in products and convolutions of networks)"
+        self.text = {"off": rest, "ieee": "float32"}.get(amp, f"{amp}, else {rest}")
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
-    def autocast(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
         """Around the forward pass."""
-        if self._dtype is None:
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=self._dtype)
+        mixed = torch.autocast(self._device.type, dtype=self._dtype) if self._dtype else None
+        with tensor_float(self._tensor_float), mixed or nullcontext():
+            yield
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add to the gradients."""
-        self.scaler.scale(loss).backward()
+        with tensor_float(self._tensor_float):
+            self.scaler.scale(loss).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the parameters; the gradients are used up."""

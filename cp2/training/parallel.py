@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.models.distributed import world_size
+from cp2.training.clock import StoppedForResumeError
 from cp2.training.processes import RENDEZVOUS, this_rank
 
 CONTROL_TIMEOUT = timedelta(minutes=30)  # a rank may copy a data set's first files for long
@@ -39,7 +40,11 @@ def joined() -> Iterator[None]:
         world_size=size,
         timeout=CONTROL_TIMEOUT,
     )
-    yield
+    try:
+        yield
+    except StoppedForResumeError:  # all stop at one step
+        distributed.destroy_process_group()
+        raise
     # Not after an error: others may be waiting in an exchange, and their launcher ends them.
     distributed.destroy_process_group()
 

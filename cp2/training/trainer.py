@@ -65,7 +65,7 @@ class Trainer:
         self._module, self._optimizer, self._total = module, optimizer, total
         self.precision = Precision(amp, self.device)
         self.step, self._seconds_before = 0, 0.0
-        self._window = Window(list(terms))
+        self._window = Window(list(terms), scaled=amp == "fp16")
         waiting = self._restore()
         self.parallel = DataParallel(module)
         self._agreement = Agreement()
@@ -90,7 +90,7 @@ class Trainer:
         self._optimizer.load_state_dict(saved["optimizer"])
         self.precision.scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["rng"].cpu())
-        self._window = Window(self._window.names, saved["window"])
+        self._window = Window(self._window.names, saved["window"], self._window.scaled)
         return list(saved.get("metrics", []))
 
     def _check(self, saved: dict[str, Any]) -> None:
@@ -116,7 +116,8 @@ class Trainer:
         for note in self._notes:
             self._progress.say(note)
         resumed = f", resumed at step {self.step}" if self.step else ""
-        self._progress.say(f"{work}, on {device_name(self.device)}{resumed}")
+        precision = f", {self.precision.text}" if self.device.type == "cuda" else ""
+        self._progress.say(f"{work}, on {device_name(self.device)}{precision}{resumed}")
 
     def waiting(self) -> AbstractContextManager[None]:
         """Around fetching a batch: the time inside is data wait."""
@@ -237,6 +238,8 @@ class Trainer:
         summary = self._progress.finish() | {"seconds": self._seconds()}
         sha256 = digest(self.folder.model, "sha256")
         self._notes += notes()
+        if self._window.skipped:
+            self._notes.append(f"{self._window.skipped} steps overflowed fp16 and were skipped")
         self._run.finish(
             self._results,
             {

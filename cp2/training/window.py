@@ -8,6 +8,8 @@ from torch import Tensor
 from cp2.errors import UserError
 from cp2.models.distributed import add_up
 
+PATIENCE = 20  # steps in a row that overflow; a scale that is halved as often is none any more
+
 # A number, or numerator and denominator of a share that is taken over the whole batch.
 Term = Tensor | tuple[Tensor, Tensor]
 
@@ -18,10 +20,17 @@ class Window:
     A step's value of a term is its mean over micro-batches and processes; a share's is the sum of
     the numerators over that of the denominators. The content is part of the resume state, so that
     a resumed run logs the same means.
+
+    Args:
+        scaled: the loss is scaled (fp16). Steps that are not finite then change no weight, because
+            the scaler skips them; they are left out of the means, and only `PATIENCE` in a row stop
+            the run.
+    Attributes:
+        skipped: such steps, of the windows that are over.
     """
 
-    def __init__(self, names: list[str], saved: Tensor | None = None) -> None:
-        self.names = names
+    def __init__(self, names: list[str], saved: Tensor | None = None, scaled: bool = False) -> None:
+        self.names, self.scaled, self.skipped = names, scaled, 0
         self._rows: list[Tensor] = [] if saved is None else list(saved)  # (terms,) a step
         self._own: list[Tensor] = []  # (terms, 2) a later step: this process' sums
         self._step: Tensor | None = None
@@ -55,9 +64,12 @@ class Window:
             UserError: names the first step and term, and what to do.
         """
         values = self.tensor()
-        bad = (~torch.isfinite(values)).nonzero().tolist()
-        if bad:
-            row, column = bad[0]
+        bad = ~torch.isfinite(values)
+        if self.scaled and (len(bad) < PATIENCE or not bad[-PATIENCE:].any(1).all()):
+            return
+        places = bad.nonzero().tolist()
+        if places:
+            row, column = places[0]
             found = values[row, column].item()
             raise UserError(
                 f"step {step - len(values) + row + 1}: {self.names[column]} is {found}. "
@@ -65,15 +77,19 @@ class Window:
             )
 
     def means(self, step: int) -> dict[str, float]:
-        """Means over the window, which is emptied.
+        """Means over the window, which is emptied; no number where no step was finite.
 
         Raises:
             UserError: a term is not finite.
         """
         self.check(step)
-        means = self.tensor().mean(dim=0).tolist()
+        rows = self.tensor()
+        finite = rows[torch.isfinite(rows).all(1)] if self.scaled else rows
+        if self.scaled and not len(finite):
+            return {}  # the rows stay, and count towards what is too many
+        self.skipped += len(rows) - len(finite)
         self._rows = []
-        return dict(zip(self.names, means, strict=True))
+        return dict(zip(self.names, finite.mean(dim=0).tolist(), strict=True))
 
 
 def _pair(term: Term) -> tuple[Tensor, Tensor]:

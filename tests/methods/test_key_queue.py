@@ -38,3 +38,17 @@ def test_half_precision_keys_are_stored_in_full():
     queue.enqueue(torch.ones(2, 4, dtype=torch.bfloat16))
     assert queue.queue.dtype == torch.float32
     assert (queue.queue[:, :2] == 1).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_keys_that_are_not_finite_leave_the_entries_in_their_place(bad):
+    queue = KeyQueue(4, SIZE)
+    queue.queue_ptr.fill_(SIZE - 1)
+    before = queue.queue.clone()
+    keys = torch.randn(3, 4)
+    keys[1, 2] = bad
+    queue.enqueue(keys)
+    expected, pointer = oracle(before, SIZE - 1, keys)
+    expected[:, 0] = before[:, 0]
+    assert torch.equal(queue.queue, expected)
+    assert queue.queue_ptr.tolist() == [pointer] == [2]

@@ -19,7 +19,7 @@ from cp2.settings.base import (
     check_groups,
 )
 from cp2.settings.metrics import Metric, ProtocolSettings
-from cp2.settings.optimization import NoDecay, OptimizerSettings, PolySettings, StepSettings
+from cp2.settings.optimization import Amp, NoDecay, OptimizerSettings, PolySettings, StepSettings
 
 Family = Literal["resnet", "vit"]
 Normalization = Literal["imagenet", "legacy"]
@@ -128,7 +128,7 @@ class SegmentationSettings(ProtocolSettings):
     )
 
     kind: Literal["segmentation"]
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Amp = "off"
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     zero_init_residual: bool = False
     optimizer: dict[Family, FinetuneOptimizer]
