@@ -16,6 +16,7 @@ from cp2.augment.views import (
     HUE,
     JITTER,
     ORDER,
+    RELEASED,
     SATURATION,
     SIGMA,
     SOLARIZE,
@@ -55,6 +56,10 @@ def augment_views(
     flipped = send(host[:, FLIP] > 0, crops.device).view(-1, 1, 1, 1)
     images = torch.where(flipped, pixels.flip(-1), pixels).contiguous().div(255)
     _jitter(images, host, hue_slot)
+    released = (host[:, JITTER] == RELEASED).nonzero()[:, 0]
+    if len(released):
+        chosen = send(released, crops.device)
+        images.index_copy_(0, chosen, released_jitter(images[chosen], host[released]))
     blurred = host[:, SIGMA].nonzero()[:, 0]
     if len(blurred):
         chosen = send(blurred, crops.device)
@@ -82,8 +87,24 @@ def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
     return _mix(images, _saturate(factors))
 
 
-def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue by `shifts` full circles; HSV value and saturation stay."""
+def released_jitter(images: Tensor, parameters: Tensor) -> Tensor:
+    """PixCon's colour jitter: albumentations' `brightness_contrast_adjust`, then `shift_hsv`.
+
+    contrast * (x + (brightness - 1) * mean of the image), clipped; then HSV's saturation plus
+    0.8 to 1.2, clipped, so that all colours are nearly full, and grey, whose hue is 0, turns red.
+    """
+    rows = send(parameters, images.device)
+    contrast, bias = (rows[:, which].view(-1, 1, 1, 1) for which in (CONTRAST, BRIGHTNESS))
+    images = contrast * (images + (bias - 1) * images.mean((1, 2, 3), keepdim=True))
+    return adjust_hue(images.clamp_(0, 1), rows[:, HUE], rows[:, SATURATION])
+
+
+def adjust_hue(images: Tensor, shifts: Tensor, saturate: Tensor | None = None) -> Tensor:
+    """Turn the hue by `shifts` full circles; HSV value and saturation stay.
+
+    Args:
+        saturate: added to the saturation, up to 1.
+    """
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
@@ -93,6 +114,9 @@ def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
         (green - blue) / divisor,
         torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
     )
+    if saturate is not None:
+        saturation = chroma / value.clamp(min=torch.finfo(images.dtype).tiny)
+        chroma = value * (saturation + saturate.view(-1, 1, 1, 1)).clamp_(max=1)
     sextant += 6 * shifts.view(-1, 1, 1, 1)
     # HSV to RGB, one expression for the three channels: x = V - C clip(2 - |u|, 0, 1), where u is
     # n + 6 H wrapped to [-3, 3] and n = 3, 1, -1.
@@ -156,9 +180,9 @@ def _blur_matrix(radius: Tensor, size: int) -> Tensor:
 
 
 def _hue_slots(parameters: Tensor) -> Tensor:
-    """Which slot of a sample's order is the hue's, int64 (N,); -1 for samples without jitter."""
+    """Which slot of a sample's order is the hue's, int64 (N,); -1 for samples without it."""
     slots = (parameters[:, ORDER] == HUE).int().argmax(1)
-    return torch.where(parameters[:, JITTER] > 0, slots, -1)
+    return torch.where(parameters[:, JITTER] == 1, slots, -1)
 
 
 def _jitter(images: Tensor, host: Tensor, hue_slot: Tensor) -> None:

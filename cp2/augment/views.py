@@ -13,9 +13,10 @@ ORDER = slice(4, 8)  # ORDER[slot] = which of the four comes in that slot
 GRAY = 8  # 1: make it grey
 SIGMA = 9  # of the blur, pixels; 0: none
 FLIP = 10  # 1: mirror left-right
-JITTER = 11  # 0: the colour jitter is left out (factors are then neutral)
+JITTER = 11  # 0: the colour jitter is left out (factors are then neutral); 2: PixCon's release
 SOLARIZE = 12  # 1: invert what is bright
 PARAMETERS = 13
+RELEASED = 2  # in column JITTER
 
 
 def crop(image: torch.Tensor, box: Box, size: int) -> torch.Tensor:
@@ -37,7 +38,8 @@ def draw_photometric(rng: np.random.Generator, settings: ViewSettings) -> np.nda
     """One view's photometric parameters, (PARAMETERS,) float32; see the column names above.
 
     Distributions of torchvision's ColorJitter and RandomGrayscale, of MoCo v2's GaussianBlur and
-    of a random flip (MoCo v2 release, "aug-plus"); BYOL's solarisation where asked for.
+    of a random flip (MoCo v2 release, "aug-plus"); BYOL's solarisation where asked for. With
+    `jitter: released` SATURATION is added and HUE in turns, for `released_jitter`.
     """
     row = np.zeros(PARAMETERS, dtype=np.float32)
     row[[BRIGHTNESS, CONTRAST, SATURATION]] = 1
@@ -48,6 +50,10 @@ def draw_photometric(rng: np.random.Generator, settings: ViewSettings) -> np.nda
         row[CONTRAST] = rng.uniform(max(0, 1 - settings.contrast), 1 + settings.contrast)
         row[SATURATION] = rng.uniform(max(0, 1 - settings.saturation), 1 + settings.saturation)
         row[HUE] = rng.uniform(-settings.hue, settings.hue)
+        if settings.jitter == "released":
+            row[JITTER] = RELEASED
+            row[SATURATION] = int(row[SATURATION] * 255) / 255  # added, in OpenCV's steps
+            row[HUE] = int(row[HUE] * 255) / 180  # so up to 25 of its 180 steps of a turn
     row[GRAY] = rng.random() < settings.gray_probability
     if rng.random() < settings.blur_probability:
         row[SIGMA] = rng.uniform(*settings.blur_sigma)

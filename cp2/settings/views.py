@@ -20,11 +20,15 @@ class ViewSettings(Settings):
     Solarisation comes after the blur. `min_overlap` is the share of the second crop that must lie
     in the first one; up to ten second crops are drawn until one does, then both views are the
     central crop (PixCon release).
+
+    `jitter: released` is what PixCon's release makes of the same four numbers: gain and bias, then
+    0.8 to 1.2 is added to the saturation, where torchvision multiplies with it.
     """
 
     crop_size: PositiveInt = 224
     crop_scale: AreaRange = (0.2, 1.0)
     crop_ratio: PositiveRange = (0.75, 4 / 3)
+    jitter: Literal["torchvision", "released"] = added("torchvision")
     jitter_probability: Share = 0.8
     brightness: Share = 0.4
     contrast: Share = 0.4
