@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
+from cp2.data.pillow import open_image
 from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.masks import RectangleMaskSettings
 from cp2.settings.methods import Cp2Settings
@@ -269,5 +270,5 @@ class _PilBlur:
 
 
 def _decode(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return image.convert("RGB")

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.data.labels import IGNORE
+from cp2.data.pillow import open_image
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 Pixels = npt.NDArray[np.float32]
@@ -37,9 +38,9 @@ class PublishedLabelled(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         settings = self._settings
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
-        with Image.open(self._pairs[index][0]) as file:
+        with open_image(self._pairs[index][0]) as file:
             image = file.convert("RGB")
-        with Image.open(self._pairs[index][1]) as file:
+        with open_image(self._pairs[index][1]) as file:
             label = file.copy()
         size = _resized(image.size, settings, rng)
         pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
@@ -144,9 +145,9 @@ class PublishedVal(Dataset[tuple[Tensor, Tensor]]):
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        with Image.open(self._pairs[index][0]) as file:
+        with open_image(self._pairs[index][0]) as file:
             image = file.convert("RGB")
-        with Image.open(self._pairs[index][1]) as file:
+        with open_image(self._pairs[index][1]) as file:
             label = torch.from_numpy(np.array(file)).long()
         scale = min(self._resize[1] / max(image.size), self._resize[0] / min(image.size))
         width, height = (int(side * scale + 0.5) for side in image.size)

@@ -181,7 +181,7 @@ def _noise(rng: np.random.Generator) -> Image.Image:
 
 
 def _write_label(image: Path, label: Path, classes: int, seed: int) -> None:
-    with Image.open(image) as file:
+    with open_image(image) as file:
         width, height = file.size
     rng = np.random.default_rng(seed)
     patches = rng.integers(classes, size=(4, 5), dtype=np.uint8)

@@ -135,15 +135,15 @@ def _tar_entries(archive: Path, select: Select | None) -> Entries:
         tarfile.open(fileobj=cast(IO[bytes], _Bounded(archive, file)), mode="r:") as tar,
     ):
         for member in tar:
-            _check_name(archive, member.name)
+            name = _plain_name(archive, member.name)
             if member.isdir():
                 continue
             if not member.isfile():
-                raise WrongFile(f"{archive} holds a link or a device: {member.name}; refused")
-            if select is None or select(member.name):
+                raise WrongFile(f"{archive} holds a link or a device: {name}; refused")
+            if select is None or select(name):
                 source = tar.extractfile(member)
                 assert source is not None  # it is a plain file
-                yield member.name, source, member.size
+                yield name, source, member.size
         _check_end(archive, tar)
 
 
@@ -161,22 +161,24 @@ def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
 def _zip_entries(archive: Path, select: Select | None) -> Entries:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            _check_name(archive, member.filename)
+            name = _plain_name(archive, member.filename)
             if member.is_dir():
                 continue
             if stat.S_ISLNK(member.external_attr >> 16):
-                raise WrongFile(f"{archive} holds a link: {member.filename}; refused")
-            if select is None or select(member.filename):
+                raise WrongFile(f"{archive} holds a link: {name}; refused")
+            if select is None or select(name):
                 if member.flag_bits & 0x1:
                     raise UserError(f"{archive} is encrypted; get one that is not")
                 with content.open(member) as source:
-                    yield member.filename, source, member.file_size
+                    yield name, source, member.file_size
 
 
-def _check_name(archive: Path, name: str) -> None:
+def _plain_name(archive: Path, name: str) -> str:
+    """The name of an entry, without "./"."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
         raise WrongFile(
             f"{archive} holds the unsafe name {name!r} (absolute, or with ..); nothing was "
             "unpacked. Get the archive from its official place."
         )
+    return path.as_posix()

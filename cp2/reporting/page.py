@@ -130,7 +130,7 @@ def embedded(figure: ReportFigure) -> dict[str, Any]:
 
     Links are relative to the page's folder.
     """
-    with Image.open(figure.png) as image:
+    with Image.open(figure.png, formats=("PNG",)) as image:
         width = image.width
     uri = _uri("svg+xml", figure.svg.read_bytes()) if figure.svg else _raster(figure.png)
     return {
@@ -148,7 +148,7 @@ def _raster(png: Path) -> str:
     if png.stat().st_size <= LARGE:
         return _uri("png", png.read_bytes())
     buffer = io.BytesIO()
-    with Image.open(png) as image:
+    with Image.open(png, formats=("PNG",)) as image:
         image.convert("RGB").save(buffer, format="JPEG", quality=88)
     return _uri("jpeg", buffer.getvalue())
 

@@ -2,6 +2,7 @@ import io
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +200,10 @@ def test_image_is_turned_where_its_label_says_so(tmp_path, picture, value, suffi
     assert np.array_equal(same.permute(1, 2, 0).numpy(), stored)
     turned = decode_rgb(path, like=stored.shape[1::-1]).permute(1, 2, 0).numpy()
     assert np.array_equal(turned, upright if value >= 5 and suffix != "tif" else stored)
+
+
+def test_nothing_is_opened_as_any_format_that_pillow_knows():
+    root = Path(__file__).parents[2]
+    for file in (*(root / "cp2").rglob("*.py"), *(root / "benchmarks").rglob("*.py")):
+        for line in file.read_text().splitlines():
+            assert "Image.open(" not in line or "formats=" in line, f"{file}: {line}"

@@ -321,7 +321,7 @@ def test_lists_as_people_write_them(labelled: Path, tmp_path: Path, lines: bytes
 
 def test_image_of_a_kind_that_is_not_read_is_named(labelled: Path, tmp_path: Path) -> None:
     (labelled / "images/one.jpg").rename(labelled / "images/one.heic")
-    with pytest.raises(UserError, match=r"names 'one', .*one\.heic is of no readable kind"):
+    with pytest.raises(UserError, match=r"names 'one', .*\n.*one\.heic is of no readable kind"):
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
 
 

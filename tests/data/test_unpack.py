@@ -55,6 +55,13 @@ def test_all_files_come_out(tmp_path: Path, make: Make) -> None:
 
 
 @makers
+def test_names_that_begin_with_the_folder_itself(tmp_path: Path, make: Make) -> None:
+    members = [(f"./{name}", content) for name, content in MEMBERS]
+    unpack(make(tmp_path / "archive", members), tmp_path / "out", lambda name: name[0] != ".")
+    assert below(tmp_path / "out") == dict(MEMBERS)
+
+
+@makers
 def test_select(tmp_path: Path, make: Make) -> None:
     unpack(make(tmp_path / "archive"), tmp_path / "out", lambda name: name.endswith(".bin"))
     assert list(below(tmp_path / "out")) == ["top/deep/b.bin"]

@@ -1,6 +1,6 @@
 """What labels and images of a data set are like as a whole: counted, told, refused if useless."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,23 +13,22 @@ from cp2.data.walk import SHOWN, printable
 from cp2.errors import WrongFile
 
 _CLASSES_SHOWN = 8
-# What the size of an image's label says of its EXIF orientation.
-AS_STORED, UPRIGHT, UNSAID, UNLABELLED = "as stored", "upright", "unsaid", "unlabelled"
-_EXIF = {
-    AS_STORED: "are used as stored, as their labels are",
-    UPRIGHT: "are turned upright for finetuning and evaluation, as their labels are",
-    UNSAID: "are used as stored: the sizes of their labels do not tell whether they were drawn on "
-    "the turned images; if so, save the images upright (mogrify -auto-orient) and prepare again",
-    UNLABELLED: "are used as stored, as in the published trainings",
-}
+# What becomes of images with an EXIF orientation; the sizes of their labels decide.
+AS_STORED = "are used as stored, as their labels are"
+UPRIGHT = "are turned upright for finetuning and evaluation, as their labels are"
+UNSAID = (
+    "are used as stored: the sizes of their labels do not tell whether they were drawn on the "
+    "turned images; if so, save the images upright (mogrify -auto-orient) and prepare again"
+)
+UNLABELLED = "are used as stored, as in the published trainings"
 
 
 @dataclass(frozen=True)
 class Checked:
     """One image that was checked with its label.
 
-    `turned` says what becomes of an EXIF orientation, if there is one; `ids` are the pixels of each
-    value 0..255, train ids, if there is a label; `content` is the file's digest, if it was read.
+    `turned`: what becomes of its EXIF orientation, if there is one; `ids`: pixels of each train id
+    0..255, if there is a label; `content`: the file's digest, if all of it was read.
     """
 
     item: Item
@@ -69,15 +68,12 @@ class Census:
 
     def splits(self) -> dict[str, Split]:
         """Size of each split, and its pixels of each class."""
-        return {split: self._split(split, images) for split, images in self._images.items()}
-
-    def _split(self, split: str, images: int) -> Split:
-        if split not in self._ids:
-            return Split(images=images)
-        ids = self._ids[split].tolist()
-        return Split(
-            images=images, pixels=tuple(ids[: len(self._classes)]), ignored=int(ids[IGNORE])
-        )
+        splits = {split: Split(images=images) for split, images in self._images.items()}
+        for split, ids in self._ids.items():
+            pixels = tuple(ids[: len(self._classes)].tolist())
+            counted = {"pixels": pixels, "ignored": int(ids[IGNORE])}
+            splits[split] = splits[split].model_copy(update=counted)
+        return splits
 
     def check(self) -> None:
         """Refuse labels that teach nothing.
@@ -88,14 +84,13 @@ class Census:
         """
         for split in self._ids:
             present = self._present(split)
-            ignored = int(self._ids[split][IGNORE])
             if present and (len(present) > 1 or split != "train"):
                 continue
             what = f"of class {present[0]}" if present else f"of value {IGNORE}, which is ignored"
             raise WrongFile(
                 f"data set {self._name}: all labelled pixels of split {split} are {what}; nothing "
                 f"can be {'learned' if split == 'train' else 'scored'} from that. "
-                + self._way_out(bool(present and ignored))
+                + self._way_out(bool(present and self._ids[split][IGNORE]))
             )
         unsaid, upright = (self._turned.get(kind, []) for kind in (UNSAID, UPRIGHT))
         if unsaid and upright:
@@ -122,19 +117,17 @@ class Census:
         lines = [f"pixels of {split}: {self._shares(split)}" for split in self._ids]
         train = set(self._present("train")) if "train" in self._ids else set()
         for split in self._ids:
-            present = set(self._present(split))
-            absent = [name for name in self._classes if name not in present]
-            if absent:
+            present = self._present(split)
+            if absent := [name for name in self._classes if name not in present]:
                 lines.append(f"no pixel in {split} of {_some(absent)}")
-            unseen = [name for name in self._present(split) if name not in train]
-            if unseen:
+            if new := [name for name in present if name not in train]:
                 lines.append(
-                    f"{split} has pixels of {_some(unseen)}, but train has none: they score 0"
+                    f"{split} has pixels of {_some(new)}, but train has none: they score 0"
                 )
         if self._twice:
             lines.append(f"the same images in two splits: {_some(self._twice)}")
         for kind, names in self._turned.items():
-            lines.append(f"images with an EXIF orientation {_EXIF[kind]}: {_some(names)}")
+            lines.append(f"images with an EXIF orientation {kind}: {_some(names)}")
         return lines
 
     def _shares(self, split: str) -> str:
@@ -150,10 +143,3 @@ class Census:
 
 def _some(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
-
-
-def refuse(errors: Iterable[str]) -> WrongFile:
-    """One error of several files', the first few in full."""
-    errors = list(errors)
-    more = f"\n... and {len(errors) - SHOWN} more files" if len(errors) > SHOWN else ""
-    return WrongFile("\n".join(errors[:SHOWN]) + more)

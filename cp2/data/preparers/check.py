@@ -17,23 +17,14 @@ from tqdm import tqdm
 from cp2.data.index import Item
 from cp2.data.labels import LabelMap, LabelTable, read_label, to_train_ids
 from cp2.data.pillow import decode_array, open_image, orientation, reading, tolerated
-from cp2.data.preparers.census import (
-    AS_STORED,
-    UNLABELLED,
-    UNSAID,
-    UPRIGHT,
-    Census,
-    Checked,
-    refuse,
-)
+from cp2.data.preparers.census import AS_STORED, UNLABELLED, UNSAID, UPRIGHT, Census, Checked
 from cp2.data.preparers.common import Layout, Source
-from cp2.data.walk import LeftOut
+from cp2.data.walk import SHOWN, LeftOut
 from cp2.errors import UserError, WrongFile
 from cp2.settings.datasets import DatasetSettings
 
 POOL_FROM = 5000  # images; below, starting processes takes longer than they save over threads
 _MOST_PROCESSES = 32
-_UNREADABLE = "unreadable"
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -64,10 +55,11 @@ def finish(
             items.append(found.item)
         else:
             errors.append(found)
-            left_out.add(_UNREADABLE, found)
+            left_out.add("unreadable", found)
     most = tolerated(int(whole.sum())) if settings.kind == "images" else 0
     if len(errors) > most:
-        raise refuse(errors)
+        more = [f"... and {len(errors) - SHOWN} more files"] if len(errors) > SHOWN else []
+        raise WrongFile("\n".join([*errors[:SHOWN], *more]))
     census.check()
     return items
 
@@ -101,7 +93,11 @@ def _checked(
     raw = read_label(source.label)
     turned = _turned(source, raw, (height, width), exif)
     train_ids = to_train_ids(raw, table, source.label)
-    label = source.label if in_place else _write_label(source, train_ids, folder)
+    label = source.label
+    if not in_place:
+        label = folder / "labels" / source.split / f"{source.name}.png"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(train_ids).save(label)
     item = Item(source.split, *(_posix(path, folder.parent) for path in (source.image, label)))
     return Checked(item, turned, np.bincount(train_ids.ravel(), minlength=256), content)
 
@@ -121,13 +117,6 @@ def _turned(source: Source, raw: LabelMap, size: tuple[int, int], exif: int) -> 
         f"label {source.label} is {raw.shape[1]}x{raw.shape[0]}, its image {source.image} is "
         f"{size[1]}x{size[0]} (width x height)"
     )
-
-
-def _write_label(source: Source, train_ids: LabelMap, folder: Path) -> Path:
-    target = folder / "labels" / source.split / f"{source.name}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(train_ids).save(target)
-    return target
 
 
 def _posix(path: Path, base: Path) -> str:

@@ -8,7 +8,7 @@ A stem may hold spaces and folders. Accents match however they are composed, and
 hold the file's whole name, backslashes, or further words behind the stem.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cp2.data.labels import mapped_table, plain_table
@@ -19,13 +19,14 @@ from cp2.errors import UserError
 
 _REQUIRED = ("train", "val")
 _OPTIONAL = ("test",)
+_LABELS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})
 
 
 def prepare_labelled(job: Job) -> Layout:
     """Pair images and labels by stem, as the split lists say."""
     root = own_root(job)
     images = _Stems(root / "images", job.images(root / "images", once=False))
-    pictures = files_below(root / "labels", LeftOut(), frozenset({".png"}), once=False)
+    pictures = files_below(root / "labels", LeftOut(), _LABELS, once=False)
     labels = _Stems(root / "labels", pictures)
     sources = []
     for split in (*_REQUIRED, *_OPTIONAL):
@@ -37,9 +38,11 @@ def prepare_labelled(job: Job) -> Layout:
                     f"{split} images into it, one a line (files below {root / 'images'})"
                 )
             continue
-        listed = {images.of(line, path) for line in read_lines(path)}
+        listed = {images.of(line, path, job.left_out) for line in read_lines(path)}
         for stem, image in sorted((images.stem(image), image) for image in listed):
-            label = labels.find([stem]) or root / "labels" / f"{stem}.png"
+            label = root / "labels" / f"{stem}.png"
+            if not label.is_file():
+                label = labels.find([stem]) or label
             sources.append(Source(split, stem, image, label))
     values = job.settings.label_values
     if values is None:
@@ -63,7 +66,7 @@ class _Stems:
     def stem(self, path: Path) -> str:
         return path.relative_to(self._folder).with_suffix("").as_posix()
 
-    def of(self, line: str, source: Path) -> Path:
+    def of(self, line: str, source: Path, left_out: LeftOut) -> Path:
         """The image that a line of a list names.
 
         Raises:
@@ -74,11 +77,12 @@ class _Stems:
             wanted = self._folder / line
             names = {same_name(wanted.name), same_name(wanted.stem)}
             near = [p for p in wanted.parent.glob("*") if same_name(p.stem) in names]
-            hint = f"; {printable(near[0])} is of no readable kind, save it as PNG" if near else ""
-            raise UserError(f"{source} names {line!r}, but there is no image {wanted}.*{hint}")
+            hints = [f"{printable(p)} is of no readable kind, save it as PNG" for p in near[:1]]
+            lines = [f"{source} names {line!r}, but there is no image {wanted}.*"]
+            raise UserError("\n".join(lines + (hints or left_out.notes())))
         return path
 
-    def find(self, names: Sequence[str] | Iterator[str]) -> Path | None:
+    def find(self, names: Iterable[str]) -> Path | None:
         """The file of the first of these names that there is.
 
         Raises:
