@@ -1,4 +1,4 @@
-# make demo · make test · make check · make mlflow · make clean
+# make demo · make test · make check · make fuzz · make mlflow · make clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,8 +6,10 @@ SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
 CAMPAIGN ?= demo
 IMAGES ?=
 FIGURES ?= benchmarks/results
+SECONDS ?= 600
+TARGETS ?=
 
-.PHONY: demo demo-full test check mlflow bench unlock clean
+.PHONY: demo demo-full test check fuzz mlflow bench unlock clean
 .DEFAULT_GOAL := demo
 
 # The stamp is newer than the lock only after a whole installation.
@@ -32,6 +34,9 @@ check: $(VENV)/installed  ## lint, types, format
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+fuzz: $(VENV)/installed  ## changed files against every reader, SECONDS each; TARGETS="torch yaml"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $(TARGETS) --seconds $(SECONDS)
 
 mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 	$(BIN)/python -m cp2 track --campaign $(CAMPAIGN)

@@ -1,6 +1,7 @@
 """The one exception that is shown to the user as a message instead of a traceback."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from cp2.redaction import plain_urls
 
 _SHOWN = 200  # characters of another library's error
+_STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HEAD = 512  # bytes of a file, from which a web page and a pointer are known
 
 
@@ -15,11 +17,12 @@ class UserError(Exception):
     """Something the user can mend: bad settings, a bad file, a missing archive, a full disk.
 
     The text says what was found, where (file and key), what is allowed and what to do. The command
-    line prints it without a traceback and exits with code 2. URLs are shown without passwords.
+    line prints it without a traceback and exits with code 2. URLs are shown without passwords;
+    what steers a terminal, as names in a foreign file may, is shown as "?".
     """
 
     def __str__(self) -> str:
-        return plain_urls(super().__str__())
+        return _STEERING.sub("?", plain_urls(super().__str__()))
 
 
 class WrongFile(UserError):
@@ -75,10 +78,9 @@ def _unreadable(error: Exception) -> str:
 
 
 def said(error: BaseException) -> str:
-    """The first line of a foreign error in printable characters; its kind where it says nothing."""
+    """The first line of a foreign error; its kind where it says nothing."""
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in first[:_SHOWN])
+    return (next(iter(str(error).strip().splitlines()), "") or type(error).__name__)[:_SHOWN]

@@ -7,7 +7,6 @@ unpickling ever sees foreign values. Every other global is refused by its name.
 
 import itertools
 import math
-import mmap
 import pickle
 import re
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cp2.errors import WrongFile, reading
-from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size
+from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size, mapped
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -139,7 +138,7 @@ def read_pickle(path: Path) -> tuple[Arrays, list[str]]:
     Raises:
         WrongFile: missing, truncated, asking for code, or without arrays.
     """
-    with reading(path, "a whole pickle of arrays", DAMAGED, MISSING), _mapped(path) as file:
+    with reading(path, "a whole pickle of arrays", DAMAGED, MISSING), mapped(path) as file:
         return _flat(path, _load(path, file))
 
 
@@ -149,7 +148,7 @@ def read_numpy_pickle(path: Path) -> tuple[Arrays, list[str]]:
     Raises:
         WrongFile: as `read_pickle`; also where the file is none of numpy.save.
     """
-    with reading(path, "a whole file of numpy.save", DAMAGED, MISSING), _mapped(path) as file:
+    with reading(path, "a whole file of numpy.save", DAMAGED, MISSING), mapped(path) as file:
         version = np.lib.format.read_magic(file)
         readers = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -159,21 +158,6 @@ def read_numpy_pickle(path: Path) -> tuple[Arrays, list[str]]:
         if not dtype.hasobject or shape != ():
             raise ValueError(f"one object is expected, found {dtype} {shape}")
         return _flat(path, _load(path, file))
-
-
-class _Mapped(mmap.mmap):
-    """A file's bytes: a read of more than there are gives these."""
-
-    def readline(self) -> bytes:
-        line = super().readline()
-        if not line.endswith(b"\n"):
-            raise EOFError("it ends within a line")
-        return line
-
-
-def _mapped(path: Path) -> _Mapped:
-    with path.open("rb") as file:
-        return _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _load(path: Path, file: Any) -> Any:

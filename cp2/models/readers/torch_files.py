@@ -2,6 +2,7 @@
 executed."""
 
 import argparse
+import mmap
 import pickle
 import pickletools
 import re
@@ -118,24 +119,42 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _load(path: Path) -> Any:
+class _Mapped(mmap.mmap):
+    """A file's bytes: a read of more than there are takes no more memory than these."""
+
+    def readline(self) -> bytes:
+        line = super().readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ends within a line")
+        return line
+
+
+def mapped(path: Path) -> _Mapped:
+    """A file to be read by an unpickler, which believes what the file says about lengths."""
     with path.open("rb") as file:
-        head = file.read(9)
-        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _load(path: Path) -> Any:
+    with mapped(path) as file:
+        if file[8:9] == b"{" and int.from_bytes(file[:8], "little") < len(file):
             return load_file(path)
-        zipped = head.startswith(b"PK")
-        file.seek(0)
-        if zipped:
+        if file[:2] == b"PK":
             _check_zip(path)
-        else:
-            for _ in range(4):  # magic number, protocol, system, content
-                _check_pickle(file)
+            return _load_torch(path, path, mmap=True)
+        for _ in range(4):  # magic number, protocol, system, content
+            _check_pickle(file)
+        file.seek(0)
+        return _load_torch(path, file)
+
+
+def _load_torch(path: Path, file: Any, **options: Any) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # remarks on the age of the file's format
             # Mapped where the format allows, so that a key encoder and an optimiser that nobody
             # asks for take no memory.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(file, map_location="cpu", weights_only=True, **options)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\w[\w.]*)", str(error))
         if asked:
@@ -155,8 +174,7 @@ def _check_zip(path: Path) -> None:
             raise ValueError(f"wrong checksum of {bad}")
         for member in members:
             if member.filename.endswith("/data.pkl"):
-                with archive.open(member) as file:
-                    _check_pickle(file)
+                _check_pickle(archive.read(member))
 
 
 def _check_pickle(file: Any) -> None:
