@@ -90,7 +90,7 @@ def decode_array(data: bytes) -> npt.NDArray[np.uint8]:
                 "no one meaning in 8 bits; convert it to 8 or unsigned 16 bits"
             )
         if image.mode.startswith("I"):
-            gray = (np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
+            gray = (np.asarray(image) // 257).clip(0, 255).astype(np.uint8)
             pixels: npt.NDArray[np.uint8] = np.repeat(gray[:, :, None], 3, axis=2)
         elif "transparency" in image.info:  # by way of RGBA: PIL warns about the direct way
             pixels = np.array(image.convert("RGBA").convert("RGB"))

@@ -261,8 +261,10 @@ def test_labelled_folder_is_used_in_place(labelled: Path, tmp_path: Path) -> Non
 
 def test_optional_test_split(labelled: Path, tmp_path: Path) -> None:
     (labelled / "test.txt").write_text("one\n")
+    save_image(labelled / "images/spare.jpg")
     index = made(labelled_at(labelled), THREE, tmp_path / "set")
     assert index.paths("test") == [labelled / "images/one.jpg"]
+    assert index.record.left_out == {"named by no list": 1}
 
 
 def test_in_place_label_out_of_range(labelled: Path, tmp_path: Path) -> None:

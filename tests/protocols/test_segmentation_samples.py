@@ -14,6 +14,7 @@ from cp2.protocols.segmentation.samples import (
     FinetuneDataset,
     LabelledBatch,
     LabelledPair,
+    decode_pair,
     finetune_batches,
     prepare_labelled,
 )
@@ -152,3 +153,14 @@ def test_message_of_a_worker_arrives_without_its_traceback(pairs: list[LabelledP
 def test_no_image() -> None:
     with pytest.raises(UserError, match="training split holds no image"):
         FinetuneDataset([], SETTINGS, 0)
+
+
+def test_image_that_lies_is_turned_as_its_label(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / "b.png")
+    image, label = decode_pair(LabelledPair(tmp_path / "a.png", tmp_path / "b.png"))
+    assert image.shape[1:] == label.shape
+    assert (image.permute(1, 2, 0).numpy() == np.rot90(stored, -1)).all()

@@ -25,7 +25,8 @@ _LABELS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})
 def prepare_labelled(job: Job) -> Layout:
     """Pair images and labels by stem, as the split lists say."""
     root = own_root(job)
-    images = _Stems(root / "images", job.images(root / "images", once=False))
+    photographs = job.images(root / "images", once=False)
+    images = _Stems(root / "images", photographs)
     pictures = files_below(root / "labels", LeftOut(), _LABELS, once=False)
     labels = _Stems(root / "labels", pictures)
     sources = []
@@ -44,6 +45,9 @@ def prepare_labelled(job: Job) -> Layout:
             if not label.is_file():
                 label = labels.find([stem]) or label
             sources.append(Source(split, stem, image, label))
+    used = {source.image for source in sources}
+    for image in (path for path in photographs if path not in used):
+        job.left_out.add("named by no list", image)
     values = job.settings.label_values
     if values is None:
         return Layout(sources, plain_table(job.num_classes), in_place=True)
