@@ -79,7 +79,7 @@ class ViTBackbone(Backbone):
     """A timm vision transformer whose last block's patch tokens form the map.
 
     As in the released code: the last rows and columns that do not fill a patch are not seen
-    (h = floor(H / patch)), the position embedding is resized bicubically to (h, w), and the class
+    (h = floor(H / patch), at least 1), the position embedding is resized bicubically to (h, w), and the class
     token takes part in attention but not in the output.
 
     Attributes:
@@ -100,16 +100,24 @@ class ViTBackbone(Backbone):
         self.norm: nn.Module = net.norm  # an Identity unless final_norm is asked for
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        h, w = (size // self.stride for size in images.shape[-2:])
+        h, w = self._map_size(images)
         tokens = self.norm(self.blocks(self.embed(images)))
         return tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w))
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """What the first block sees: (N, 1 + h * w, channels), the class token first."""
-        h, w = (size // self.stride for size in images.shape[-2:])
+        h, w = self._map_size(images)
+        lacking = [max(0, self.stride - size) for size in images.shape[-2:]]
+        if any(lacking):  # a strip: filled up with the mean, as training pads
+            images = F.pad(images, (0, lacking[1], 0, lacking[0]))
         patches = self.patch_embed(images[..., : h * self.stride, : w * self.stride])  # (N,h,w,C)
         tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(1, 2)], 1)
         return tokens + resize_positions(self.pos_embed, self.grid, (h, w))
+
+    def _map_size(self, images: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns of the map: whole patches, at least one."""
+        height, width = images.shape[-2:]
+        return max(1, height // self.stride), max(1, width // self.stride)
 
 
 def build_backbone(

@@ -93,6 +93,14 @@ def test_vit_rounds_odd_sizes_down(vit, size):
     torch.testing.assert_close(features, whole_patches, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("size", [(5, 40), (40, 1), (3, 3)])
+def test_vit_sees_a_strip_as_one_row_of_patches(vit, size):
+    images = torch.randn(1, 3, *size)
+    filled = torch.zeros(1, 3, max(16, size[0]), max(16, size[1]))
+    filled[..., : size[0], : size[1]] = images
+    torch.testing.assert_close(vit(images), vit(filled), rtol=0, atol=0)
+
+
 def test_vit_equals_its_formula_written_out(vit):
     """Pre-norm blocks with attention by hand, class token first, no norm at the end."""
     vit.eval()
