@@ -12,6 +12,7 @@ from cp2.cluster.commands import this_user
 from cp2.cluster.driver import (
     before_submission,
     forget_empty,
+    give_up_on_final_errors,
     hold_folder,
     rest_between_jobs,
 )
@@ -42,6 +43,7 @@ wildcard_constraints:
 
 onstart:
     rest_between_jobs(workflow)
+    give_up_on_final_errors(PLAN, workflow)
     PLAN.hand_on()
     try:
         before_submission(PLAN, workflow)

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from cp2.redaction import plain_urls
 
+# Of a disk, a file system or a machine: other than a wrong path they may be over the next time.
+_PASSING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT),
+    *(errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY),
+}
 _SHOWN = 200  # characters of another library's error
 _STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HEAD = 512  # bytes of a file, from which a web page and a pointer are known
@@ -25,8 +30,24 @@ class UserError(Exception):
         return _STEERING.sub("?", plain_urls(super().__str__()))
 
 
+class PassingError(UserError):
+    """What another attempt may not meet: a node without its GPU, a network that is down."""
+
+
 class WrongFile(UserError):
     """A file is not what it should be: wrong hash, truncated, corrupt, or of another layout."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another attempt is worth it, which no user's error is but for want of a machine's."""
+    if not isinstance(error, UserError) or isinstance(error, PassingError):
+        return True
+    cause = error.__cause__
+    return cause is not None and (
+        (isinstance(cause, OSError) and cause.errno in _PASSING)
+        or (isinstance(cause, UserError) and may_pass(cause))
+        or "No space left on device" in str(cause)  # wrapped by torch and safetensors
+    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import augment_views
 from cp2.augment.samples import PretrainDataset, SampleSpec, ViewBatch
 from cp2.drawing import counters
-from cp2.errors import UserError
+from cp2.errors import PassingError, UserError
 from cp2.settings.methods import CopyPasteSettings, MethodSettings
 
 Batch = TypeVar("Batch")
@@ -136,7 +136,8 @@ class Batches(Generic[Batch]):
             trouble = next((what for sign, what in _TROUBLE.items() if sign in str(error)), None)
             if trouble is None:
                 raise
-            raise UserError(
+            kind = PassingError if "was killed" in trouble else UserError  # by a neighbour, say
+            raise kind(
                 f"{trouble}. With --set campaign.execution.workers=0 the images are loaded without "
                 "further processes"
             ) from error

@@ -15,13 +15,14 @@ from typing import IO, Any
 
 from cp2.cluster.commands import ask
 from cp2.cluster.validate_request import validate_requests
-from cp2.errors import UserError
+from cp2.errors import UserError, WrongFile
 from cp2.plan.requests import JobRequest
 from cp2.plan.workflow import Workflow
+from cp2.record.attempts import read_attempts
 from cp2.record.files import append_to
 from cp2.record.folder import RunFolder
 from cp2.record.kept import FOLDER, forget
-from cp2.stages import ON_CLUSTER
+from cp2.stages import ON_CLUSTER, STAGES
 
 SNAKEMAKES_LIMIT = (100, 1)  # job starts, seconds: what it does where nobody asked for a limit
 WAIT_SECONDS = 120.0  # for cancelled jobs to save and end; Slurm's KillWait is 30 by default
@@ -84,6 +85,32 @@ def rest_between_jobs(snakemake: Any) -> None:
     limit = getattr(snakemake.scheduling_settings, "max_jobs_per_timespan", None)
     if (getattr(limit, "max_jobs", None), getattr(limit, "timespan", None)) == SNAKEMAKES_LIMIT:
         snakemake.scheduler.job_rate_limiter = None
+
+
+def give_up_on_final_errors(plan: Workflow, snakemake: Any) -> None:
+    """Let Snakemake try no job again whose run failed for what only the user can mend.
+
+    Its `retries` are for what may pass: with ten, a wrong setting would fail eleven times. The run
+    itself says which it was (attempts.jsonl), whatever executor it ran on. Snakemake 9.27 decides
+    in `JobScheduler._handle_error`, by the job's attempt; there is no option.
+
+    Args:
+        snakemake: Snakemake's workflow, about to start.
+    """
+    scheduler, begin = snakemake.scheduler, time.time()
+    handle = scheduler._handle_error
+
+    def handle_error(job: Any, *arguments: Any, **options: Any) -> None:
+        stage, run = STAGES.get(job.rule.name), getattr(job.wildcards, "run", None)
+        if stage and run:
+            folder = stage.run_folder(Path(plan.results), run).path
+            with suppress(WrongFile):
+                last = ([None, *read_attempts(folder)])[-1]
+                if last and last.final and (last.ended or 0) > begin:
+                    job.attempt = job.restart_times + 1
+        handle(job, *arguments, **options)
+
+    scheduler._handle_error = handle_error
 
 
 def left_jobs(run_ids: Collection[str]) -> dict[str, str]:

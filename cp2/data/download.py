@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cp2.data.hashing import digest, verify
 from cp2.data.transfer import Unreachable, drop, place, transfer
-from cp2.errors import UserError, WrongFile
+from cp2.errors import PassingError, UserError, WrongFile
 from cp2.record.files import write_text
 from cp2.redaction import plain_urls
 from cp2.settings.datasets import Archive
@@ -172,6 +172,7 @@ def _download(
     target = folder / archive.file
     part = folder / f"{archive.file}.part"
     failures: list[str] = []
+    kind = UserError
     wrong: WrongFile | None = None
     for url in archive.urls:
         try:
@@ -181,6 +182,7 @@ def _download(
             _verify(archive, part, expected, recorded, remedy + _if_replaced(archive, folder))
         except Unreachable as error:
             failures.append(f"{plain_urls(url)}: {plain_urls(str(error))}")
+            kind = PassingError if error.__cause__ else kind  # the network, and not the address
             continue
         except WrongFile as error:
             drop(part)
@@ -191,7 +193,7 @@ def _download(
         return target
     if wrong is not None:
         raise wrong
-    raise UserError(
+    raise kind(
         # One line, because the last line of an error is what a run's record and its cells show.
         f"cannot download {archive.file} ({'; '.join(failures)}). Check the network and start "
         f"again, or put the file into {_place(folder, mirrors)} by hand."

@@ -79,8 +79,8 @@ class ViTBackbone(Backbone):
     """A timm vision transformer whose last block's patch tokens form the map.
 
     As in the released code: the last rows and columns that do not fill a patch are not seen
-    (h = floor(H / patch), at least 1), the position embedding is resized bicubically to (h, w), and the class
-    token takes part in attention but not in the output.
+    (h = floor(H / patch), at least 1), the position embedding is resized bicubically to (h, w), and
+    the class token takes part in attention but not in the output.
 
     Attributes:
         heads: attention heads of each block. State dicts do not show them.

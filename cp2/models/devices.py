@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cp2.cluster.kernels import lacking_kernels
-from cp2.errors import UserError
+from cp2.errors import PassingError, UserError
 
 ON_CPU = "CP2_DEVICE"  # "cpu" leaves GPUs alone
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -85,7 +85,7 @@ def check_gpus(processes: int) -> str:
     seen = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else f"{VISIBLE} is not set"
     why = f" {trouble}." if trouble else ""
     was = f" (the job was given {', '.join(given)})" if given else ""
-    raise UserError(
+    raise PassingError(
         f"{processes} GPU(s) are asked for, but torch sees {count}{was}; {seen}.{why} Ask the "
         f"scheduler for {processes} on one node and compare with `nvidia-smi -L` there, start "
         f"fewer processes (--processes), or set {ON_CPU}=cpu to train on the CPU"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from cp2.errors import UserError, reading
+from cp2.errors import UserError, may_pass, reading
 from cp2.record.files import append_line, parse_json
 from cp2.record.metrics import last_metrics
 from cp2.record.readers import read_object
@@ -32,6 +32,7 @@ class AttemptRecord:
         ended, outcome: None while it runs, and for ever where it was killed.
         step: steps done at its end, as far as is known.
         error: last line of the message it failed with.
+        final: it failed for what another attempt would meet again, until the user mends it.
     """
 
     number: int
@@ -45,6 +46,7 @@ class AttemptRecord:
     outcome: Outcome | None = None
     step: int | None = None
     error: str | None = None
+    final: bool = False
 
 
 def read_attempts(folder: Path) -> list[AttemptRecord]:
@@ -96,6 +98,7 @@ def _read(line: dict[str, Any], found: dict[int, AttemptRecord]) -> None:
             outcome=_outcome(line["outcome"]),
             step=None if step is None else int(step),
             error=None if error is None else str(error),
+            final=line.get("final") is True,
         )
 
 
@@ -145,14 +148,18 @@ def recorded(
     except BaseException as error:
         outcome: Outcome = "saved" if isinstance(error, saved) else "failed"
         step = getattr(error, "step", None)
-        _end(folder, number, outcome, step, last_line(error))
+        _end(folder, number, outcome, step, error)
         raise
-    _end(folder, number, "done", None, None)
+    _end(folder, number, "done", None)
 
 
-def _end(folder: Path, number: int, outcome: str, step: int | None, error: str | None) -> None:
+def _end(
+    folder: Path, number: int, outcome: str, step: int | None, error: BaseException | None = None
+) -> None:
     step = last_step(folder) if step is None else step
-    ended = {"outcome": outcome, "step": step, "error": error}
+    ended: dict[str, Any] = {"outcome": outcome, "step": step, "error": None}
+    if error is not None:
+        ended |= {"error": last_line(error), "final": not may_pass(error)}
     try:
         _append(folder, "ended", number, ended)
     except (OSError, UserError) as problem:  # must not hide how the attempt ended

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from types import FrameType
 
-from cp2.errors import UserError
+from cp2.errors import PassingError, UserError, may_pass
 from cp2.record.files import write_json
 from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
 
@@ -141,13 +141,13 @@ class _Team:
                 raise StoppedForResumeError(
                     "stopped by a signal before the first step", signalled=True
                 )
-            raise UserError(self._cause())
+            raise self._cause()
         if RESUME_EXIT_CODE in codes:
             raise StoppedForResumeError(
                 f"all {len(codes)} processes saved and stopped", signalled=self._signalled
             )
 
-    def _cause(self) -> str:
+    def _cause(self) -> UserError:
         """What the process said that failed for a reason of its own.
 
         The others fail after it, because it no longer answers: a message for the user comes
@@ -156,11 +156,11 @@ class _Team:
         said = sorted(filter(None, map(self._note, self._failed)), key=lambda note: note.time)
         for note in said:
             if note.user:
-                return note.text
+                return PassingError(note.text) if note.passing else UserError(note.text)
         silent = [rank for rank in self._failed if self._note(rank) is None]
         rank = silent[0] if silent else said[0].rank
         how = _ending(self._members[rank].returncode) if silent else said[0].text
-        return (
+        return PassingError(
             f"process {rank} of {len(self._members)} failed: {how}. The others were stopped; "
             "starting again goes on from the last save"
         )
@@ -172,12 +172,16 @@ class _Team:
 
 @dataclass(frozen=True)
 class _Note:
-    """What a failing process leaves for its launcher; `user`: it is a message for the user."""
+    """What a failing process leaves for its launcher; `user`: it is a message for the user.
+
+    `passing`: another attempt may not meet it.
+    """
 
     rank: int
     time: float
     user: bool
     text: str
+    passing: bool
 
 
 def _note_file(folder: Path, rank: int) -> Path:
@@ -217,7 +221,7 @@ def reporting_to_launcher() -> Iterator[None]:
         rank, _ = this_rank() or (0, 1)
         user = isinstance(error, UserError)
         text = str(error) if user else f"{type(error).__name__}: {error}"
-        note = _Note(rank, time.time(), user, text)
+        note = _Note(rank, time.time(), user, text, may_pass(error))
         file = _note_file(Path(os.environ[RENDEZVOUS]).parent, rank)
         write_json(file, asdict(note))
         raise

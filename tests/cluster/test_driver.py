@@ -3,15 +3,26 @@
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cp2.cluster import driver
 from cp2.cluster.commands import this_user
-from cp2.cluster.driver import adopt_left_jobs, end_left_jobs, hold_folder, parse_left_jobs
-from cp2.errors import UserError
+from cp2.cluster.driver import (
+    adopt_left_jobs,
+    end_left_jobs,
+    give_up_on_final_errors,
+    hold_folder,
+    parse_left_jobs,
+)
+from cp2.errors import PassingError, UserError, WrongFile
+from cp2.record.attempts import recorded
 from cp2.record.folder import RunFolder
 
 HOLDER = """
@@ -152,6 +163,38 @@ def test_left_jobs_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(driver, "WAIT_SECONDS", 0.0)
     with pytest.raises(UserError, match=r"jobs 7 of a killed Snakemake do not end; see `squeue"):
         end_left_jobs({"run-1": RunFolder(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (UserError("batch_size is too large"), False),
+        (WrongFile("x.jpg is cut off"), False),
+        (PassingError("no GPU on this node"), True),
+        (RuntimeError("CUDA error"), True),
+        (KeyboardInterrupt(), True),
+        (None, True),  # killed: no word
+    ],
+)
+def test_snakemake_tries_again_what_may_pass(
+    tmp_path: Path, error: BaseException | None, retried: bool
+) -> None:
+    job = Mock(attempt=1, restart_times=10, wildcards=SimpleNamespace(run="a-1"))
+    job.rule.name = "pretrain"
+    handled = []
+    scheduler = SimpleNamespace(_handle_error=lambda job, **_: handled.append(job.attempt))
+    plan: Any = SimpleNamespace(results=str(tmp_path))
+    folder = tmp_path / "pretrain/a-1"
+    folder.mkdir(parents=True)
+    with suppress(UserError), recorded(folder, "cpu"):
+        raise UserError("of an earlier Snakemake")
+    time.sleep(0.002)  # records are exact to a millisecond
+    give_up_on_final_errors(plan, SimpleNamespace(scheduler=scheduler))
+    if error:
+        with suppress(type(error)), recorded(folder, "cpu"):
+            raise error
+    scheduler._handle_error(job, postprocess_job=False)
+    assert handled == [1 if retried else 11]
 
 
 def test_a_user_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

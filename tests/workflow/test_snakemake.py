@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cp2.plan.build import build_plan
+from cp2.record.attempts import read_attempts
 from cp2.settings.load import load_campaign
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +162,21 @@ def test_a_job_is_of_its_rules_stage(project: Path) -> None:
     output = _snakemake(project, "--show-failed-logs", target, campaign="mine.yaml")
     assert output.endswith("exit 0"), output
     assert (project / "results/datasets/photos/index.csv").is_file()
+
+
+def test_what_only_the_user_can_mend_is_not_tried_again(project: Path) -> None:
+    (project / "mine.yaml").write_text(
+        "title: mine\nscale: demo\ntables: [mini_segmentation]\n"
+        "substitute: {labelled: scenes, unlabelled: photos}\n"
+        "overrides:\n  datasets:\n"
+        f"    photos: {{kind: images, title: noise, root: {project}/nowhere}}\n"
+        f"    scenes: {{kind: labelled, title: none, root: {project}/a, classes: camvid}}\n"
+    )
+    target = "results/datasets/photos/dataset.json"
+    output = _snakemake(project, "--retries", "3", target, campaign="mine.yaml")
+    assert output.endswith("exit 1"), output
+    (attempt,) = read_attempts(project / "results/datasets/photos")
+    assert "is not a folder" in (attempt.error or "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ rule world:
         f"{PLAN.results}/world/scenes/SHA256SUMS",
     log:
         f"{PLAN.results}/world/job.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
@@ -41,6 +42,7 @@ rule table:
         ),
     log:
         f"{PLAN.reports}/logs/table_{{table}}.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
@@ -96,6 +98,7 @@ rule report:
         ),
     log:
         f"{PLAN.reports}/logs/report.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
@@ -117,6 +120,7 @@ rule track:
         f"{PLAN.reports}/tracked.txt",
     log:
         f"{PLAN.reports}/logs/track.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
