@@ -1,5 +1,6 @@
 """Commands that look at what is there: plan, table, report, doctor."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,9 @@ import typer
 from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
 from cp2.plan.graph import Plan
-from cp2.plan.requests import job_request
+from cp2.plan.requests import JobRequest, job_request
 from cp2.settings.campaign import Resources
+from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
 from cp2.settings.sites import load_site
 from cp2.stages import ON_CLUSTER, STAGES
@@ -54,7 +56,8 @@ def plan(
 
     costs = cost_campaign(configuration, whole, throughput, device, site)
     if budget is None or cost:
-        print(cost_listing(costs, configuration.results, gpus))
+        execution = configuration.campaign.execution
+        print(cost_listing(costs, configuration.results, gpus, execution))
     if budget is not None:
         print("\n" * cost + spend(costs, configuration, budget, site, targets))
 
@@ -88,7 +91,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
-    from cp2.cluster.doctor import examine
+    from cp2.cluster.doctor import Check, examine
 
     configuration, plan = options.load()
     settings = load_site(site) if site else None
@@ -100,6 +103,8 @@ def doctor(
     for check in examine(configuration, requests, site, _needed(plan, configuration.results)):
         print(check)
         problem |= check.ok is False
+    for note in _memory(configuration, plan, requests):
+        print(Check(None, note))
     if problem:
         raise typer.Exit(1)
 
@@ -111,3 +116,15 @@ def _needed(plan: Plan, results: Path) -> float | None:
     except (ImportError, OSError):  # said by the check of torch
         return None
     return disk_space(plan, results).total
+
+
+def _memory(
+    configuration: Configuration, plan: Plan, requests: Sequence[JobRequest]
+) -> Sequence[str]:
+    """What training takes of GPUs; nothing where torch cannot be imported."""
+    try:
+        from cp2.costs.memory import memory_notes
+    except (ImportError, OSError):
+        return ()
+    there = {request.stage: request for request in requests}
+    return memory_notes(plan, there, configuration.campaign.execution, None)

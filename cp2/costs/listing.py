@@ -6,13 +6,17 @@ from pathlib import Path
 
 from cp2.costs.cost import Costs, kinds, schedule
 from cp2.costs.disk import disk_space
+from cp2.costs.memory import memory_notes
 from cp2.plan.text import columns, duration, hours, size
+from cp2.settings.campaign import Execution
 from cp2.stages import STAGES
 
 
-def cost_listing(costs: Costs, results: Path, devices: int = 1) -> str:
+def cost_listing(
+    costs: Costs, results: Path, devices: int = 1, execution: Execution | None = None
+) -> str:
     """Hours and jobs a stage, wall-clock on so many devices, disk, what sharing saved, and what the
-    figures rest on."""
+    figures rest on; with `execution` also the memory of GPUs."""
     throughput = costs.throughput
     lines = [
         f"cost on {throughput.device}, by {throughput.path}",
@@ -23,6 +27,7 @@ def cost_listing(costs: Costs, results: Path, devices: int = 1) -> str:
         *_most_jobs(costs),
         _sharing(costs),
         *_disk(costs),
+        *_memory(costs, execution),
         *_unknown(costs),
         "",
         *_sources(costs),
@@ -93,6 +98,13 @@ def _disk(costs: Costs) -> list[str]:
     if disk.unknown:
         line += f"; unknown: {', '.join(disk.unknown)}"
     return [line]
+
+
+def _memory(costs: Costs, execution: Execution | None) -> list[str]:
+    if execution is None:
+        return []
+    there = costs.throughput.memory_gb
+    return memory_notes(costs.plan, costs.requests, execution, there and 1e9 * there)
 
 
 def _unknown(costs: Costs) -> list[str]:

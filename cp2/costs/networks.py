@@ -43,11 +43,13 @@ class Counts:
         gflop: of a sample's step.
         weights: bytes of the model that is kept.
         state: bytes of a saved state: all networks and queues, what the optimiser keeps.
+        learnt: bytes of the parameters that have a gradient, which is as large.
     """
 
     gflop: float
     weights: int
     state: int
+    learnt: int
 
 
 _KNOWN: dict[str, Counts] = {}  # by what of a recipe shapes its networks
@@ -61,19 +63,19 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
     Raises:
         UserError: method, backbone and head do not suit each other.
     """
-    key = json.dumps(_shaping(recipe))
+    key = json.dumps(shaping(recipe))
     if key not in _KNOWN:
         with META:
             method = build_networks(recipe).eval()
             gflop = _step_gflop(method)
         parts = [method.exported.state_dict(), *method.extras.values()]
         weights = sum(_bytes(part.values()) for part in parts)
-        state = _state_bytes(method, recipe.method.optimizer[recipe.backbone.family])
-        _KNOWN[key] = Counts(gflop, weights, state)
+        optimizer = recipe.method.optimizer[recipe.backbone.family]
+        _KNOWN[key] = Counts(gflop, weights, *_state_bytes(method, optimizer))
     return _KNOWN[key]
 
 
-def _shaping(recipe: PretrainRecipe) -> Any:
+def shaping(recipe: PretrainRecipe) -> Any:
     """What of a recipe can shape networks: no fractions, and nothing of images before them."""
     method = recipe.method.model_dump(mode="json", exclude={"name", "title", "mask", "reading"})
     method["views"] = method["views"]["crop_size"]
@@ -142,7 +144,7 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
                 trained = DeeplySupervised(kept, recipe.auxiliary.head).eval()
             forward = _forward(trained, torch.empty(1, 3, *size, device=META))[0]
         weights = _bytes(kept.state_dict().values())
-        _KNOWN[key] = Counts(LEARNS * forward, weights, _state_bytes(trained, optimizer))
+        _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
     return _KNOWN[key]
 
 
@@ -209,10 +211,10 @@ def _forward(network: Callable[[Tensor], Any], images: Tensor) -> tuple[float, A
     return counter.get_total_flops() / GIGA, made
 
 
-def _state_bytes(module: nn.Module, settings: OptimizerSettings) -> int:
-    """Of the module, and of what its optimiser keeps for the parameters that it updates."""
-    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return _bytes(module.state_dict().values()) + _slots(settings) * _bytes(learnt)
+def _state_bytes(module: nn.Module, settings: OptimizerSettings) -> tuple[int, int]:
+    """Of the module and what its optimiser keeps, and of the parameters that it updates."""
+    learnt = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
+    return _bytes(module.state_dict().values()) + _slots(settings) * learnt, learnt
 
 
 def _slots(settings: OptimizerSettings) -> int:

@@ -22,6 +22,7 @@ class Throughput:
     """A table's rows for one device.
 
     Attributes:
+        memory_gb: of the device, 10^9 bytes; None: the table does not say.
         rates: what work without a row is estimated by, where no measured row says its FLOP.
         others: further devices that the table knows.
     """
@@ -32,6 +33,7 @@ class Throughput:
     rows: tuple[ThroughputRow, ...]
     others: tuple[str, ...]
     rates: tuple[FlopRate, ...] = ()
+    memory_gb: float | None = None
 
     @property
     def unit(self) -> str:
@@ -124,6 +126,7 @@ def read_throughput(path: Path, works: Iterable[Work], device: str | None = None
             tuple(row for row in table.throughput if row.device == name),
             tuple(other for other in devices if other != name),
             tuple(rate for rate in table.flop_rates if rate.device == name),
+            table.memory_gb.get(name),
         )
 
     def known(name: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ class JobRequest:
         minutes: time limit.
         jobs_per_gpu: that a Snakemake which runs jobs itself starts beside each other.
         gpu_model: as the site's `sinfo -o %G` names it; None takes any.
+        gpu_memory_gb: of one GPU, in 10^9 bytes, where the site says it.
         gres: the cluster takes --gres=gpu:... and no --gpus=...
         extra: further options of sbatch, as written in the site file.
     """
@@ -31,6 +32,7 @@ class JobRequest:
     minutes: int
     gpus: int = 0
     gpu_model: str | None = None
+    gpu_memory_gb: float | None = None
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -117,6 +119,7 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
         minutes=there.minutes or resources.minutes,
         gpus=gpus,
         gpu_model=there.gpu_model if gpus else None,
+        gpu_memory_gb=there.gpu_memory_gb,
         gres=bool(there.gres),
         partition=there.partition,
         account=there.account,

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from cp2.errors import UserError
-from cp2.settings.base import JobsPerGpu, PositiveInt, Settings
+from cp2.settings.base import JobsPerGpu, PositiveFloat, PositiveInt, Settings
 from cp2.settings.based_files import named_file
 from cp2.settings.messages import explain, nearest
 from cp2.settings.yaml_files import Key, read_mapping
@@ -57,6 +57,7 @@ class StageSite(Settings):
     qos: Word | None = None
     constraint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.&|*()\[\]-]+$")] | None = None
     gpus: Annotated[int, Field(ge=0)] | None = None
+    gpu_memory_gb: PositiveFloat | None = None  # of one; compared with what training needs
     gpu_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
     gres: bool | None = None  # GPUs are asked for with --gres=gpu:... instead of --gpus=...
     jobs_per_gpu: JobsPerGpu | None = None

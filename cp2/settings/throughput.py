@@ -57,3 +57,4 @@ class ThroughputTable(Settings):
     note: str = ""
     throughput: Annotated[tuple[ThroughputRow, ...], Field(min_length=1)]
     flop_rates: tuple[FlopRate, ...] = ()
+    memory_gb: dict[str, PositiveFloat] = Field(default_factory=dict)  # of one device, by its name

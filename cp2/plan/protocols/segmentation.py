@@ -115,6 +115,7 @@ def _finetuning(
             f"{cell}: data set {dataset.id!r} has no labels; finetuning needs one with classes"
         )
     schedule: DatasetSchedule = protocol.schedule_of(column.dataset)
+    check_micro_batches(configuration.campaign.execution.accumulate.get("finetune", 1), schedule)
     configured = configuration.backbone(configuration.used(cell.row.backbone))
     backbone = as_finetuned(backbone_of(start, configured), configured, schedule)
     pretrained_head = head_is_pretrained(cell.row, start, head)
@@ -191,6 +192,23 @@ def optimization_of(
         bn_group_size=schedule.bn_group_size,
         iterations=schedule.iterations,
     )
+
+
+def check_micro_batches(count: int, schedule: DatasetSchedule) -> None:
+    """Refuse micro-batches of finetuning that would cut a group of batch norm.
+
+    Raises:
+        UserError: says which counts would not.
+    """
+    batch = schedule.batch_size
+    group = min(schedule.bn_group_size or batch, batch)
+    fitting = [n for n in range(1, batch + 1) if batch % n == 0 and batch // n % group == 0]
+    if count > 1 and count not in fitting:
+        raise UserError(
+            f"execution.accumulate.finetune {count}: batch norm sees {group} of {batch} images "
+            f"at a time (bn_group_size), so a step can be cut into {', '.join(map(str, fitting))}; "
+            "other groups would give other numbers: a bn_group_size in the protocol changes ids"
+        )
 
 
 def as_finetuned(

@@ -1,0 +1,150 @@
+"""Memory of a GPU that training takes: all networks and what a step keeps for its gradient.
+
+Counted on torch's meta device: a forward pass in training mode, and the storages that it saves for
+the backward pass. Known to about a tenth: what kernels work in is left out but for a constant.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cp2.augment.pipeline import PreparedBatch
+from cp2.costs.networks import META, count_finetuning, count_pretraining, shaping
+from cp2.methods.registry import build_networks
+from cp2.methods.step import Step
+from cp2.models.segmentor_files import build_segmentor
+from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
+from cp2.plan.recipes import PretrainRecipe
+from cp2.plan.requests import JobRequest
+from cp2.plan.text import size
+from cp2.protocols.segmentation.finetuning import loss_of, with_auxiliary
+from cp2.settings.campaign import Execution
+
+CONTEXT = 1.0e9  # bytes of CUDA, its libraries and their workspaces
+BATCHES = 3  # in the device's memory, see cp2.augment.prefetch
+HALF = ("bf16", "fp16")  # what networks keep is half as large
+SAMPLES = 4  # that a pass is counted with: what is kept grows with them evenly
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of one GPU; `images` of a micro-batch are on it at once."""
+
+    bytes: float
+    images: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{size(self.bytes)} ({self.images} images of {self.what})"
+
+
+def memory_notes(
+    plan: Plan, requests: Mapping[str, JobRequest], execution: Execution, device: float | None
+) -> list[str]:
+    """The largest need of each training stage, and where it may be more than the GPU has.
+
+    Args:
+        requests: of stages; those without GPUs are left out.
+        device: bytes of a GPU where the site does not say; None: not known.
+    """
+    notes = []
+    for stage, request in requests.items():
+        runs = plan.stage(stage) if request.gpus else ()
+        needs = [need for run in runs if (need := memory_need(run, request, execution))]
+        if not needs:
+            continue
+        largest = max(needs, key=lambda need: need.bytes)
+        there = request.gpu_memory_gb * 1e9 if request.gpu_memory_gb else device
+        beside = f" of {size(there)}" if there else ""
+        gpus = f"{request.gpus} GPU{'s' * (request.gpus > 1)}"
+        notes.append(f"{stage} on {gpus}: about {largest}{beside} of a GPU's memory")
+        if there and largest.bytes > there:
+            notes.append(
+                f"{stage} may not fit: ask for more GPUs (gpus), for larger ones, or, where batch "
+                f"norm allows it, for micro-batches (execution.accumulate.{stage})"
+            )
+    return notes
+
+
+def memory_need(run: Run, request: JobRequest, execution: Execution) -> Need | None:
+    """What a training takes of each GPU of its job; None for stages that train nothing."""
+    gpus = max(1, request.gpus)
+    parts = gpus * execution.accumulate.get(run.stage, 1)
+    match run.recipe:
+        case PretrainRecipe(method=method) as recipe:
+            batch, counts = method.batch_size, count_pretraining(recipe)
+            share = -(-batch // parts)
+            kept = _pretraining(recipe) * share / SAMPLES
+            views, side = 2, method.views.crop_size
+            image, half = 3 * 4 * side * side * views, method.amp in HALF
+            what = f"{method.name}, {recipe.backbone.name}"
+        case SegmentationFinetuneRecipe() as recipe:
+            batch, counts = recipe.optimization.batch_size, count_finetuning(recipe)
+            share = -(-batch // parts)
+            kept = _finetuning(recipe) * share / SAMPLES
+            height, width = recipe.augmentation.crop
+            image, half = (3 * 4 + 8) * height * width, recipe.amp in HALF
+            what = f"{recipe.dataset}, {recipe.backbone.name}, {recipe.head.name}"
+        case _:
+            return None
+    kept *= 0.5 if half else 1.0
+    inputs = BATCHES * image * -(-batch // gpus)
+    return Need(counts.state + counts.learnt + kept + inputs + CONTEXT, share, what)
+
+
+_KNOWN: dict[str, int] = {}
+
+
+def _pretraining(recipe: PretrainRecipe) -> int:
+    """Bytes that a step of SAMPLES images keeps."""
+    few = {"batch_size": SAMPLES, "bn_group_size": None}
+    recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update=few)})
+    key = json.dumps(shaping(recipe))
+    if key not in _KNOWN:
+        n, side = SAMPLES, recipe.method.views.crop_size
+        with META:
+            method = build_networks(recipe).train()
+            images, masks = torch.empty(n, 3, side, side), torch.empty(n, 1, side, side)
+            boxes = torch.empty(n, 2, 7, dtype=torch.long)
+            batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
+            prepared = method.before_step(batch, step)
+            _KNOWN[key] = saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
+    return _KNOWN[key]
+
+
+def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
+    """Bytes that a step of SAMPLES images keeps, its logits at the labels' size among them."""
+    parts = [recipe.backbone, recipe.head, recipe.auxiliary]
+    shape = [part and part.model_dump(mode="json") for part in parts]
+    key = json.dumps([shape, recipe.classes, recipe.augmentation.crop, recipe.align_corners])
+    if key not in _KNOWN:
+        loss, crop = loss_of(recipe), recipe.augmentation.crop
+        with META:
+            model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
+            trained = with_auxiliary(model, recipe).train()
+            images = torch.empty(SAMPLES, 3, *crop)
+            labels = torch.empty(SAMPLES, *crop, dtype=torch.long)
+            _KNOWN[key] = saved_bytes(trained, lambda: loss(trained(images), labels)["loss"])
+    return _KNOWN[key]
+
+
+def saved_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:
+    """Of what `forward` saves for its gradient, each storage once, without the module's own."""
+    own = {t.untyped_storage()._cdata for t in [*module.parameters(), *module.buffers()]}
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()  # holds the graph, so that no storage's address is used twice
+    del result
+    return sum(sizes.values())
