@@ -99,9 +99,9 @@ def _unreadable(error: Exception) -> str:
 
 
 def said(error: BaseException) -> str:
-    """The first line of a foreign error; its kind where it says nothing."""
+    """The beginning of a foreign error in one line; its kind where it says nothing."""
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return (next(iter(str(error).strip().splitlines()), "") or type(error).__name__)[:_SHOWN]
+    return (" ".join(str(error).split()) or type(error).__name__)[:_SHOWN]

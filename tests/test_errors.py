@@ -18,7 +18,7 @@ def said_of(path: Path, error: Exception) -> str:
 @pytest.mark.parametrize(
     ("content", "error", "wanted"),
     [
-        (b"x", ValueError("odd\nmore"), "is not a map (odd); draw it"),
+        (b"x", ValueError("odd\nmore"), "is not a map (odd more); draw it"),
         (b"x", KeyError(), "is not a map (KeyError); draw it"),
         (b"x", ValueError("\x1b[31m"), "is not a map (?[31m); draw it"),
         (b"x", RecursionError(), "is not a map (it is nested too deeply); draw it"),

@@ -10,10 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pydantic import ValidationError
-
 from cp2.data.index import DatasetIndex
-from cp2.errors import UserError, WrongFile
+from cp2.errors import UserError, WrongFile, reading
 from cp2.record.files import append_to, disk_is_full, read_json, write_json, write_text
 from cp2.settings.base import Settings
 
@@ -40,12 +38,9 @@ def read_record(path: Path, model: type[Record], stage: str) -> Record:
     Raises:
         WrongFile: it is missing or damaged.
     """
-    try:
+    run = f"run: cp2 {stage} {path.parent.name}"
+    with reading(path, "a whole record", make_again(path.parent, stage), run):
         return model.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise WrongFile(f"{path} is missing; run: cp2 {stage} {path.parent.name}") from None
-    except ValidationError as error:
-        raise WrongFile(f"{path} is damaged; {make_again(path.parent, stage)}\n{error}") from error
 
 
 def write_record(path: Path, record: DerivedRecord) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cp2.errors import UserError, WrongFile
+from cp2.errors import UserError, WrongFile, reading
 from cp2.record.files import write_text
 from cp2.settings.base import Settings
 
@@ -141,10 +141,8 @@ def read_record(folder: Path) -> DatasetRecord | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    try:
+    with reading(path, "a whole record", f"delete {folder} and prepare again"):
         return DatasetRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise WrongFile(f"{path} is damaged; delete {folder} and prepare again\n{error}") from error
 
 
 def read_index(folder: Path) -> DatasetIndex:
@@ -160,12 +158,10 @@ def read_index(folder: Path) -> DatasetIndex:
             f"the data set in {folder} is not prepared ({RECORD} is missing); "
             f"run: cp2 dataset {folder.name}"
         )
-    try:
+    with reading(folder / INDEX, "a whole list of images", f"delete {folder} and prepare again"):
         content = (folder / INDEX).read_bytes()
         header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
         items = tuple(Item(*row) for row in rows)
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise WrongFile(f"{folder / INDEX} is damaged ({error}); prepare again") from error
     if record.index_sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise WrongFile(
             f"{folder / INDEX} is not the one that {RECORD} was written for (its SHA-256 differs); "

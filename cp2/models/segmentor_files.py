@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from cp2.errors import WrongFile
+from cp2.errors import reading
 from cp2.models.backbones import build_backbone
 from cp2.models.checkpoints import load_backbone, load_head
 from cp2.models.encoders import Segmentor
@@ -56,7 +56,8 @@ def load_segmentor(path: Path) -> Segmentor:
     parts, metadata = load_weights(path)
     backbone: Any = TypeAdapter(BackboneSettings)
     head: Any = TypeAdapter(HeadSettings)
-    try:
+    kind = "a finetuned model of this version (backbone, head, classifier and their settings)"
+    with reading(path, kind, "run its finetune stage again"):
         model = build_segmentor(
             backbone.validate_json(metadata["backbone"]),
             head.validate_json(metadata["head"]),
@@ -65,9 +66,4 @@ def load_segmentor(path: Path) -> Segmentor:
         load_backbone(model.backbone, parts["backbone"], path)
         load_head(model.head, parts["head"], path)
         load_head(model.conv_seg, parts["classifier"], path)
-    except (KeyError, ValidationError) as error:
-        raise WrongFile(
-            f"{path} is not a finetuned model of this version ({error}): its parts backbone, head "
-            "and classifier and their settings are expected. Run its finetune stage again."
-        ) from error
     return model

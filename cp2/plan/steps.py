@@ -59,7 +59,7 @@ def split_sizes(dataset: Run, plan: Plan, results: Path) -> dict[str, int]:
     try:
         record = read_json(dataset.outputs(results)["done"])
         return {str(name): int(split["images"]) for name, split in record["splits"].items()}
-    except (WrongFile, KeyError, TypeError, ValueError, AttributeError):
+    except (WrongFile, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         pass  # not prepared yet, or damaged: the data set stage says so
     world = plan.runs.get("world/scenes")
     if dataset.needs and world and isinstance(world.recipe, WorldRecipe):

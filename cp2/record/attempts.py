@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from cp2.errors import UserError, may_pass, reading
+from cp2.errors import UserError, may_pass
 from cp2.record.files import append_line, parse_json
 from cp2.record.metrics import last_metrics
 from cp2.record.readers import read_object
@@ -50,10 +50,8 @@ class AttemptRecord:
 
 
 def read_attempts(folder: Path) -> list[AttemptRecord]:
-    """A run's attempts, the latest last; lines cut off by a kill or a full disk are left out.
-
-    Raises:
-        WrongFile: the file may not be read.
+    """A run's attempts, the latest last; lines cut off by a kill or a full disk are left out, and
+    none are known where the file may not be read.
     """
     found: dict[int, AttemptRecord] = {}
     for line in _lines(folder / FILE):
@@ -65,10 +63,10 @@ def read_attempts(folder: Path) -> list[AttemptRecord]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with reading(path, "a text file", "delete it: it only tells of earlier attempts"):
+    try:
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
     for text in texts:
         try:
             line = parse_json(text)

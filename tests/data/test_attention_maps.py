@@ -78,8 +78,8 @@ def test_a_file_of_another_size_is_refused(folder, size):
 
 def test_missing_and_damaged_records_are_named(folder):
     (folder / RECORD).write_text("{}")
-    with pytest.raises(WrongFile, match=r"maps\.json is damaged"):
+    with pytest.raises(WrongFile, match=r"maps\.json: is not a whole record"):
         AttentionMaps(folder)
     (folder / RECORD).unlink()
-    with pytest.raises(WrongFile, match=r"maps\.json is missing; run: cp2 masks"):
+    with pytest.raises(WrongFile, match=r"maps\.json: is not there; run: cp2 masks"):
         AttentionMaps(folder)

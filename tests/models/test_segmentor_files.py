@@ -36,9 +36,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     model = build_segmentor(TINY_RESNET, FCN, 4)
     path = tmp_path / "model.safetensors"
     save_weights(path, {"backbone": model.backbone.state_dict()}, {})
-    with pytest.raises(WrongFile, match="not a finetuned model of this version"):
+    with pytest.raises(WrongFile, match="is not a finetuned model of this version"):
         load_segmentor(path)
     metadata = {"backbone": TINY_RESNET.model_dump_json(), "head": "{}", "classes": "4"}
     save_weights(path, {"backbone": model.backbone.state_dict()}, metadata)
-    with pytest.raises(WrongFile, match="not a finetuned model of this version"):
+    with pytest.raises(WrongFile, match="is not a finetuned model of this version"):
         load_segmentor(path)

@@ -113,3 +113,8 @@ def test_a_lock_with_an_impossible_process_names_nobody(tmp_path: Path, pid: str
     content = f'{{"job": null, "host": "h", "token": "t", "pid": {pid}}}'
     (tmp_path / ".lock").write_text(content)
     assert read_owner(tmp_path / ".lock") == Owner()
+
+
+def test_attempts_that_may_not_be_read_are_none(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    assert read_attempts(tmp_path) == []

@@ -180,7 +180,7 @@ def test_pretraining_cuts_its_masks_out_of_the_maps(tiny: tuple[Configuration, P
     configuration, plan = tiny
     (run,) = plan.stage("pretrain")
     execution, results = configuration.campaign.execution, configuration.results
-    with pytest.raises(WrongFile, match=r"maps\.json is missing; run: cp2 masks photos-demo"):
+    with pytest.raises(WrongFile, match=r"maps\.json: is not there; run: cp2 masks photos-demo"):
         pretrain(run, results, execution, Deadline())
     compute(tiny)
     pretrain(run, results, execution, Deadline())

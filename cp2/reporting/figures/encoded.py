@@ -1,6 +1,5 @@
 """Backbones as runs left them, and what they make of views of one image."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -144,8 +143,8 @@ def newest_weights(folder: Path) -> tuple[int, State] | None:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             return int(saved["step"]), saved["module"]
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
-            continue  # it is not there, or damaged
+        except Exception:  # it is not there, or damaged, of which torch raises many kinds
+            continue
     return None
 
 
