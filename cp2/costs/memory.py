@@ -97,39 +97,45 @@ def memory_need(run: Run, request: JobRequest, execution: Execution) -> Need | N
     return Need(counts.state + counts.learnt + kept + inputs + CONTEXT, share, what)
 
 
-_KNOWN: dict[str, int] = {}
-
-
 def _pretraining(recipe: PretrainRecipe) -> int:
     """Bytes that a step of SAMPLES images keeps."""
     few = {"batch_size": SAMPLES, "bn_group_size": None}
     recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update=few)})
-    key = json.dumps(shaping(recipe))
-    if key not in _KNOWN:
-        n, side = SAMPLES, recipe.method.views.crop_size
-        with META:
-            method = build_networks(recipe).train()
-            images, masks = torch.empty(n, 3, side, side), torch.empty(n, 1, side, side)
-            boxes = torch.empty(n, 2, 7, dtype=torch.long)
-            batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
-            prepared = method.before_step(batch, step)
-            _KNOWN[key] = saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
-    return _KNOWN[key]
+
+    def count() -> int:
+        side = recipe.method.views.crop_size
+        method = build_networks(recipe).train()
+        images, masks = torch.empty(SAMPLES, 3, side, side), torch.empty(SAMPLES, 1, side, side)
+        boxes = torch.empty(SAMPLES, 2, 7, dtype=torch.long)
+        batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
+        prepared = method.before_step(batch, step)
+        return saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
+
+    return _once(shaping(recipe), count)
 
 
 def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
     """Bytes that a step of SAMPLES images keeps, its logits at the labels' size among them."""
+    loss, crop = loss_of(recipe), recipe.augmentation.crop
+
+    def count() -> int:
+        model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
+        trained = with_auxiliary(model, recipe).train()
+        images, labels = torch.empty(SAMPLES, 3, *crop), torch.empty(SAMPLES, *crop).long()
+        return saved_bytes(trained, lambda: loss(trained(images), labels)["loss"])
+
     parts = [recipe.backbone, recipe.head, recipe.auxiliary]
-    shape = [part and part.model_dump(mode="json") for part in parts]
-    key = json.dumps([shape, recipe.classes, recipe.augmentation.crop, recipe.align_corners])
+    return _once([*(part and part.model_dump() for part in parts), recipe.classes, crop], count)
+
+
+_KNOWN: dict[str, int] = {}  # by what shapes the networks
+
+
+def _once(shape: object, count: Callable[[], int]) -> int:
+    key = json.dumps(shape)
     if key not in _KNOWN:
-        loss, crop = loss_of(recipe), recipe.augmentation.crop
         with META:
-            model = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
-            trained = with_auxiliary(model, recipe).train()
-            images = torch.empty(SAMPLES, 3, *crop)
-            labels = torch.empty(SAMPLES, *crop, dtype=torch.long)
-            _KNOWN[key] = saved_bytes(trained, lambda: loss(trained(images), labels)["loss"])
+            _KNOWN[key] = count()
     return _KNOWN[key]
 
 

@@ -152,3 +152,16 @@ def test_images_of_coco(paper):
     assert paper.dataset("coco2017-plus").counts == {"train": 118_287 + 123_403}
     coco = paper.method("moco-v2-coco")
     assert (coco.optimizer["resnet"].lr, coco.output_stride, coco.batch_size) == (0.3, 32, 256)
+
+
+def test_losses_that_are_left_out_leave_the_others_weight(paper):
+    """CP² appendix: the whole loss is instance + 0.2 dense."""
+    rows = {row.name: row.pretrain for row in paper.table("cp2_loss_ablation").rows}
+    weights = {}
+    for name, pretrain in rows.items():
+        if pretrain:
+            method = paper.method(pretrain.method, pretrain.settings)
+            weights[name] = (method.instance_weight, method.dense_weight)
+    assert weights["entire CP2"] == (1.0, 0.2)
+    assert weights["instance loss only"] == weights["no copy-paste"] == (1.0, 0.0)
+    assert weights["dense loss only"] == (0.0, 0.2)
