@@ -26,7 +26,9 @@ from PIL import Image
 from safetensors.torch import save
 
 from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetRecord, Split, read_index, write_record
 from cp2.data.labels import plain_table, read_label, to_train_ids
+from cp2.data.preparers.common import read_lines
 from cp2.data.unpack import unpack
 from cp2.errors import UserError
 from cp2.models.published import read_published
@@ -191,6 +193,29 @@ def _sbd() -> list[bytes]:
     return found
 
 
+def _lists() -> list[bytes]:
+    return [b"split,image,label\ntrain,a.jpg,b.png\nval,/root/a.jpg,b c.png\n", b"a 1\r\nb\n"]
+
+
+def _read_lists(path: Path) -> None:
+    """As an index beside its record, and as a list of stems."""
+    record = DatasetRecord(
+        name="a",
+        kind="labelled",
+        title="",
+        digest="",
+        splits={split: Split(images=1) for split in ("train", "val")},
+        classes=None,
+        palette=None,
+        archives=(),
+        created="",
+        root="/root",
+    )
+    write_record(path.parent, record)
+    read_lines(path)
+    read_index(path.parent)
+
+
 def _archives() -> list[bytes]:
     found = []
     for mode in ("w:gz", "w", "w:xz"):
@@ -339,6 +364,7 @@ TARGETS = {
     "png": Target("a.png", lambda: _pictures("PNG", mode="P"), _label, _chunked),
     "labels": Target("a.png", lambda: _pictures("PNG", "GIF", "BMP", "TIFF", mode="P"), _label),
     "sbd": Target("a.mat", _sbd, read_label),
+    "lists": Target("index.csv", _lists, _read_lists),
     "archives": Target("a.tar", _archives, _unpack),
     "records": Target("mlflow.json", _records, _read_records),
     "lines": Target(
