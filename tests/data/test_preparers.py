@@ -365,6 +365,16 @@ def test_root_that_is_not_there(tmp_path: Path) -> None:
 # ---- what labels and images are like as a whole ----
 
 
+def test_an_archive_of_one_class_is_only_said_to_be(classes: Classes, tmp_path: Path) -> None:
+    root = tmp_path / "small/x/CamVid"
+    for split in ("train", "val", "test"):
+        save_image(root / split / "a.png")
+        save_label(root / f"{split}annot/a.png", 3)
+    settings = local(make_zip(tmp_path / "small"), "camvid", classes="camvid")
+    record = prepare(settings, classes("camvid"), tmp_path / "set")
+    assert any(note.startswith("no pixel in train of 10 (") for note in record.notes)
+
+
 def test_census_is_in_the_record(labelled: Path, tmp_path: Path) -> None:
     save_label(labelled / "labels/two.png", [0, 0, 0, 0, 0, 0, 1, 255])
     record = prepare(labelled_at(labelled), THREE, tmp_path / "set")

@@ -42,10 +42,11 @@ class Census:
 
     Args:
         classes: names in train-id order; none: unlabelled.
+        own: the labels are the user's own, and one class alone is a mistake of theirs.
     """
 
-    def __init__(self, name: str, classes: Sequence[str]) -> None:
-        self._name, self._classes = name, classes
+    def __init__(self, name: str, classes: Sequence[str], own: bool) -> None:
+        self._name, self._classes, self._own = name, classes, own
         self._images: dict[str, int] = {}
         self._ids: dict[str, npt.NDArray[np.int64]] = {}
         self._turned: dict[str, list[str]] = {}
@@ -84,7 +85,7 @@ class Census:
         """
         for split in self._ids:
             present = self._present(split)
-            if present and (len(present) > 1 or split != "train"):
+            if len(present) > 1 or (present and (split != "train" or not self._own)):
                 continue
             what = f"of class {present[0]}" if present else f"of value {IGNORE}, which is ignored"
             raise WrongFile(

@@ -101,7 +101,8 @@ def _prepare(
     layout = PREPARERS[settings.kind](job)
     _check_classes(layout, job)
     _count(settings, layout, job.left_out.notes())
-    census = Census(settings.name, classes.classes if classes else ())
+    own = settings.kind == "labelled"
+    census = Census(settings.name, classes.classes if classes else (), own)
     items = finish(layout, files, settings, census, job.left_out)
     for path in layout.discard:
         shutil.rmtree(path)
