@@ -126,7 +126,11 @@ def _posix(path: Path, base: Path) -> str:
 def _map(work: Callable[[S], T], tasks: Sequence[S], name: str) -> Iterator[T]:
     """The results in order, by as many threads or processes as this job has cores."""
     bar = partial(tqdm, total=len(tasks), desc=f"checking {name}", unit="image", disable=None)
-    with _pool(len(tasks)) as pool:
+    processes = min(_cpus(), _MOST_PROCESSES)
+    if processes == 1:
+        yield from bar(map(work, tasks))
+        return
+    with _pool(len(tasks), processes) as pool:
         try:
             yield from bar(pool.map(work, tasks, chunksize=64))
         except BrokenExecutor:
@@ -136,9 +140,8 @@ def _map(work: Callable[[S], T], tasks: Sequence[S], name: str) -> Iterator[T]:
             ) from None
 
 
-def _pool(tasks: int) -> Executor:
-    processes = min(_cpus(), _MOST_PROCESSES)
-    if tasks < POOL_FROM or processes == 1:
+def _pool(tasks: int, processes: int) -> Executor:
+    if tasks < POOL_FROM:
         return ThreadPoolExecutor(processes)  # decoders let other threads run
     # spawn: forking a process that has threads (tqdm's, torch's) can hang
     return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
