@@ -99,6 +99,11 @@ def _build(unpickler: Any) -> None:
         unpickler.stack[-1].state = state
 
 
+def _make_bytearray(unpickler: Any) -> None:
+    size = int.from_bytes(unpickler.read(8), "little")
+    unpickler.append(bytearray(unpickler.read(size)))  # the base makes room before it reads
+
+
 def _make_dictionary(unpickler: Any) -> None:
     items = unpickler.pop_mark()
     unpickler.append(_Dictionary(zip(items[::2], items[1::2], strict=True)))
@@ -115,6 +120,7 @@ class _Unpickler(pickle._Unpickler):
             if code not in (pickle.FROZENSET[0], pickle.ADDITEMS[0])
         },
         pickle.BUILD[0]: _build,
+        pickle.BYTEARRAY8[0]: _make_bytearray,
         pickle.DICT[0]: _make_dictionary,
         pickle.EMPTY_DICT[0]: lambda unpickler: unpickler.append(_Dictionary()),
     }

@@ -184,6 +184,7 @@ def laughs(levels):
 
 HOSTILE = {
     "bytes of a length that is not there": (b"\x8e" + b"\xff" * 7 + b"\x7f", "EOFError|whole"),
+    "a bytearray of a million million bytes": (b"\x96" + (1 << 40).to_bytes(8, "little"), "Error"),
     "a memo of two thousand million places": (b"K\1r\xff\xff\xff\x7f", "holds no arrays"),
     "a shape larger than its bytes": (array(b"(J\0\0\0\x7ft", b"C\4abcd"), "has 4 bytes"),
     "a negative shape": (array(b"(J\xff\xff\xff\xfft", b"C\4abcd"), "in another form"),
