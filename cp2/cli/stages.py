@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
+
+import typer
 
 from cp2.cli.app import (
     DEMO,
@@ -15,16 +18,18 @@ from cp2.cli.app import (
 from cp2.record.attempts import recorded
 from cp2.record.folder import RunFolder
 
+Part = Annotated[str, typer.Argument(help="scenes, or voc2007")]
+
 
 @command(DEMO)
-def world(options: CampaignOptions) -> None:
+def world(options: CampaignOptions, part: Part = "scenes") -> None:
     """Draw the demo world's archives."""
     from cp2.data.world import write_world
     from cp2.plan.recipes import WorldRecipe
 
-    configuration, run = options.find("world", "scenes")
+    configuration, run = options.find("world", part)
     assert isinstance(run.recipe, WorldRecipe)
-    for path in write_world(run.folder(configuration.results).path, run.recipe.world):
+    for path in write_world(run.folder(configuration.results).path, run.recipe.world, part):
         print(path)
 
 

@@ -105,7 +105,8 @@ def _rate(run: Run, plan: Plan, given: Execution, images: WorkFolder, steps: int
         short = recipe.model_copy(update={"start": None, "epochs": 1})
         loop = pretrain
     else:
-        assert isinstance(recipe, SegmentationFinetuneRecipe)
+        if not isinstance(recipe, SegmentationFinetuneRecipe):
+            raise UserError("is put at its FLOP; only segmentation is measured")
         schedule = recipe.optimization.model_copy(update={"iterations": total})
         results = images.results(recipe.dataset, schedule.batch_size, "train", recipe.classes)
         changes = {"optimization": schedule, "pretrained_head": False, "label_fraction": 1.0}

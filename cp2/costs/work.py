@@ -13,6 +13,7 @@ from cp2.costs.networks import (
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe as EvaluateRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe as FinetuneRecipe
+from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import MasksRecipe, PretrainRecipe
 from cp2.plan.steps import steps_of
 
@@ -106,6 +107,12 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             kind = _of_model("evaluate", model, scored.resize, "off")
             kind = replace(kind, slide=inference.mode == "slide")
             return kind, evaluation_gflop(scored, model)
+        case SvmRecipe(backbone=backbone, schedule=schedule):  # its features; fits cost no device
+            stride = backbone.stride
+            kind = Kind(
+                "evaluate", None, backbone.name, None, schedule.size, "off", output_stride=stride
+            )
+            return kind, backbone_gflop(backbone, schedule.size)
     raise ValueError(f"{run.key} takes no steps")
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from cp2.errors import UserError, WrongFile, reading
 from cp2.record.files import write_text
 from cp2.settings.base import Settings
+from cp2.settings.datasets import OWN_FOLDER
 
 RECORD = "dataset.json"
 INDEX = "index.csv"
@@ -95,7 +96,7 @@ class DatasetIndex:
         return [self.folder / item.image for item in self._of(split)]
 
     def labels(self, split: str) -> list[Path]:
-        """Label pictures, in the order of `paths`.
+        """Label pictures, or XML files of objects, in the order of `paths`.
 
         Raises:
             UserError: there is no such split, or it has no labels.
@@ -188,7 +189,7 @@ def _stays_inside(path: str, record: DatasetRecord) -> bool:
         return False
     if not path.startswith("/"):
         return True
-    own = record.kind in ("images", "labelled")
+    own = record.kind in OWN_FOLDER
     return own and (record.root is None or path.startswith(f"{record.root.rstrip('/')}/"))
 
 

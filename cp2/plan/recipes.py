@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from cp2.settings.base import PositiveFloat, PositiveInt, Settings
+from cp2.settings.base import PositiveFloat, PositiveInt, Settings, added
 from cp2.settings.campaign import PublishedCheckpoint, WorldSettings
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
@@ -12,9 +12,10 @@ from cp2.settings.models import BackboneSettings, HeadSettings, ViTSettings
 
 
 class WorldRecipe(Settings):
-    """The demo world's archives."""
+    """A part of the demo world: its archives."""
 
     world: WorldSettings
+    part: str = added("scenes")
 
 
 class PublishRecipe(Settings):

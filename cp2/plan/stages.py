@@ -1,5 +1,6 @@
 """Runs of each stage, with the recipes that the settings and a table's cell give them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from cp2.plan.recipes import (
 )
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.contrastive import PretrainingSettings
+from cp2.settings.datasets import Archive
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
 from cp2.settings.models import BackboneSettings
@@ -34,12 +36,16 @@ class Stages:
     configuration: Configuration
     plan: Plan
 
-    def _world(self) -> Run | None:
+    def _world(self, archives: Iterable[Archive]) -> list[Run]:
+        """The part of the demo world that archives lie in, if they do."""
         world = self.configuration.campaign.world
-        if world is None:
-            return None
-        run = make_run("world", "scenes", WorldRecipe(world=world), [], {}, plain_name=True)
-        return self.plan.add(run)
+        folder = f"{self.configuration.world_folder.resolve().as_uri()}/"
+        urls = [url for archive in archives for url in archive.urls if url.startswith(folder)]
+        if world is None or not urls:
+            return []
+        recipe = WorldRecipe(world=world, part=urls[0].removeprefix(folder).partition("/")[0])
+        run = make_run("world", recipe.part, recipe, [], {}, plain_name=True)
+        return [self.plan.add(run)]
 
     def dataset(self, name: str) -> Run:
         configuration = self.configuration
@@ -47,18 +53,12 @@ class Stages:
         if known := self.plan.runs.get(f"dataset/{settings.name}"):
             return known  # asked for by every cell
         classes = configuration.classes(settings.classes) if settings.classes else None
-        world = self._world()
-        from_world = any(
-            url.startswith(f"{configuration.world_folder.resolve().as_uri()}/")
-            for archive in settings.archives
-            for url in archive.urls
-        )
         return self.plan.add(
             make_run(
                 "dataset",
                 settings.name,
                 DatasetRecipe(dataset=settings, classes=classes),
-                [world] if world and from_world else [],
+                self._world(settings.archives),
                 {"dataset": settings.name},
                 plain_name=True,
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
+from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import (
     DatasetRecipe,
     MasksRecipe,
@@ -42,6 +43,9 @@ def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
             return Steps(schedule.iterations, schedule.batch_size)
         case SegmentationEvaluateRecipe(split=split):
             return Steps(_images(run, plan, results, (split,)), 1)
+        case SvmRecipe(split=split):
+            sizes = [_images(run, plan, results, (one,)) for one in ("train", split)]
+            return Steps(None if None in sizes else sum(filter(None, sizes)), 1)
     return None
 
 
@@ -61,8 +65,8 @@ def split_sizes(dataset: Run, plan: Plan, results: Path) -> dict[str, int]:
         return {str(name): int(split["images"]) for name, split in record["splits"].items()}
     except (WrongFile, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         pass  # not prepared yet, or damaged: the data set stage says so
-    world = plan.runs.get("world/scenes")
-    if dataset.needs and world and isinstance(world.recipe, WorldRecipe):
+    world = plan.runs[dataset.needs[0]] if dataset.needs else None
+    if world and isinstance(world.recipe, WorldRecipe):
         return _drawn(recipe.dataset.kind, world.recipe.world)
     return recipe.dataset.uncounted | recipe.dataset.counts
 
@@ -72,6 +76,8 @@ def _drawn(kind: str, world: WorldSettings) -> dict[str, int]:
         case "voc2012":
             train = world.voc_train + world.sbd_extra
             return {"train": train, "unlabelled": train, "val": world.voc_val}
+        case "voc2007":
+            return {"train": world.voc2007_train, "test": world.voc2007_test}
         case "cityscapes":
             return {"train": world.cityscapes_train, "val": world.cityscapes_val}
         case "ade20k":

@@ -118,9 +118,9 @@ class Workflow:
         """Changes exactly when the run's numbers may change; a Snakemake parameter."""
         return self._run(stage, run_id).digest
 
-    def world_digest(self) -> str:
-        """Changes when the demo world's settings change; empty without a demo world."""
-        run = self.plan.runs.get("world/scenes")
+    def world_digest(self, part: str = "scenes") -> str:
+        """Changes when the demo world's settings change; empty without that part of it."""
+        run = self.plan.runs.get(f"world/{part}")
         return run.digest if run else ""
 
     def table_needs(self, table: str) -> list[str]:

@@ -12,6 +12,7 @@ from cp2.settings.base import (
     OutputFolder,
     PositiveInt,
     Settings,
+    added,
 )
 from cp2.stages import STAGES, names
 
@@ -49,6 +50,8 @@ class WorldSettings(Settings):
     ade20k_val: PositiveInt = 16
     imagenet_classes: Annotated[int, Field(ge=1, le=8)] = 8
     imagenet_per_class: PositiveInt = 48
+    voc2007_train: PositiveInt = added(96)
+    voc2007_test: PositiveInt = added(96)
 
 
 class SeedSettings(Settings):

@@ -16,6 +16,7 @@ from cp2.settings.base import (
 )
 
 Level = Annotated[int, Field(ge=0, le=255)]
+OWN_FOLDER = ("images", "labelled", "voc")  # kinds that use a folder of the user's in place
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
@@ -37,7 +38,7 @@ class DatasetSettings(Settings):
     """A data set as one preparer (`kind`) makes it.
 
     `counts` are images a split; the preparer stops when it finds another number. `classes` names a
-    file in configs/classes/. `root` is the user's own folder, for the two generic kinds only.
+    file in configs/classes/. `root` is the user's own folder, for the generic kinds only.
     `uncounted` are images of splits that the preparer does not count; costs are computed from both.
     `label_values` are for kind labelled: value in the label files -> train id, or 255 to ignore.
     The pixels of `decoded` images, spread evenly, are decoded when the set is made; of all others
@@ -45,7 +46,16 @@ class DatasetSettings(Settings):
     """
 
     kind: Literal[
-        "voc2012", "cityscapes", "ade20k", "imagenet", "coco", "camvid", "images", "labelled"
+        "voc2012",
+        "voc2007",
+        "cityscapes",
+        "ade20k",
+        "imagenet",
+        "coco",
+        "camvid",
+        "images",
+        "labelled",
+        "voc",
     ]
     name: Name
     title: str = unhashed()
@@ -60,19 +70,27 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="after")
     def _root_or_archives(self) -> "DatasetSettings":
-        generic = self.kind in ("images", "labelled")
+        generic = self.kind in OWN_FOLDER
         if generic and self.root is None:
             raise ValueError(f"kind {self.kind} needs root: the folder that holds the images")
         if not generic and self.root is not None:
-            raise ValueError(f"root is for kinds images and labelled, not for {self.kind}")
+            raise ValueError(f"root is for kinds {', '.join(OWN_FOLDER)}, not for {self.kind}")
         if self.label_values is not None and self.kind != "labelled":
             raise ValueError(f"label_values is for kind labelled, not for {self.kind}")
         if not generic and not self.archives:
             raise ValueError(f"kind {self.kind} needs archives")
-        labelled = self.kind not in ("imagenet", "coco", "images")
-        if labelled and self.classes is None:
+        if self.kind == "voc2007" and len(self.archives) != 2:
+            raise ValueError("kind voc2007 needs two archives: that of trainval, then that of test")
+        if self.labels and self.classes is None:
             raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
         return self
+
+    @property
+    def labels(self) -> Literal["pixels", "objects"] | None:
+        """What an image's label holds: a class a pixel, or objects with boxes."""
+        if self.kind in ("imagenet", "coco", "images"):
+            return None
+        return "objects" if self.kind in ("voc2007", "voc") else "pixels"
 
 
 class ClassList(Settings):

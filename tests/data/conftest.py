@@ -20,6 +20,8 @@ TINY = WorldSettings(
     ade20k_val=2,
     imagenet_classes=2,
     imagenet_per_class=3,
+    voc2007_train=5,
+    voc2007_test=4,
 )
 
 
@@ -28,6 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny demo world; tests must not write into it."""
     folder = tmp_path_factory.mktemp("world") / "scenes"
     write_world(folder, TINY)
+    write_world(folder.parent / "voc2007", TINY, "voc2007")
     return folder
 
 

@@ -14,7 +14,7 @@ PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
 STEMS = sorted(p.stem for p in PUBLISHED.glob("*.csv") if p.stem.startswith(("densecl", "pixcon")))
 RELATIVES = f"title: Relatives\nscale: paper\ntables: [{', '.join(STEMS)}]\n"
 MADE_HERE = {"voc2012 mIoU", "cityscapes mIoU", "voc seg mIoU", "ade20k mIoU"}
-MADE_HERE |= {"COCO time/epoch", "ImageNet time/epoch"}
+MADE_HERE |= {"COCO time/epoch", "ImageNet time/epoch", "voc2007 SVM cls mAP"}
 QUOTED = ("BYOL", "ORL", "Odin", "SlotCon", "UniVIP", "PixPro", "SimCLR")
 
 

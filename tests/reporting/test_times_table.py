@@ -68,12 +68,11 @@ def test_empty_columns_are_shown_and_not_drawn(
 ) -> None:
     configuration, plan = campaign
     cells = plan.tables["densecl_matching"].cells
-    key = next(cell for cell in cells if cell.runs).runs[0]
+    key = next(cell for cell in cells if cell.column == "voc2012 mIoU").runs[0]
     write_done(plan.runs[key], configuration.results, 0.5)
     found = view(campaign, "densecl_matching")
     text = to_markdown(found)
     assert "object detection is not built" in text
-    assert "linear SVM protocol on VOC 2007 is not built" in text
     assert re.search(r"\| — <sup>a</sup> +\| +56.7 \|", text)
     picture = draw(found, tmp_path)
     assert picture is not None

@@ -19,6 +19,25 @@ rule world:
         "cp2 world > {log:q} 2>&1"
 
 
+# A part of it that only some campaigns need.
+rule world_voc2007:
+    output:
+        f"{PLAN.results}/world/voc2007/SHA256SUMS",
+    log:
+        f"{PLAN.results}/world/voc2007.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        digest=PLAN.world_digest("voc2007"),
+    shell:
+        "cp2 world voc2007 > {log:q} 2>&1"
+
+
 # Scores -> one table as Markdown, CSV, LaTeX and HTML. `snakemake --report report.zip` collects what
 # is marked here, with captions.
 rule table:

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cp2.data.annotations import read_objects
 from cp2.data.index import Item
-from cp2.data.labels import LabelMap, LabelTable, read_label, to_train_ids
+from cp2.data.labels import LabelMap, read_label, to_train_ids
 from cp2.data.pillow import decode_array, open_image, orientation, reading, tolerated
 from cp2.data.preparers.census import AS_STORED, UNLABELLED, UNSAID, UPRIGHT, Census, Checked
 from cp2.data.preparers.common import Layout, Source
@@ -41,9 +43,10 @@ def finish(
 
     Raises:
         WrongFile: an image or a label cannot be read, a label is missing, of another size than its
-            image, or holds a value that the data set does not have; the labels teach nothing.
+            image, or holds a value or an object that the data set does not have; the labels teach
+            nothing.
     """
-    work = partial(_finish_one, folder=folder, table=layout.table, in_place=layout.in_place)
+    work = partial(_finish_one, folder=folder, layout=replace(layout, sources=[]))
     total = len(layout.sources)
     whole = np.zeros(total, bool)
     whole[np.linspace(0, total - 1, min(settings.decoded, total)).astype(int)] = True
@@ -64,20 +67,16 @@ def finish(
     return items
 
 
-def _finish_one(
-    task: tuple[Source, bool], *, folder: Path, table: LabelTable | None, in_place: bool
-) -> Checked | str:
+def _finish_one(task: tuple[Source, bool], *, folder: Path, layout: Layout) -> Checked | str:
     """What was found, or what is wrong."""
     source, whole = task
     try:
-        return _checked(source, whole, folder, table, in_place)
+        return _checked(source, whole, folder, layout)
     except WrongFile as error:
         return str(error)
 
 
-def _checked(
-    source: Source, whole: bool, folder: Path, table: LabelTable | None, in_place: bool
-) -> Checked:
+def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Checked:
     with reading(source.image):
         data = source.image.read_bytes() if whole else None
         with open_image(source.image if data is None else io.BytesIO(data)) as image:
@@ -85,16 +84,19 @@ def _checked(
         if data is not None:
             decode_array(data)
     content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
-    if source.label is None or table is None:
-        item = Item(source.split, _posix(source.image, folder.parent))
+    if source.label is not None and layout.objects is not None:
+        read_objects(source.label, layout.objects, (width, height))
+    if source.label is None or layout.table is None:
+        paths = (source.image, *([source.label] if source.label else []))
+        item = Item(source.split, *(_posix(path, folder.parent) for path in paths))
         return Checked(item, UNLABELLED if exif > 1 else None, None, content)
     if not source.label.is_file():
         raise WrongFile(f"image {source.image} has no label: {source.label} is missing")
     raw = read_label(source.label)
     turned = _turned(source, raw, (height, width), exif)
-    train_ids = to_train_ids(raw, table, source.label)
+    train_ids = to_train_ids(raw, layout.table, source.label)
     label = source.label
-    if not in_place:
+    if not layout.in_place:
         label = folder / "labels" / source.split / f"{source.name}.png"
         label.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(train_ids).save(label)

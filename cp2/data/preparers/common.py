@@ -29,13 +29,14 @@ class Layout:
     """What a preparer found. With a `table`, raw labels become train ids.
 
     `in_place`: labels hold train ids already and are only checked. `discard`: folders of no further
-    use once the labels are converted.
+    use once the labels are converted. `objects`: labels are VOC's XML, of objects of these classes.
     """
 
     sources: list[Source]
     table: LabelTable | None = None
     in_place: bool = False
     discard: tuple[Path, ...] = ()
+    objects: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ class Job:
     """
 
     settings: DatasetSettings
-    num_classes: int  # 0: unlabelled
+    classes: tuple[str, ...]  # none: unlabelled
     archives: tuple[Path, ...]
     folder: Path
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     def images(self, folder: Path, once: bool = True) -> list[Path]:
         """All image files below a folder, sorted; see `files_below`."""

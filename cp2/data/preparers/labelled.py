@@ -26,9 +26,9 @@ def prepare_labelled(job: Job) -> Layout:
     """Pair images and labels by stem, as the split lists say."""
     root = own_root(job)
     photographs = job.images(root / "images", once=False)
-    images = _Stems(root / "images", photographs)
+    images = Stems(root / "images", photographs)
     pictures = files_below(root / "labels", LeftOut(), _LABELS, once=False)
-    labels = _Stems(root / "labels", pictures)
+    labels = Stems(root / "labels", pictures)
     sources = []
     for split in (*_REQUIRED, *_OPTIONAL):
         path = root / f"{split}.txt"
@@ -54,7 +54,7 @@ def prepare_labelled(job: Job) -> Layout:
     return Layout(sources, mapped_table(values, job.num_classes))
 
 
-class _Stems:
+class Stems:
     """Files below a folder by their stems, which may hold folders."""
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:

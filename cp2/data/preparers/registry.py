@@ -24,6 +24,7 @@ from cp2.data.preparers.cityscapes import prepare_cityscapes
 from cp2.data.preparers.common import Job, Layout, Preparer
 from cp2.data.preparers.labelled import prepare_labelled
 from cp2.data.preparers.unlabelled import own_root, prepare_coco, prepare_imagenet, prepare_images
+from cp2.data.preparers.voc import prepare_voc, prepare_voc2007
 from cp2.data.preparers.voc2012 import prepare_voc2012
 from cp2.errors import UserError, WrongFile
 from cp2.record.digest import digest
@@ -32,6 +33,7 @@ from cp2.settings.base import hashed_fields
 from cp2.settings.datasets import ClassList, DatasetSettings
 
 PREPARERS: dict[str, Preparer] = {
+    "voc2007": prepare_voc2007,
     "voc2012": prepare_voc2012,
     "cityscapes": prepare_cityscapes,
     "ade20k": prepare_ade20k,
@@ -40,6 +42,7 @@ PREPARERS: dict[str, Preparer] = {
     "camvid": prepare_camvid,
     "images": prepare_images,
     "labelled": prepare_labelled,
+    "voc": prepare_voc,
 }
 
 
@@ -97,7 +100,7 @@ def _prepare(
     archives = tuple(fetch(archive, downloads, mirrors) for archive in settings.archives)
     files.mkdir(parents=True)
 
-    job = Job(settings, len(classes.classes) if classes else 0, archives, files)
+    job = Job(settings, classes.classes if classes else (), archives, files)
     layout = PREPARERS[settings.kind](job)
     _check_classes(layout, job)
     _count(settings, layout, job.left_out.notes())
@@ -152,6 +155,8 @@ def _check_classes(layout: Layout, job: Job) -> None:
 def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> None:
     found = Counter(source.split for source in layout.sources)
     required = {"train"} if layout.table is None else {"train", "val"}
+    if layout.objects is not None:
+        required = {"train", "test"}
     for split in sorted(required | set(settings.counts)):
         wanted = settings.counts.get(split)
         if found[split] == 0:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cp2.data.labels import IGNORE
 from cp2.data.world.places import ade_scene
-from cp2.data.world.scenes import object_scene, voc_scene
+from cp2.data.world.scenes import VOC_IDS, object_scene, voc_scene
 from cp2.data.world.streets import street_scene
 from cp2.record.files import whole_file
 from cp2.settings.campaign import WorldSettings
@@ -34,6 +34,7 @@ WNIDS = {
     "n02930766": "car",
     "n03028079": "church",
 }
+_DIFFICULT = 0.02  # share of the picture below which an object is called so
 _MAT_HEADER = 116  # bytes of free text, in which scipy writes the time
 
 
@@ -87,6 +88,24 @@ def write_voc(world: World, voc: Path, sbd: Path) -> None:
         (f"benchmark_RELEASE/dataset/{split}.txt", _lines(half)) for split, half in halves.items()
     ]
     _write_tar(sbd, [*mats, *ids], compressed=True)
+
+
+def write_voc2007(world: World, trainval: Path, test: Path) -> None:
+    """VOC 2007's two tars of photographs and their objects: each class of a scene is one."""
+    settings = world.settings
+    lists = {"trainval": (trainval, settings.voc2007_train), "test": (test, settings.voc2007_test)}
+    first = 1
+    for stream, (split, (path, count)) in enumerate(lists.items(), 20):
+        ids = [f"{index:06d}" for index in range(first, first + count)]
+        members: list[Member] = []
+        for index, name in enumerate(ids):
+            rng = world.rng(stream, index)
+            image, labels = voc_scene(rng, *world.size(rng))
+            members.append((f"VOCdevkit/VOC2007/JPEGImages/{name}.jpg", _jpeg(image)))
+            members.append((f"VOCdevkit/VOC2007/Annotations/{name}.xml", _xml(name, labels)))
+        members.append((f"VOCdevkit/VOC2007/ImageSets/Main/{split}.txt", _lines(ids)))
+        _write_tar(path, members)
+        first += count
 
 
 def write_cityscapes(world: World, images: Path, labels: Path) -> None:
@@ -187,6 +206,25 @@ def _mat(labels: npt.NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     scipy.io.savemat(stream, {"GTcls": {"Segmentation": labels}}, do_compression=True)
     return b"MATLAB 5.0 MAT-file".ljust(_MAT_HEADER) + stream.getvalue()[_MAT_HEADER:]
+
+
+def _xml(name: str, labels: npt.NDArray[np.uint8]) -> bytes:
+    """VOC's annotation: boxes count pixels from 1 and hold their last row and column."""
+    text = f"<filename>{name}.jpg</filename><size><width>{labels.shape[1]}</width>"
+    text += f"<height>{labels.shape[0]}</height><depth>3</depth></size>"
+    for kind, label in VOC_IDS.items():
+        rows, columns = 1 + np.array(np.nonzero(labels == label))
+        if rows.size:
+            sides = zip(
+                ("xmin", "ymin", "xmax", "ymax"),
+                (columns.min(), rows.min(), columns.max(), rows.max()),
+                strict=True,
+            )
+            box = "".join(f"<{side}>{at}</{side}>" for side, at in sides)
+            difficult = int(rows.size < _DIFFICULT * labels.size)
+            text += f"<object><name>{kind}</name><difficult>{difficult}</difficult>"
+            text += f"<bndbox>{box}</bndbox></object>"
+    return f"<annotation>{text}</annotation>\n".encode()
 
 
 def _lines(names: Sequence[str]) -> bytes:

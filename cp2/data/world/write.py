@@ -1,4 +1,4 @@
-"""All archives of the demo world, and their checksums."""
+"""The archives of the demo world, and their checksums."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from cp2.data.world.archives import (
     write_cityscapes,
     write_imagenet,
     write_voc,
+    write_voc2007,
 )
 from cp2.record.files import write_text
 from cp2.settings.campaign import WorldSettings
@@ -18,11 +19,15 @@ VOC, SBD = "demo-VOCtrainval.tar", "demo-benchmark.tgz"
 CITYSCAPES_IMAGES, CITYSCAPES_LABELS = "demo-leftImg8bit.zip", "demo-gtFine.zip"
 ADE20K = "demo-ADEChallengeData.zip"
 IMAGENET = "demo-ILSVRC_img_train.tar"
-FILES = (VOC, SBD, CITYSCAPES_IMAGES, CITYSCAPES_LABELS, ADE20K, IMAGENET)
+# Archives of each part; one later than the first is drawn only where a campaign needs it.
+FILES = {
+    "scenes": (VOC, SBD, CITYSCAPES_IMAGES, CITYSCAPES_LABELS, ADE20K, IMAGENET),
+    "voc2007": ("demo-VOC2007trainval.tar", "demo-VOC2007test.tar"),
+}
 
 
-def write_world(folder: Path, settings: WorldSettings) -> list[Path]:
-    """Draw the world and write its archives; SHA256SUMS comes last. Returns all paths.
+def write_world(folder: Path, settings: WorldSettings, part: str = "scenes") -> list[Path]:
+    """Draw a part of the world and write its archives; SHA256SUMS comes last. Returns all paths.
 
     Equal settings give equal bytes with equal versions of NumPy, SciPy and Pillow.
 
@@ -31,11 +36,13 @@ def write_world(folder: Path, settings: WorldSettings) -> list[Path]:
     """
     sums = folder / SUMS
     sums.unlink(missing_ok=True)
-    world = World(settings)
-    write_voc(world, folder / VOC, folder / SBD)
-    write_cityscapes(world, folder / CITYSCAPES_IMAGES, folder / CITYSCAPES_LABELS)
-    write_ade20k(world, folder / ADE20K)
-    write_imagenet(world, folder / IMAGENET)
-    paths = [folder / file for file in FILES]
+    world, paths = World(settings), [folder / file for file in FILES[part]]
+    if part == "voc2007":
+        write_voc2007(world, *paths)
+    else:
+        write_voc(world, folder / VOC, folder / SBD)
+        write_cityscapes(world, folder / CITYSCAPES_IMAGES, folder / CITYSCAPES_LABELS)
+        write_ade20k(world, folder / ADE20K)
+        write_imagenet(world, folder / IMAGENET)
     write_text(sums, "".join(f"{digest(path, 'sha256')}  {path.name}\n" for path in paths))
     return [*paths, sums]

@@ -114,6 +114,11 @@ def _finetuning(
         raise UserError(
             f"{cell}: data set {dataset.id!r} has no labels; finetuning needs one with classes"
         )
+    if dataset.recipe.dataset.labels != "pixels":
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} has objects with boxes and no "
+            "labels of pixels; segmentation cannot be finetuned with it"
+        )
     schedule: DatasetSchedule = protocol.schedule_of(column.dataset)
     check_micro_batches(configuration.campaign.execution.accumulate.get("finetune", 1), schedule)
     configured = configuration.backbone(configuration.used(cell.row.backbone))

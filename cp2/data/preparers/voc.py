@@ -1,0 +1,68 @@
+"""Images with objects in PASCAL VOC's layout: the archives of VOC 2007, or a user's own folder.
+
+JPEGImages/<id>.jpg         any image format
+Annotations/<id>.xml        its objects; kept as the label of the image
+ImageSets/Main/<list>.txt   ids, one a line
+
+Split `train` is VOC's trainval and `test` its test. A folder without test.txt is split by its
+train.txt and val.txt instead.
+"""
+
+from pathlib import Path
+
+from cp2.data.preparers.common import Job, Layout, Source, containing, read_lines
+from cp2.data.preparers.labelled import Stems
+from cp2.data.preparers.unlabelled import own_root
+from cp2.data.unpack import unpack
+from cp2.data.walk import LeftOut, files_below
+from cp2.errors import UserError
+
+ROOT = "VOCdevkit/VOC2007"
+_FOLDERS = ("JPEGImages", "Annotations", "ImageSets/Main")
+
+
+def prepare_voc2007(job: Job) -> Layout:
+    """The trainval and the test archive, side by side: both hold a VOCdevkit."""
+    wanted = containing(*(f"/{ROOT}/{folder}/" for folder in _FOLDERS))
+    sources = []
+    for archive, split, ids in zip(
+        job.archives, ("train", "test"), ("trainval", "test"), strict=True
+    ):
+        unpack(archive, job.folder / split, wanted, job.left_out)
+        job.find(*(f"{split}/{ROOT}/{folder}" for folder in _FOLDERS))
+        sources += _sources(job, job.folder / split / ROOT, split, ids)
+    return Layout(sources, objects=job.classes)
+
+
+def prepare_voc(job: Job) -> Layout:
+    """The user's folder, used in place.
+
+    Raises:
+        UserError: a split has no list, or a list names an image that is not there.
+    """
+    root = own_root(job)
+    lists = {path.stem for path in (root / "ImageSets/Main").glob("*.txt")}
+    ids = {"train": "train", "test": "val"}
+    if "test" in lists:
+        ids = {"train": "trainval" if "trainval" in lists else "train", "test": "test"}
+    for name in ids.values():
+        if name not in lists:
+            raise UserError(
+                f"data set {job.settings.name}: {root / 'ImageSets/Main' / name}.txt is missing; "
+                "write ids of images into it, one a line. Lists are train.txt (or trainval.txt) "
+                "and test.txt, or else train.txt and val.txt"
+            )
+    sources = [source for split, name in ids.items() for source in _sources(job, root, split, name)]
+    return Layout(sources, objects=job.classes)
+
+
+def _sources(job: Job, root: Path, split: str, ids: str) -> list[Source]:
+    images = Stems(root / "JPEGImages", job.images(root / "JPEGImages", once=False))
+    files = files_below(root / "Annotations", LeftOut(), frozenset({".xml"}), once=False)
+    annotations = Stems(root / "Annotations", files)
+    path = root / "ImageSets/Main" / f"{ids}.txt"
+    listed = {images.of(line, path, job.left_out) for line in read_lines(path)}
+    return [
+        Source(split, stem, image, annotations.find([stem]) or root / "Annotations" / f"{stem}.xml")
+        for stem, image in sorted((images.stem(image), image) for image in listed)
+    ]

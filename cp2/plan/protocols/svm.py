@@ -1,0 +1,72 @@
+"""Linear SVM in a plan: scores of a pretrained backbone as it is."""
+
+from typing import Literal
+
+from cp2.errors import UserError
+from cp2.plan.graph import Run, make_run
+from cp2.plan.protocols import CellSettings
+from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe
+from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.settings.metrics import Metric
+from cp2.settings.models import BackboneSettings
+from cp2.settings.protocols.svm import SvmSchedule, SvmSettings
+
+
+class SvmRecipe(EvaluateRecipe):
+    """SVMs of the training images' features, scored on the test images."""
+
+    metrics = SvmSettings.metrics
+    per_class = Metric("ap", "AP", "percent")
+
+    protocol: Literal["svm"] = "svm"
+    backbone: BackboneSettings
+    schedule: SvmSchedule
+
+
+def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int) -> Run:
+    """The run that fits and scores SVMs of `start`'s features.
+
+    Raises:
+        UserError: the data set has no objects, or the column, the backbone and the protocol do not
+            fit together.
+    """
+    dataset, configuration = stages.dataset(cell.column.dataset), stages.configuration
+    assert isinstance(dataset.recipe, DatasetRecipe)
+    if dataset.recipe.dataset.labels != "objects":
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) does not say "
+            "which objects an image shows; an SVM needs one of kind voc2007 or voc"
+        )
+    if cell.column.label_fraction or cell.column.head:
+        raise UserError(
+            f"{cell}: label_fraction and head are for segmentation; of a low-shot SVM the protocol "
+            f"says shots (protocols.{cell.protocol.name}.datasets.{cell.column.dataset}.shots)"
+        )
+    schedule: SvmSchedule = cell.protocol.schedule_of(cell.column.dataset)
+    backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
+    if backbone.family == "resnet":
+        backbone = backbone.model_copy(update={"output_stride": schedule.output_stride})
+    _check_pool(backbone, schedule, f"{cell}, protocol {cell.protocol.name!r}")
+    recipe = SvmRecipe(dataset=dataset.id, split="test", backbone=backbone, schedule=schedule)
+    source = source_name(start)
+    tags = {
+        "method": source,
+        "backbone": backbone.name,
+        "dataset": dataset.id,
+        "init": start.id if start else "random",
+    }
+    kind = f"svm{schedule.shots}" if schedule.shots else "svm"
+    name = f"{dataset.id}-{kind}-{source}-{backbone.name}-s{seed}"
+    needs = [dataset, *([start] if start else [])]
+    return stages.plan.add(make_run("evaluate", name, recipe, needs, tags, seed))
+
+
+def _check_pool(backbone: BackboneSettings, schedule: SvmSchedule, where: str) -> None:
+    rounding = backbone.stride - 1 if backbone.family == "resnet" else 0
+    rows, columns = ((side + rounding) // backbone.stride for side in schedule.size)
+    if min(rows, columns) < schedule.pool:
+        raise UserError(
+            f"{where}: pool {schedule.pool} is larger than the map of {backbone.name}, "
+            f"{rows}x{columns} positions of an image of {schedule.size[0]}x{schedule.size[1]}; "
+            "take a smaller pool or a larger size"
+        )

@@ -1,0 +1,82 @@
+"""VOC 2007's archives, and folders of one's own in their layout."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cp2.data.annotations import read_objects
+from cp2.data.index import DatasetIndex, read_index
+from cp2.data.preparers import prepare
+from cp2.errors import UserError, WrongFile
+from cp2.settings.datasets import ClassList, DatasetSettings
+
+TWO = ClassList(name="two", classes=("cat", "dog"), palette=((9, 9, 9), (50, 0, 0)))
+XML = """<annotation><object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax>
+<ymax>5</ymax></bndbox></object></annotation>"""
+
+
+def test_the_two_archives_make_two_splits(demo: Callable[..., Any], tmp_path: Path) -> None:
+    settings, classes = demo("demo-voc2007")
+    prepare(settings, classes, tmp_path / "set")
+    index = read_index(tmp_path / "set")
+    assert [path.stem for path in index.paths("train")] == [f"{n:06d}" for n in range(1, 6)]
+    assert [path.stem for path in index.paths("test")] == [f"{n:06d}" for n in range(6, 10)]
+    for split in ("train", "test"):
+        for image, label in zip(index.paths(split), index.labels(split), strict=True):
+            assert label.stem == image.stem
+            with Image.open(image) as picture:
+                assert read_objects(label, index.classes or (), picture.size)
+
+
+def own(root: Path, lists: dict[str, str], last: int = 8) -> DatasetSettings:
+    """Images 1 to 3 of 8x6 pixels; the last one's object is `last` pixels wide."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for n in (1, 2, 3):
+        Image.new("RGB", (8, 6)).save(root / f"JPEGImages/{n}.png")
+        text = XML.format("dog" if n == 2 else "cat", last if n == 3 else 8)
+        (root / f"Annotations/{n}.xml").write_text(text)
+    for name, text in lists.items():
+        (root / f"ImageSets/Main/{name}.txt").write_text(text)
+    return DatasetSettings(kind="voc", name="own", title="", root=str(root), classes="two")
+
+
+def stems(index: DatasetIndex, split: str) -> list[str]:
+    return [path.stem for path in index.paths(split)]
+
+
+@pytest.mark.parametrize(
+    ("lists", "train", "test"),
+    [
+        ({"train": "1\n2\n", "val": "3\n"}, ["1", "2"], ["3"]),
+        ({"train": "1\n", "val": "2\n", "trainval": "2\n1\n", "test": "3\n"}, ["1", "2"], ["3"]),
+        ({"train": "1\n", "test": "3\n"}, ["1"], ["3"]),
+    ],
+)
+def test_an_own_folder_is_used_in_place(
+    tmp_path: Path, lists: dict[str, str], train: list[str], test: list[str]
+) -> None:
+    prepare(own(tmp_path / "own", lists), TWO, tmp_path / "set")
+    index = read_index(tmp_path / "set")
+    assert (stems(index, "train"), stems(index, "test")) == (train, test)
+    assert index.labels("test") == [tmp_path / "own/Annotations/3.xml"]
+    assert {path.name for path in (tmp_path / "set").iterdir()} >= {"dataset.json", "index.csv"}
+
+
+def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    settings = own(root, {"train": "1\n2\n", "val": "3\n"}, last=20)
+    with pytest.raises(WrongFile, match=r"3.xml: object 1 \(cat\): its box 1, 1 to 20, 5 leaves"):
+        prepare(settings, TWO, tmp_path / "set")
+    (root / "Annotations/3.xml").unlink()
+    with pytest.raises(WrongFile, match=r"3\.xml: is not there"):
+        prepare(settings, TWO, tmp_path / "set")
+    (root / "ImageSets/Main/val.txt").write_text("4\n")
+    with pytest.raises(UserError, match=r"names .4., but there is no image"):
+        prepare(settings, TWO, tmp_path / "set")
+    (root / "ImageSets/Main/val.txt").unlink()
+    with pytest.raises(UserError, match=r"Main/val.txt is missing; write ids of images into it"):
+        prepare(settings, TWO, tmp_path / "set")
