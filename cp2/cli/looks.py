@@ -47,6 +47,8 @@ def plan(
     configuration, whole = options.load()
     if not (cost or throughput or device or site or budget is not None):
         print(listing(configuration, whole, stage))
+        if wrong := _misfits(configuration, whole, {}):
+            raise UserError("\n".join(wrong))
         return
     if stage is not None:
         raise UserError("--stage is for the list of runs; costs are always of the whole campaign")
@@ -99,7 +101,11 @@ def doctor(
     requests = [
         job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
     ]
+    gpus = {request.stage: request.gpus for request in requests}
     problem = False
+    for text in _misfits(configuration, plan, gpus):
+        print(Check(False, text))
+        problem = True
     for check in examine(configuration, requests, site, _needed(plan, configuration.results)):
         print(check)
         problem |= check.ok is False
@@ -107,6 +113,13 @@ def doctor(
         print(Check(None, note))
     if problem:
         raise typer.Exit(1)
+
+
+def _misfits(configuration: Configuration, plan: Plan, gpus: dict[str, int]) -> list[str]:
+    from cp2.plan.fit import misfits
+
+    execution = configuration.campaign.execution
+    return misfits(plan.runs.values(), plan, configuration.results, execution, gpus)
 
 
 def _needed(plan: Plan, results: Path) -> float | None:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import shutil
 import socket
 import sys
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cp2.cluster.commands import ask
-from cp2.cluster.validate_request import validate_requests
+from cp2.cluster.validate_request import executor_misfit, validate_requests
 from cp2.errors import UserError, WrongFile
-from cp2.plan.requests import JobRequest
 from cp2.plan.workflow import Workflow
 from cp2.record.attempts import read_attempts
 from cp2.record.files import append_to
@@ -259,6 +257,8 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
     results = plan.configuration.results
     unfinished = [run for run in plan.plan.runs.values() if not run.is_done(results)]
     forget_kept(plan, snakemake.dag.needrun_jobs())
+    if wrong := plan.misfits(snakemake.dag.needrun_jobs()):
+        raise UserError("\n  ".join(["no job is started:", *wrong]))
     if not executor.common_settings.non_local_exec:
         name_holders({run.key: run.folder(results) for run in unfinished})
         return
@@ -276,23 +276,6 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
             print("sacct does not answer; squeue is asked how jobs end", file=sys.stderr)
             snakemake.executor_settings.status_command = "squeue"
         end_left_jobs({run.id: run.folder(results) for run in unfinished})
-
-
-def executor_misfit(executor: str, requests: Iterable[JobRequest], folder: Path) -> str | None:
-    """What Snakemake's plugin cannot hand to sbatch, though Slurm could take it; else None."""
-    if executor == "cluster-generic" and re.search(r'[$`"\\!]', str(folder)):
-        return (
-            f'{folder}: this executor hands the path to a shell, to which $ ` " \\ ! have a '
-            "meaning; use the profile slurm, or move the project"
-        )
-    for request in requests if executor == "slurm" else ():
-        if request.gres and not request.plain_gpus and "-" in (request.gpu_model or ""):
-            return (
-                f"{request.stage}: Snakemake's Slurm executor takes no hyphen in a --gres "
-                f"(gpu_model {request.gpu_model!r}); use the profile cluster-generic, or name the "
-                "nodes' feature (constraint) instead of gpu_model"
-            )
-    return None
 
 
 def accounting_answers() -> bool:

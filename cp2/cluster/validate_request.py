@@ -6,6 +6,7 @@ First by what `sinfo` says of the nodes, then by what Slurm itself says of a sit
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from cp2.cluster.commands import answer, ask, this_user
 from cp2.cluster.partitions import Nodes, cluster_nodes
@@ -167,3 +168,20 @@ def _tried(request: JobRequest) -> list[str]:
     lines = [_PREFIX.sub("", line.strip()) for line in tried.errors.splitlines()]
     told = [line for line in lines if _FOR_GOOD.search(line)]
     return [f"{request.stage}: sbatch {request.sbatch()}: {told[0]}"] if told else []
+
+
+def executor_misfit(executor: str, requests: Iterable[JobRequest], folder: Path) -> str | None:
+    """What Snakemake's plugin cannot hand to sbatch, though Slurm could take it; else None."""
+    if executor == "cluster-generic" and re.search(r'[$`"\\!]', str(folder)):
+        return (
+            f'{folder}: this executor hands the path to a shell, to which $ ` " \\ ! have a '
+            "meaning; use the profile slurm, or move the project"
+        )
+    for request in requests if executor == "slurm" else ():
+        if request.gres and not request.plain_gpus and "-" in (request.gpu_model or ""):
+            return (
+                f"{request.stage}: Snakemake's Slurm executor takes no hyphen in a --gres "
+                f"(gpu_model {request.gpu_model!r}); use the profile cluster-generic, or name the "
+                "nodes' feature (constraint) instead of gpu_model"
+            )
+    return None

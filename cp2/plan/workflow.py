@@ -2,13 +2,14 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
+from cp2.plan.fit import misfits
 from cp2.plan.graph import Plan, Run
 from cp2.plan.planned import VARIABLE, read_planned, write_planned
 from cp2.plan.requests import JobRequest, job_request
@@ -17,7 +18,7 @@ from cp2.record.mlflow_links import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site
-from cp2.stages import Stage, files_of
+from cp2.stages import ON_CLUSTER, Stage, files_of
 
 SNAKEMAKE_KEYS = ("campaign", "set", "site")
 
@@ -163,6 +164,14 @@ class Workflow:
         """What a stage's jobs ask the scheduler for: the campaign's wishes in the site's words."""
         wishes = self.configuration.campaign.resources.get(stage, Resources())
         return job_request(stage, wishes, self.site)
+
+    def misfits(self, jobs: Iterable[Any]) -> list[str]:
+        """Why some of Snakemake's jobs would be refused, as far as is known before."""
+        keys = (f"{job.rule.name}/{getattr(job.wildcards, 'run', '')}" for job in jobs)
+        runs = [self.plan.runs[key] for key in keys if key in self.plan.runs]
+        gpus = {stage: self.request(stage).gpus for stage in ON_CLUSTER}
+        execution = self.configuration.campaign.execution
+        return misfits(runs, self.plan, self.configuration.results, execution, gpus)
 
     def resources(self, stage: str) -> dict[str, Any]:
         """A rule's resources; never part of a run's id nor of a rule's parameters."""

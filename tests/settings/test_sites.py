@@ -8,7 +8,7 @@ import pytest
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
-from cp2.cluster.driver import executor_misfit
+from cp2.cluster.validate_request import executor_misfit
 from cp2.errors import UserError
 from cp2.plan.requests import job_request
 from cp2.plan.workflow import Workflow

@@ -179,6 +179,15 @@ def test_what_only_the_user_can_mend_is_not_tried_again(project: Path) -> None:
     assert "is not a folder" in (attempt.error or "")
 
 
+def test_no_job_is_started_for_a_batch_that_gpus_cannot_share(project: Path) -> None:
+    change = "campaign.resources.pretrain={gpus: 5, cpus: 1, mem_mb: 1, minutes: 1}"
+    output = _snakemake(project, "--resources", "gpu_slots=60", "--", "all", changes=change)
+    assert "no job is started" in output
+    assert "cannot be shared evenly by 5 GPUs" in output
+    assert output.endswith("exit 1")
+    assert not (project / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("campaign", "changes", "messages"),
     [
