@@ -129,8 +129,10 @@ def one(name: str, seconds: float, folder: Path) -> None:
     sys.exit(bool(finds))
 
 
-def keep(name: str, last: Path, error: object) -> None:
-    """Put the file that broke a reader beside the kept ones."""
+def keep(name: str, last: Path, error: Any) -> None:
+    """Put the file that broke a reader beside the kept ones, and tell what was raised first."""
+    while getattr(error, "__cause__", None):
+        error = error.__cause__
     content = last.read_bytes()
     path = SEEDS / name / hashlib.sha256(content).hexdigest()[:8]
     path.parent.mkdir(parents=True, exist_ok=True)
