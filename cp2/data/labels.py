@@ -3,6 +3,7 @@
 Train ids are 0..K-1, and IGNORE for pixels that neither train nor count.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def read_label(path: Path) -> LabelMap:
     advice = "save the class ids as an 8-bit PNG"
     with (
         reading(path, f"a readable label ({', '.join(_FORMATS)})", advice),
-        Image.open(path, formats=_FORMATS) as picture,
+        # Of bytes: from a file, Pillow would make room for any length that a chunk names.
+        Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as picture,
     ):
         pixels = _pixel_format(picture)
         if picture.mode not in ("L", "P", "1") or pixels not in _FACTORS:
