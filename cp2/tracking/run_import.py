@@ -134,7 +134,6 @@ def _send_files(
             link = staged / file.relative_to(snapshot.folder.path)
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(file.resolve())
-        if content.class_table is not None:
-            table = staged / "per_class_iou.csv"
-            table.write_text(content.class_table, encoding="utf-8")
+        for name, text in content.class_table.items():
+            (staged / name).write_text(text, encoding="utf-8")
         store.upload(run_id, staged)

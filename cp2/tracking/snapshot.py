@@ -94,14 +94,14 @@ class RunContent:
 
     Attributes:
         points: costs of ended attempts, scores of finished evaluations.
-        class_table: scores of every class as CSV, of a finished evaluation.
+        class_table: scores of every class as CSV by the name of its file, of a finished evaluation.
         started, ended: seconds since 1970.
     """
 
     params: dict[str, str]
     tags: dict[str, str]
     points: list[Point]
-    class_table: str | None
+    class_table: dict[str, str]
     started: float | None
     ended: float | None
 
@@ -195,15 +195,17 @@ def read_score_points(run: Run, results: Path) -> list[Point]:
     return _evaluation(run, results)[0]
 
 
-def _evaluation(run: Run, results: Path) -> tuple[list[Point], str | None]:
+def _evaluation(run: Run, results: Path) -> tuple[list[Point], dict[str, str]]:
     """Scores of a finished evaluation, and its table of classes, if it has one."""
     folder, recipe = run.folder(results), run.recipe
     assert isinstance(recipe, EvaluateRecipe)
     check_owner(folder.recipe, run.id)
     finished = time_of(folder.done, read_object(folder.done), "finished")
     scores = read_scores(folder.scores, recipe.metrics)
-    table = content.class_table(scores, recipe.per_class) if recipe.per_class else None
-    return content.score_points(scores, run.tags.get("labels", "1"), finished), table
+    per_class = recipe.per_class
+    name = f"per_class_{per_class.name}.csv" if per_class else ""
+    tables = {name: content.class_table(scores, per_class)} if per_class else {}
+    return content.score_points(scores, run.tags.get("labels", "1"), finished), tables
 
 
 def _started(snapshot: RunSnapshot, environment: dict[str, float]) -> float | None:
@@ -220,7 +222,7 @@ def _last_sign(snapshot: RunSnapshot) -> float | None:
     return ended if snapshot.status in ENDED else None
 
 
-def _scores(snapshot: RunSnapshot) -> tuple[list[Point], str | None]:
+def _scores(snapshot: RunSnapshot) -> tuple[list[Point], dict[str, str]]:
     """Scores of a finished evaluation, with its table of classes; a finetuning has its
     evaluations' (a damaged one is named where it is itself imported).
     """
@@ -230,7 +232,7 @@ def _scores(snapshot: RunSnapshot) -> tuple[list[Point], str | None]:
     for run in snapshot.evaluations:
         with suppress(WrongFile):
             points += read_score_points(run, snapshot.results)
-    return points, None
+    return points, {}
 
 
 def _model(snapshot: RunSnapshot, done: dict[str, object]) -> dict[str, str]:
