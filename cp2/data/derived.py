@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from operator import ge
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -93,16 +94,17 @@ class AppendedFiles:
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
-        path = self.folder / _COUNT
-        saved = read_json(path) if path.is_file() else {}
-        sizes = saved.get("sizes", {})
-        if saved.get("layout") != self._layout or sizes.keys() != self.sizes.keys():
+        """Go on behind the last save; one that is damaged or of another layout counts for nothing."""
+        try:
+            saved = read_json(self.folder / _COUNT)
+            images, unreadable = int(saved["images"]), int(saved["unreadable"])
+            sizes = {str(name): int(size) for name, size in saved["sizes"].items()}
+            there = [(self.folder / name).stat().st_size for name in sizes]
+        except (WrongFile, OSError, AttributeError, LookupError, TypeError, ValueError):
             return
-        for name, size in sizes.items():
-            file = self.folder / name
-            if not file.is_file() or file.stat().st_size < size:
-                return
-        self.images, self.unreadable, self.sizes = saved["images"], saved["unreadable"], sizes
+        known = saved["layout"] == self._layout and sizes.keys() == self.sizes.keys()
+        if known and all(map(ge, there, sizes.values())):
+            self.images, self.unreadable, self.sizes = images, unreadable, sizes
 
     def _open(self, name: str) -> BinaryIO:
         file = append_to(self.folder / name)

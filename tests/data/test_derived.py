@@ -38,7 +38,9 @@ def test_writing_goes_on_after_the_last_save(tmp_path):
     assert list(state.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["short", "gone", "layout", "names", "old count"])
+@pytest.mark.parametrize(
+    "damage", ["short", "gone", "layout", "names", "old count", "list", "text"]
+)
 def test_what_does_not_belong_together_counts_nothing(tmp_path, damage):
     first = open_files(tmp_path)
     append(first, 0)
@@ -56,6 +58,11 @@ def test_what_does_not_belong_together_counts_nothing(tmp_path, damage):
             names = ("a",)
         case "old count":
             (tmp_path / "count.json").write_text('{"images": 1, "size": 7, "version": 1}')
+        case "list":
+            (tmp_path / "count.json").write_text("[1]")
+        case "text":
+            count = tmp_path / "count.json"
+            count.write_text(count.read_text().replace('"images": 1', '"images": "one"'))
     again = open_files(tmp_path, names, **layout)
     again.close()
     assert again.images == 0
