@@ -106,7 +106,8 @@ def _protocol_text(
         known = schedules.setdefault(protocol.title, {})
         if column.dataset in protocol.datasets:
             known[configuration.used(column.dataset)] = protocol.schedule(column.dataset)
-    heads = [f"head {configuration.used(settings.head)}"] if settings.head else []
+    shown = settings.head and configuration.protocol(settings.protocol).trains_head
+    heads = [f"head {configuration.used(settings.head)}"] if settings.head and shown else []
     heads += [f"{configuration.used(c.head)} for {c.name}" for c in columns if c.head]
     first, *others = (
         (title, "; ".join(f"{name}: {words}" for name, words in known.items()))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import torch
 from campaigns import load
 from PIL import Image
 
@@ -123,6 +124,7 @@ def test_processes_change_no_number(results: Path, monkeypatch: pytest.MonkeyPat
     without_never(results)
     expected = scored(results, run_of())
     monkeypatch.setattr(evaluation, "PARALLEL_FROM", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert scored(results, run_of()) == expected
 
 
@@ -260,3 +262,12 @@ def test_claims_of_classification_are_judged(tmp_path: Path) -> None:
     }
     assert judged["densecl-34"] == "reproduced"
     assert judged["densecl-39"] == "not reproduced"
+
+
+def test_a_table_names_no_head_that_nobody_trains(tmp_path: Path) -> None:
+    configuration = load(tmp_path, "base: demo_full\ntitle: T\ntables: [demo_svm, demo_methods]\n")
+    plan = build_plan(configuration)
+    svm, segmentation = view_tables(configuration, plan, Path("reports/published"))
+    words = "demo-voc2007: cost chosen from 4 by 3-fold cross-validation"
+    assert svm.protocol == f"Linear SVM on frozen features; {words}"
+    assert ", head fcn-tiny; " in segmentation.protocol

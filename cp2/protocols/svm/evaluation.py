@@ -64,14 +64,14 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
 def _score_classes(
     files: list[Path], labels: list[Labels], schedule: SvmSchedule
 ) -> list[ClassResult]:
-    """One after the other where they are small, else by as many processes as there are cores."""
+    """One after the other where they are small, else by as many processes as the job has cores."""
     classes = labels[0].shape[1]
     small = np.load(files[0], mmap_mode="r").size < PARALLEL_FROM
     jobs = (
         joblib.delayed(kept_result)(files, [one[:, n] for one in labels], schedule, n, classes)
         for n in range(classes)
     )
-    pool = joblib.Parallel(n_jobs=1 if small else -1, return_as="generator")
+    pool = joblib.Parallel(n_jobs=1 if small else torch.get_num_threads(), return_as="generator")
     try:
         return list(tqdm(pool(jobs), total=classes, desc="fitting", unit="class", disable=None))
     except TerminatedWorkerError as error:

@@ -127,6 +127,8 @@ class SegmentationSettings(ProtocolSettings):
         Metric("mean_accuracy", "mean class accuracy", "percent"),
     )
 
+    trains_head = True
+
     kind: Literal["segmentation"]
     amp: Amp = "off"
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
