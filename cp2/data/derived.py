@@ -94,7 +94,7 @@ class AppendedFiles:
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
-        """Go on behind the last save; a damaged one, or one of another layout, counts for nothing."""
+        """Go on behind the last save; a damaged one or one of another layout counts for nothing."""
         try:
             saved = read_json(self.folder / _COUNT)
             images, unreadable = int(saved["images"]), int(saved["unreadable"])

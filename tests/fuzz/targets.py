@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from cp2.data.annotations import read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetRecord, Split, read_index, write_record
 from cp2.data.labels import plain_table, read_label, to_train_ids
@@ -191,6 +192,14 @@ def _sbd() -> list[bytes]:
         scipy.io.savemat(file, content, do_compression=compressed)
         found.append(file.getvalue())
     return found
+
+
+def _objects() -> list[bytes]:
+    box = b"<bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>9</xmax><ymax>4</ymax></bndbox>"
+    one = b"<object><name>cat</name><difficult>1</difficult>" + box + b"</object>"
+    head = b'<?xml version="1.0" encoding="utf-8"?><!DOCTYPE a [<!ENTITY c "cat">]>'
+    found = b"<annotation>" + one + one.replace(b"cat", b"&c;") + b"</annotation>"
+    return [head + found, b"<annotation>" + one + b"</annotation>"]
 
 
 def _lists() -> list[bytes]:
@@ -364,6 +373,7 @@ TARGETS = {
     "png": Target("a.png", lambda: _pictures("PNG", mode="P"), _label, _chunked),
     "labels": Target("a.png", lambda: _pictures("PNG", "GIF", "BMP", "TIFF", mode="P"), _label),
     "sbd": Target("a.mat", _sbd, read_label),
+    "objects": Target("a.xml", _objects, lambda path: read_objects(path, ("cat",), (9, 9))),
     "lists": Target("index.csv", _lists, _read_lists),
     "archives": Target("a.tar", _archives, _unpack),
     "records": Target("mlflow.json", _records, _read_records),
