@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cp2.costs.networks import Counts, backbone_bytes, count_finetuning, count_pretraining
+from cp2.costs.networks import (
+    Counts,
+    backbone_bytes,
+    count_detector,
+    count_finetuning,
+    count_pretraining,
+)
 from cp2.plan.graph import Plan
+from cp2.plan.protocols.detection import DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, PretrainRecipe
 
@@ -58,6 +65,8 @@ def disk_space(plan: Plan, results: Path | None = None) -> Disk:
                 models += backbone_bytes(backbone)
             case PretrainRecipe() as recipe:
                 trained.append(count_pretraining(recipe))
+            case DetectionFinetuneRecipe() as detector:
+                trained.append(count_detector(detector))
             case SegmentationFinetuneRecipe() as model:
                 trained.append(count_finetuning(model))
     models += sum(counts.weights for counts in trained)

@@ -22,16 +22,20 @@ from cp2.methods.step import Method, Step
 from cp2.models.backbones import Backbone, build_backbone
 from cp2.models.encoders import Segmentor
 from cp2.models.heads import build_head
+from cp2.plan.protocols.detection import DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
+from cp2.protocols.detection.files import build_detector
+from cp2.protocols.detection.networks import Detector
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised
 from cp2.settings.models import BackboneSettings, HeadSettings
-from cp2.settings.optimization import OptimizerSettings
+from cp2.settings.optimization import OptimizerSettings, SgdSettings
 from cp2.training.optimizers import build_optimizer
 
 META = torch.device("meta")
 LEARNS, FOLLOWS = 3, 1  # forward passes that a pass costs, with and without gradient
 GIGA = 1e9
+LANDSCAPE = 4 / 3  # width of most photographs, in heights
 Size = tuple[int, int]  # height, width in pixels
 
 
@@ -146,6 +150,40 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
         weights = _bytes(kept.state_dict().values())
         _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
     return _KNOWN[key]
+
+
+def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
+    """Counts of a detector's finetuning, on images of its middle size."""
+    training = recipe.training
+    key = recipe.model_dump_json()
+    if key not in _KNOWN:
+        short = sorted(training.short_sides)[len(training.short_sides) // 2]
+        size = (short, round(short * LANDSCAPE))
+        forward = detector_gflop(recipe, size, recipe.detector.regions)
+        model = _detector(recipe.model_dump_json())
+        optimizer = SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0)
+        weights = _bytes(model.state_dict().values())
+        _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(model, optimizer))
+    return _KNOWN[key]
+
+
+@torch.no_grad()
+def detector_gflop(recipe: DetectionFinetuneRecipe, size: Size, regions: int) -> float:
+    """Forward pass of an image with so many regions."""
+    model = _detector(recipe.model_dump_json())
+    with FlopCounterMode(display=False) as counter:
+        maps = model.maps(torch.empty(1, 3, *size, device=META))
+        model.rpn(maps)
+        pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
+        model.predictor(model.features(pooled))
+    return counter.get_total_flops() / GIGA
+
+
+@cache
+def _detector(recipe: str) -> Detector:
+    read = DetectionFinetuneRecipe.model_validate_json(recipe)
+    with META:
+        return build_detector(read.detector, read.backbone, read.classes).eval()
 
 
 def segmentor_gflop(

@@ -5,19 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cp2.costs.networks import (
+    LANDSCAPE,
     backbone_gflop,
+    count_detector,
     count_finetuning,
     count_pretraining,
+    detector_gflop,
     segmentor_gflop,
 )
 from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe as EvaluateRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe as FinetuneRecipe
 from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import MasksRecipe, PretrainRecipe
 from cp2.plan.steps import steps_of
 
-LANDSCAPE = 4 / 3  # width of most photographs, in heights
+PROPOSALS = 1000  # of an image that a detector is scored on
 VIT_SIDE = 224  # pixels; timm's default
 
 
@@ -107,6 +111,22 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             kind = _of_model("evaluate", model, scored.resize, "off")
             kind = replace(kind, slide=inference.mode == "slide")
             return kind, evaluation_gflop(scored, model)
+        case DetectionFinetuneRecipe(training=training) as trained:
+            sides = (
+                sorted(training.short_sides)[len(training.short_sides) // 2],
+                training.long_side,
+            )
+            return _of_detector("finetune", trained, sides, trained.amp), count_detector(
+                trained
+            ).gflop
+        case DetectionEvaluateRecipe() as scored:
+            model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
+            assert isinstance(model, DetectionFinetuneRecipe)
+            sides = (scored.short_side, scored.long_side)
+            size = (sides[0], round(sides[0] * LANDSCAPE))
+            return _of_detector("evaluate", model, sides, "off"), detector_gflop(
+                model, size, PROPOSALS
+            )
         case SvmRecipe(backbone=backbone, schedule=schedule):  # its features; fits cost no device
             stride = backbone.stride
             kind = Kind(
@@ -114,6 +134,13 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             )
             return kind, backbone_gflop(backbone, schedule.size)
     raise ValueError(f"{run.key} takes no steps")
+
+
+def _of_detector(
+    stage: str, recipe: DetectionFinetuneRecipe, sides: tuple[int, int], amp: str
+) -> Kind:
+    name, head = recipe.backbone.name, recipe.detector.kind
+    return Kind(stage, None, name, head, sides, amp, output_stride=recipe.backbone.stride)
 
 
 def _of_model(stage: str, recipe: FinetuneRecipe, size: tuple[int, int], amp: str) -> Kind:

@@ -21,6 +21,8 @@ REPLACEMENTS = 9
 QUEUE_VIEW = 10
 MATCHES = 11
 QUEUED_POSITIONS = 12
+DETECTION_ORDER = 13
+DETECTION_SAMPLES = 14
 
 
 def generator(seed: int, stream: int, *position: int) -> np.random.Generator:

@@ -1,6 +1,8 @@
 """Backbones: an image batch in, one feature map out. Architectures and their parts are timm's."""
 
 import difflib
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ class ResNetBackbone(Backbone):
     Odd image sizes are rounded up: h = ceil(H / stride).
 
     Attributes:
-        channels_before: channels of the last stage but one.
+        stage_channels: channels of the four stages.
 
     Args:
         to_colours: the network sees colours from 0 to 1; images come normalised as ImageNet's.
@@ -54,7 +56,9 @@ class ResNetBackbone(Backbone):
         super().__init__()
         self.to_colours = ToColours() if to_colours else nn.Identity()
         self.channels = channels
-        self.channels_before: int = net.feature_info[-2]["num_chs"]
+        self.stage_channels: tuple[int, ...] = tuple(
+            one["num_chs"] for one in net.feature_info[-4:]
+        )
         self.stride = stride
         self.conv1: nn.Module = net.conv1
         self.bn1: nn.Module = net.bn1
@@ -69,10 +73,16 @@ class ResNetBackbone(Backbone):
         return self.last_two(images)[1]
 
     def last_two(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps of the last stage but one, (N, channels_before, h', w'), and of the last."""
+        """Maps of the last stage but one and of the last."""
+        before, last = deque(self.stages(images), 2)
+        return before, last
+
+    def stages(self, images: torch.Tensor, count: int = 4) -> Iterator[torch.Tensor]:
+        """The maps of the first `count` stages, (N, channels, h, w), one after the other."""
         x = self.maxpool(self.act1(self.bn1(self.conv1(self.to_colours(images)))))
-        before = self.layer3(self.layer2(self.layer1(x)))
-        return before, self.layer4(before)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4)[:count]:
+            x = stage(x)
+            yield x
 
 
 class ViTBackbone(Backbone):

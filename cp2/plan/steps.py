@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import (
@@ -41,7 +42,9 @@ def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
             return Steps(count, method.batch_size)
         case SegmentationFinetuneRecipe(optimization=schedule):
             return Steps(schedule.iterations, schedule.batch_size)
-        case SegmentationEvaluateRecipe(split=split):
+        case DetectionFinetuneRecipe(training=training):
+            return Steps(training.iterations, training.batch_size)
+        case SegmentationEvaluateRecipe(split=split) | DetectionEvaluateRecipe(split=split):
             return Steps(_images(run, plan, results, (split,)), 1)
         case SvmRecipe(split=split):
             sizes = [_images(run, plan, results, (one,)) for one in ("train", split)]

@@ -91,6 +91,12 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
     )
 
 
+def picture_indices(images: int, pictures: int) -> list[int]:
+    """Indices spread evenly over a split, the same for every model."""
+    count = min(images, pictures)
+    return [i * images // count for i in range(count)]
+
+
 def _runner(run: Run) -> Any:
     assert isinstance(run.recipe, FinetuneRecipe | EvaluateRecipe)
     return import_module(f"cp2.protocols.{run.recipe.protocol.replace('-', '_')}")

@@ -112,9 +112,9 @@ def unhashed(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"hashed": False}, **kwargs)
 
 
-def added(default: Any) -> Any:
+def added(default: Any, **kwargs: Any) -> Any:
     """A field added later: at its default it stays out of run ids, so that older results count."""
-    return Field(default, json_schema_extra={"hashed": "unless default"})
+    return Field(default, json_schema_extra={"hashed": "unless default"}, **kwargs)
 
 
 def hashed_fields(settings: BaseModel) -> dict[str, Any]:

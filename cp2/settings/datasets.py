@@ -79,8 +79,11 @@ class DatasetSettings(Settings):
             raise ValueError(f"label_values is for kind labelled, not for {self.kind}")
         if not generic and not self.archives:
             raise ValueError(f"kind {self.kind} needs archives")
-        if self.kind == "voc2007" and len(self.archives) != 2:
-            raise ValueError("kind voc2007 needs two archives: that of trainval, then that of test")
+        if self.kind == "voc2007" and len(self.archives) not in (2, 3):
+            raise ValueError(
+                "kind voc2007 needs the archives of trainval and test, in this order, and may have "
+                "a third, VOC 2012's of trainval"
+            )
         if self.labels and self.classes is None:
             raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
         return self

@@ -27,6 +27,7 @@ class SgdSettings(Settings):
     lr: PositiveFloat
     momentum: Share = 0.9
     weight_decay: NonNegativeFloat
+    no_decay: Literal["none", "norm"] = added("none")  # norm: batch norms' weights and biases
 
 
 class AdamWSettings(Settings):
@@ -64,7 +65,12 @@ class PolySettings(Settings):
 
 
 class StepSettings(Settings):
-    """lr = lr0 * factor^k after k milestones, which are shares of all iterations."""
+    """lr = lr0 * factor^k after k milestones, which are shares of all iterations.
+
+    Before, it rises linearly from `warmup_ratio` of lr0 for so many iterations.
+    """
 
     milestones: Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_rising)]
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    warmup_iterations: int = added(0, ge=0)
+    warmup_ratio: float = added(0.001, gt=0, le=1)

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cp2.models.devices import tensor_float
 from cp2.settings.optimization import (
@@ -19,6 +21,7 @@ from cp2.settings.optimization import (
 
 _TOKENS = ("pos_embed", "cls_token")
 Named = list[tuple[str, nn.Parameter]]
+Groups = list[dict[str, Any]]
 
 
 def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:
@@ -29,42 +32,39 @@ def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.opt
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     fused = all(p.is_cuda for _, p in named) or None  # None: torch's choice
-    return OPTIMIZERS[settings.kind](settings, named, fused)
+    norms = {id(p) for m in module.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
+    exempt: dict[str, Callable[[str, nn.Parameter], bool]] = {
+        "none": lambda name, p: False,
+        "norm": lambda name, p: id(p) in norms,
+        "norm-pos-cls": lambda name, p: p.ndim <= 1 or name.endswith(_TOKENS),
+        "mmsegmentation": lambda name, p: any(key in name for key in ("norm", *_TOKENS)),
+    }
+    groups = _groups(named, settings.weight_decay, exempt[settings.no_decay])
+    return OPTIMIZERS[settings.kind](settings, groups, fused)
 
 
-def _sgd(settings: SgdSettings, named: Named, fused: bool | None) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        [p for _, p in named],
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=fused,
-    )
+def _groups(
+    named: Named, weight_decay: float, exempt: Callable[[str, nn.Parameter], bool]
+) -> Groups:
+    """Parameters that decay, and those that do not."""
+    decayed = [p for name, p in named if not exempt(name, p)]
+    free = [p for name, p in named if exempt(name, p)]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
-def _adamw(settings: AdamWSettings, named: Named, fused: bool | None) -> torch.optim.Optimizer:
-    groups = _groups(named, settings)
+def _sgd(settings: SgdSettings, groups: Groups, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
+
+
+def _adamw(settings: AdamWSettings, groups: Groups, fused: bool | None) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": _sgd, "adamw": _adamw}
-
-
-def _groups(named: Named, settings: AdamWSettings) -> list[dict[str, object]]:
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in named:
-        exempt = {
-            "none": False,
-            "norm-pos-cls": parameter.ndim <= 1 or name.endswith(_TOKENS),
-            "mmsegmentation": any(key in name for key in ("norm", *_TOKENS)),
-        }
-        (free if exempt[settings.no_decay] else decayed).append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def cosine_lr(
@@ -97,9 +97,14 @@ def poly_lr(base: float, settings: PolySettings, iteration: int, iterations: int
 
 
 def step_lr(base: float, settings: StepSettings, iteration: int, iterations: int) -> float:
-    """base * factor^k from the k-th milestone's iteration on (mmcv's step schedule)."""
+    """base * factor^k from the k-th milestone's iteration on, after a linear warm-up (mmcv's and
+    detectron2's step schedule)."""
     passed = sum(iteration >= round(share * iterations) for share in settings.milestones)
-    return base * settings.factor**passed
+    lr = base * settings.factor**passed
+    if iteration < settings.warmup_iterations:
+        share = iteration / settings.warmup_iterations
+        lr *= settings.warmup_ratio * (1 - share) + share
+    return lr
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

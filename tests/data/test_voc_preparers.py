@@ -1,5 +1,6 @@
 """VOC 2007's archives, and folders of one's own in their layout."""
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from cp2.data.annotations import read_objects
 from cp2.data.index import DatasetIndex, read_index
 from cp2.data.preparers import prepare
 from cp2.errors import UserError, WrongFile
-from cp2.settings.datasets import ClassList, DatasetSettings
+from cp2.settings.datasets import Archive, ClassList, DatasetSettings
 
 TWO = ClassList(name="two", classes=("cat", "dog"), palette=((9, 9, 9), (50, 0, 0)))
 XML = """<annotation><object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax>
@@ -29,6 +30,25 @@ def test_the_two_archives_make_two_splits(demo: Callable[..., Any], tmp_path: Pa
             assert label.stem == image.stem
             with Image.open(image) as picture:
                 assert read_objects(label, index.classes or (), picture.size)
+
+
+def test_a_third_archive_is_vocs_2012(tmp_path: Path) -> None:
+    archives = []
+    for number, (year, ids) in enumerate(
+        (("2007", "trainval"), ("2007", "test"), ("2012", "trainval")), 1
+    ):
+        root = tmp_path / f"{number}/VOCdevkit/VOC{year}"
+        own(root, {ids: f"{number}\n", "other": "3\n"})
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            tar.add(tmp_path / f"{number}/VOCdevkit", "VOCdevkit")
+        archives.append(Archive(file=f"{number}.tar"))
+    settings = DatasetSettings(
+        kind="voc2007", name="three", title="", classes="two", archives=tuple(archives)
+    )
+    prepare(settings, TWO, tmp_path / "set", [tmp_path])
+    index = read_index(tmp_path / "set")
+    assert (stems(index, "train"), stems(index, "test")) == (["1", "3"], ["2"])
+    assert all(path.is_file() for path in (*index.paths("train"), *index.labels("train")))
 
 
 def own(root: Path, lists: dict[str, str], last: int = 8) -> DatasetSettings:

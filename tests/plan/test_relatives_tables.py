@@ -15,6 +15,7 @@ STEMS = sorted(p.stem for p in PUBLISHED.glob("*.csv") if p.stem.startswith(("de
 RELATIVES = f"title: Relatives\nscale: paper\ntables: [{', '.join(STEMS)}]\n"
 MADE_HERE = {"voc2012 mIoU", "cityscapes mIoU", "voc seg mIoU", "ade20k mIoU"}
 MADE_HERE |= {"COCO time/epoch", "ImageNet time/epoch", "voc2007 SVM cls mAP"}
+MADE_HERE |= {"voc det AP", "voc det AP50", "voc det AP75"}
 QUOTED = ("BYOL", "ORL", "Odin", "SlotCon", "UniVIP", "PixPro", "SimCLR")
 
 
@@ -45,7 +46,7 @@ def test_each_published_number_has_a_cell(stem, plan):
     assert published <= cells.keys()
     for row, column in published:
         found = cells[row, column]
-        quoted = row.startswith(QUOTED) or row == "S=9"
+        quoted = row.startswith(QUOTED) or row in ("S=9", "MoCo-v2 IN*")
         assert bool(found.runs) == (column in MADE_HERE and not quoted), (row, column)
         assert bool(found.runs) != bool(found.missing)
         if found.missing:

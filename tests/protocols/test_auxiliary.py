@@ -23,7 +23,7 @@ def resnet(stride: int) -> ResNetSettings:
 def test_it_sees_the_last_stage_but_one(stride: int, cells: tuple[int, int]) -> None:
     model = build_segmentor(resnet(stride), HEAD, 5)
     trained = DeeplySupervised(model, HEAD).eval()
-    assert model.backbone.channels_before == 4 * 8
+    assert model.backbone.stage_channels[-2] == 4 * 8
     assert trained.head.convs[0].conv.in_channels == 4 * 8
     images = torch.randn(2, 3, 64, 64)
     main, auxiliary = trained(images)

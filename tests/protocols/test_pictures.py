@@ -9,13 +9,13 @@ from PIL import Image
 
 from cp2.data.labels import IGNORE
 from cp2.errors import UserError
+from cp2.protocols.registry import picture_indices
 from cp2.protocols.segmentation import pictures
 from cp2.protocols.segmentation.pictures import (
     GAP,
     OVERLAY,
     PictureWriter,
     colour,
-    picture_indices,
     write_picture,
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import multiprocessing
 
 from cp2.plan.graph import Run
-from cp2.protocols.segmentation.finetuning import finetune
+from cp2.protocols.registry import finetune
 from cp2.settings.campaign import Execution
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.parallel import joined

@@ -1,4 +1,4 @@
-"""Images with objects in PASCAL VOC's layout: the archives of VOC 2007, or a user's own folder.
+"""Images with objects in PASCAL VOC's layout: VOC's archives, or a user's own folder.
 
 JPEGImages/<id>.jpg         any image format
 Annotations/<id>.xml        its objects; kept as the label of the image
@@ -17,20 +17,26 @@ from cp2.data.unpack import unpack
 from cp2.data.walk import LeftOut, files_below
 from cp2.errors import UserError
 
-ROOT = "VOCdevkit/VOC2007"
+# Root, split and list of each archive.
+_ARCHIVES = (
+    ("VOCdevkit/VOC2007", "train", "trainval"),
+    ("VOCdevkit/VOC2007", "test", "test"),
+    ("VOCdevkit/VOC2012", "train", "trainval"),
+)
 _FOLDERS = ("JPEGImages", "Annotations", "ImageSets/Main")
 
 
 def prepare_voc2007(job: Job) -> Layout:
-    """The trainval and the test archive, side by side: both hold a VOCdevkit."""
-    wanted = containing(*(f"/{ROOT}/{folder}/" for folder in _FOLDERS))
+    """The archives side by side, for each holds a VOCdevkit: VOC 2007's trainval and test, and
+    VOC 2012's trainval where there is a third."""
     sources = []
-    for archive, split, ids in zip(
-        job.archives, ("train", "test"), ("trainval", "test"), strict=True
-    ):
-        unpack(archive, job.folder / split, wanted, job.left_out)
-        job.find(*(f"{split}/{ROOT}/{folder}" for folder in _FOLDERS))
-        sources += _sources(job, job.folder / split / ROOT, split, ids)
+    for number, archive in enumerate(job.archives):
+        root, split, ids = _ARCHIVES[number]
+        place = split if number < 2 else f"{split}-{number}"
+        wanted = containing(*(f"/{root}/{folder}/" for folder in _FOLDERS))
+        unpack(archive, job.folder / place, wanted, job.left_out)
+        job.find(*(f"{place}/{root}/{folder}" for folder in _FOLDERS))
+        sources += _sources(job, job.folder / place / root, split, ids)
     return Layout(sources, objects=job.classes)
 
 

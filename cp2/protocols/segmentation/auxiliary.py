@@ -21,7 +21,7 @@ class DeeplySupervised(nn.Module):
         backbone = segmentor.backbone
         assert isinstance(backbone, ResNetBackbone)  # the plan refuses others
         self.segmentor = segmentor
-        self.head = build_head(settings, backbone.channels_before)
+        self.head = build_head(settings, backbone.stage_channels[-2])
         self.dropout = BatchDropout2d(settings.dropout)
         self.conv_seg = classifier(self.head.channels, segmentor.conv_seg.out_channels)
 

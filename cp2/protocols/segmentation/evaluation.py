@@ -22,9 +22,9 @@ from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
-from cp2.protocols.registry import Scored
+from cp2.protocols.registry import Scored, picture_indices
 from cp2.protocols.segmentation.inference import infer
-from cp2.protocols.segmentation.pictures import PictureWriter, picture_indices
+from cp2.protocols.segmentation.pictures import PictureWriter
 from cp2.protocols.segmentation.samples import LabelledPair, decode_pair
 from cp2.protocols.segmentation.scores import ConfusionMatrix, score
 from cp2.record.files import whole_file

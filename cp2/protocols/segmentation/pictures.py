@@ -17,12 +17,6 @@ OVERLAY = 0.6  # share of the class colour over the image
 GAP = 4  # white pixels between the three
 
 
-def picture_indices(images: int, pictures: int) -> list[int]:
-    """Indices spread evenly over a split, the same for every model."""
-    count = min(images, pictures)
-    return [i * images // count for i in range(count)]
-
-
 def colour(classes: Tensor, palette: Palette) -> Tensor:
     """Train ids (H, W) -> uint8 (3, H, W); IGNORE is white, a class without a colour black."""
     table = np.zeros((256, 3), dtype=np.uint8)

@@ -1,0 +1,100 @@
+"""Detection in a plan: a detector's finetuning, and its scores on the test split."""
+
+from typing import Literal
+
+from cp2.errors import UserError
+from cp2.plan.graph import Run, make_run
+from cp2.plan.protocols import CellSettings
+from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
+from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.settings.base import PositiveInt, unhashed
+from cp2.settings.metrics import Metric
+from cp2.settings.models import ResNetSettings
+from cp2.settings.protocols.detection import (
+    DetectionSchedule,
+    DetectionSettings,
+    DetectionTraining,
+    DetectorSettings,
+)
+
+STRIDE = 32  # of the backbone's last stage
+
+
+class DetectionFinetuneRecipe(FinetuneRecipe):
+    """A detector trained with boxes."""
+
+    protocol: Literal["detection"] = "detection"
+    backbone: ResNetSettings
+    classes: PositiveInt
+    detector: DetectorSettings
+    training: DetectionTraining
+    amp: str
+
+
+class DetectionEvaluateRecipe(EvaluateRecipe):
+    """Average precision of a finetuned detector."""
+
+    metrics = DetectionSettings.metrics
+    per_class = Metric("ap", "AP", "percent")
+
+    protocol: Literal["detection"] = "detection"
+    short_side: PositiveInt
+    long_side: PositiveInt
+    score: str
+    pictures: int = unhashed(4, ge=0)
+
+
+def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int) -> Run:
+    """The run that scores a detector finetuned from `start`.
+
+    Raises:
+        UserError: the data set has no boxes, or the backbone no four stages.
+    """
+    dataset, configuration = stages.dataset(cell.column.dataset), stages.configuration
+    assert isinstance(dataset.recipe, DatasetRecipe)
+    classes = dataset.recipe.classes
+    if dataset.recipe.dataset.labels != "objects" or classes is None:
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) has no boxes; "
+            "detection needs one of kind voc2007 or voc"
+        )
+    if cell.column.label_fraction or cell.column.head:
+        raise UserError(f"{cell}: label_fraction and head are for segmentation")
+    schedule: DetectionSchedule = cell.protocol.schedule_of(cell.column.dataset)
+    assert isinstance(cell.protocol, DetectionSettings)
+    backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
+    if backbone.family != "resnet":
+        raise UserError(
+            f"{cell}: backbone {backbone.name!r} is a vision transformer; a detector needs the "
+            "four stages of a ResNet"
+        )
+    detector = schedule.detector
+    recipe = DetectionFinetuneRecipe(
+        dataset=dataset.id,
+        backbone=backbone.model_copy(update={"output_stride": STRIDE}),
+        classes=len(classes.classes),
+        detector=detector,
+        training=schedule.training,
+        amp=cell.protocol.amp,
+    )
+    source = source_name(start)
+    tags = {
+        "method": source,
+        "backbone": backbone.name,
+        "head": detector.kind,
+        "dataset": dataset.id,
+        "init": start.id if start else "random",
+    }
+    name = f"{dataset.id}-{detector.kind}-{source}-{backbone.name}-s{seed}"
+    needs = [dataset, *([start] if start else [])]
+    finetuning = stages.plan.add(make_run("finetune", name, recipe, needs, tags, seed))
+    scored = DetectionEvaluateRecipe(
+        dataset=dataset.id,
+        split="test",
+        short_side=schedule.short_side,
+        long_side=schedule.long_side,
+        score=schedule.score,
+    )
+    return stages.plan.add(
+        make_run("evaluate", name, scored, [dataset, finetuning], dict(tags), seed)
+    )

@@ -1,0 +1,216 @@
+"""Training and test images of a detector: resized, flipped, batched by aspect."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cp2.augment.pipeline import Batches
+from cp2.data.annotations import VocObject, read_objects
+from cp2.data.images import decode_rgb
+from cp2.drawing import counters
+from cp2.errors import UserError
+from cp2.protocols.detection.rpn import Size
+from cp2.settings.protocols.detection import DetectionTraining
+
+LEAST_SIDE = 1e-5  # pixels of a box that is learned from
+
+
+class Sample(NamedTuple):
+    """One training image.
+
+    Attributes:
+        image: uint8 (3, h, w), as the network sees it.
+        boxes: float32 (G, 4) in its pixels.
+        classes: int64 (G,).
+        seeds: (2,) of its samples of anchors and of regions.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    classes: Tensor
+    seeds: Tensor
+
+
+def fitted(size: Size, short: int, long: int) -> Size:
+    """Height and width with a short side of `short`, unless the long one would pass `long`."""
+    scale = short / min(size)
+    if scale * max(size) > long:
+        scale = long / max(size)
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def resize(image: Tensor, size: Size) -> Tensor:
+    """uint8 (3, H, W) at another size, bilinear and antialiased as Pillow does it."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    resized = np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+def moved(
+    points: npt.NDArray[np.float64], before: Size, after: Size, flip: bool
+) -> npt.NDArray[np.float64]:
+    """Points (..., 2) of an image that is resized, then mirrored."""
+    scale = np.array([after[1] / before[1], after[0] / before[0]])
+    points = points * scale
+    if flip:
+        points[..., 0] = after[1] - points[..., 0]
+    return points
+
+
+def moved_boxes(
+    boxes: npt.NDArray[np.float64], before: Size, after: Size, flip: bool
+) -> npt.NDArray[np.float64]:
+    """Boxes (G, 4) of an image that is resized, then mirrored; cut at its ends."""
+    corners = moved(boxes.reshape(-1, 2, 2), before, after, flip)
+    corners = corners.clip(0, [after[1], after[0]])
+    return np.concatenate([corners.min(1), corners.max(1)], 1)
+
+
+def as_arrays(
+    objects: Sequence[VocObject], classes: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Boxes (G, 4) counted from 0, the right end outside, and classes (G,); difficult ones too."""
+    boxes = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
+    return boxes - (1, 1, 0, 0), np.array([classes.index(one.name) for one in objects], np.int64)
+
+
+class DetectionImages(Dataset[Sample]):
+    """Training images with their boxes, as (epoch, image) asks for them.
+
+    Images without a box are not learned from.
+
+    Attributes:
+        wide: which images are wider than high.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        annotations: Sequence[Path],
+        classes: Sequence[str],
+        settings: DetectionTraining,
+        seed: int,
+    ) -> None:
+        self._settings, self._seed = settings, seed
+        self._images: list[Path] = []
+        self._boxes, self._classes = [], []
+        wide = []
+        for image, annotation in zip(images, annotations, strict=True):
+            boxes, named = as_arrays(read_objects(annotation, classes), classes)
+            if not len(boxes):
+                continue
+            with Image.open(image) as header:
+                wide.append(header.width > header.height)
+            self._images.append(image)
+            self._boxes.append(boxes)
+            self._classes.append(named)
+        if not wide:
+            raise UserError("no training image has an object; a detector learns from boxes")
+        self.wide = np.array(wide)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        epoch, index = place
+        rng = counters.generator(self._seed, counters.DETECTION_SAMPLES, epoch, index)
+        short = int(rng.choice(self._settings.short_sides))
+        flip = bool(rng.random() < 0.5)
+        seeds = rng.integers(2**63, size=2)
+        image = decode_rgb(self._images[index])
+        before: Size = (image.shape[1], image.shape[2])
+        after = fitted(before, short, self._settings.long_side)
+        image = resize(image, after)
+        boxes = moved_boxes(self._boxes[index], before, after, flip)
+        kept = (boxes[:, 2:] - boxes[:, :2] > LEAST_SIDE).all(1)
+        return Sample(
+            image.flip(2) if flip else image,
+            torch.from_numpy(boxes[kept]).float(),
+            torch.from_numpy(self._classes[index][kept]),
+            torch.from_numpy(seeds),
+        )
+
+
+def grouped_batches(
+    wide: npt.NDArray[np.bool_], batch_size: int, seed: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Batches of (epoch, image) for ever, each of wide or of high images only.
+
+    Images come epoch by epoch in a new order; a batch is full when so many of one shape have come.
+    """
+    waiting: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    epoch = 0
+    while True:
+        for index in counters.permutation(
+            len(wide), seed, counters.DETECTION_ORDER, epoch
+        ).tolist():
+            group = waiting[bool(wide[index])]
+            group.append((epoch, index))
+            if len(group) == batch_size:
+                yield group.copy()
+                group.clear()
+        epoch += 1
+
+
+class _Steps(Sampler[list[tuple[int, int]]]):
+    """The batches of some steps, this process' share of each."""
+
+    def __init__(
+        self,
+        data: DetectionImages,
+        steps: range,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        processes: int,
+    ) -> None:
+        self._data, self._steps, self._size, self._seed = data, steps, batch_size, seed
+        share = batch_size // processes
+        self._own = slice(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batches = grouped_batches(self._data.wide, self._size, self._seed)
+        for step, batch in enumerate(batches):
+            if step >= self._steps.stop:
+                return
+            if step >= self._steps.start:
+                yield batch[self._own]
+
+
+def detection_batches(
+    data: DetectionImages,
+    steps: range,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Batches[list[Sample]]:
+    """The batches of some steps; those before are ordered again, but not read.
+
+    Raises:
+        UserError: the batch cannot be shared evenly.
+    """
+    if batch_size % processes:
+        raise UserError(
+            f"batch_size {batch_size} cannot be shared evenly by {processes} processes; use a "
+            f"multiple of {processes}"
+        )
+    loader: DataLoader[list[Sample]] = DataLoader(
+        data,  # type: ignore[arg-type]
+        batch_sampler=_Steps(data, steps, batch_size, seed, rank, processes),
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # else the global one's state would depend on interruptions
+    )
+    return Batches(loader)

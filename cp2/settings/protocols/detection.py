@@ -1,0 +1,108 @@
+"""Object detection: a detector is finetuned with boxes and scored by average precision.
+
+The defaults are those of the released configurations, which DenseCL and PixCon share: MoCo's
+detection/configs/pascal_voc_R_50_C4_24k_moco.yaml for detector `c4`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cp2.settings.base import Name, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, unhashed
+from cp2.settings.metrics import Metric, ProtocolSettings
+from cp2.settings.optimization import StepSettings
+
+Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+class DetectorSettings(Settings):
+    """A detector's network.
+
+    Attributes:
+        kind: Faster R-CNN on a ResNet's last stage (`c4`, Ren et al. 2015, with MoCo's extra
+            norm) or on a feature pyramid (`fpn`, Lin et al. 2017, with norms and four convolutions
+            in its heads).
+        anchors: their sizes in pixels; one for each of the five maps of an `fpn`.
+        regions: of each training image that the losses of classes and boxes see.
+        width: channels of the pyramid and of its heads.
+        hidden: channels of an `fpn`'s box head.
+        recompute: `c4` computes maps of regions again for their gradient instead of keeping them.
+    """
+
+    kind: Literal["c4", "fpn"] = "c4"
+    anchors: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
+        *(32.0, 64.0, 128.0, 256.0, 512.0),
+    )
+    regions: PositiveInt = 512
+    width: PositiveInt = 256
+    hidden: PositiveInt = 1024
+    recompute: bool = unhashed(True)
+
+
+class DetectionTraining(Settings):
+    """How a detector is trained.
+
+    Attributes:
+        short_sides: pixels that an image's short side is resized to, drawn for each image.
+        long_side: pixels that its long side is kept below.
+        batch_size: images a step, also those that batch norms see together.
+        lr: where it starts behind the warm-up of `step`.
+        weight_decay: of all parameters but those of norms.
+        precise_norm: batches of training images that the norms' statistics are computed from
+            in the end (PreciseBN); 0: they stay those of training.
+    """
+
+    short_sides: Sides = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    long_side: PositiveInt = 1333
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    iterations: PositiveInt = 24000
+    lr: PositiveFloat = 0.02
+    step: StepSettings = StepSettings(
+        milestones=(0.75, 11 / 12), warmup_iterations=100, warmup_ratio=0.001
+    )
+    weight_decay: NonNegativeFloat = 1e-4
+    precise_norm: Annotated[int, Field(ge=0)] = 200
+
+
+class DetectionSchedule(Settings):
+    """What is fixed for one data set.
+
+    Attributes:
+        short_side, long_side: of test images.
+        score: eleven points (`voc2007`) or the whole area (`voc2012`) under the curve.
+    """
+
+    detector: DetectorSettings = DetectorSettings()
+    training: DetectionTraining = DetectionTraining()
+    short_side: PositiveInt = 800
+    long_side: PositiveInt = 1333
+    score: Literal["voc2007", "voc2012"] = "voc2007"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DetectionSchedule":
+        if max(self.training.short_sides) > self.training.long_side:
+            raise ValueError("a short side of training.short_sides is above training.long_side")
+        if self.short_side > self.long_side:
+            raise ValueError("short_side is above long_side")
+        return self
+
+
+class DetectionSettings(ProtocolSettings):
+    """Detectors finetuned from a pretrained backbone; one schedule a data set."""
+
+    metrics = (
+        Metric("ap", "AP", "percent"),
+        Metric("ap50", "AP50", "percent"),
+        Metric("ap75", "AP75", "percent"),
+    )
+
+    kind: Literal["detection"]
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    datasets: dict[Name, DetectionSchedule]
+
+    def schedule(self, dataset: str) -> str:
+        """Detector, iterations and batch size."""
+        schedule = self.datasets[dataset]
+        name = {"c4": "Faster R-CNN C4", "fpn": "Faster R-CNN FPN"}[schedule.detector.kind]
+        training = schedule.training
+        return f"{name}, {training.iterations:,} iterations of {training.batch_size}"

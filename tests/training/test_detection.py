@@ -1,0 +1,199 @@
+"""Detectors on drawn squares: learning, resume, scores, refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import resnet, write_labelled
+from two_processes import Training, on_two
+
+from cp2.data.index import Item
+from cp2.errors import UserError
+from cp2.plan.graph import Run, make_run
+from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
+from cp2.plan.recipes import DatasetRecipe
+from cp2.protocols.detection.files import load_detector
+from cp2.protocols.detection.finetuning import finetune
+from cp2.protocols.detection.samples import DetectionImages, grouped_batches
+from cp2.protocols.registry import evaluate
+from cp2.record.metrics import read_metrics
+from cp2.settings.campaign import Execution
+from cp2.settings.datasets import DatasetSettings
+from cp2.settings.optimization import StepSettings
+from cp2.settings.protocols.detection import DetectionTraining, DetectorSettings
+from cp2.training.clock import Deadline, StoppedForResumeError
+
+NAMES, COLOURS = ("red", "blue"), ((220, 30, 30), (30, 30, 220))
+EXECUTION = Execution(workers=0, log_every=1)
+TRAINING = DetectionTraining(
+    short_sides=(48, 64),
+    long_side=100,
+    batch_size=4,
+    iterations=4,
+    step=StepSettings(milestones=(0.75,), warmup_iterations=2),
+    precise_norm=2,
+)
+ANCHORS = (8.0, 12.0, 16.0, 24.0, 32.0)
+
+
+def annotation(objects: list[tuple[str, list[int]]]) -> str:
+    boxes = "".join(
+        f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{x0 + 1}</xmin>"
+        f"<ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for name, (x0, y0, x1, y1) in objects
+    )
+    return f"<annotation>{boxes}</annotation>"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with a data set of coloured squares on noise, one image without any."""
+    folder = tmp_path / "datasets" / "squares"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    items = []
+    for number in range(16):
+        height, width = (48, 64) if number % 3 else (64, 48)
+        pixels = rng.integers(90, 150, (height, width, 3), dtype=np.uint8)
+        objects = []
+        for kind in range(2 if number else 0):
+            side = int(rng.integers(12, 20))
+            x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+            pixels[y : y + side, x : x + side] = COLOURS[kind]
+            objects.append((NAMES[kind], [x, y, x + side, y + side]))
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.xml").write_text(annotation(objects))
+        split = "train" if number < 12 else "test"
+        items.append(Item(split, f"{number}.png", f"{number}.xml"))
+    write_labelled(folder, items, NAMES, COLOURS)
+    return tmp_path
+
+
+@pytest.fixture
+def runs() -> Callable[..., tuple[Run, Run]]:
+    """The finetuning of a detector, and its evaluation."""
+
+    def make(kind: str, name: str = "run", **changes: Any) -> tuple[Run, Run]:
+        settings = DatasetSettings(kind="images", name="squares", title="", root="squares")
+        data = make_run(
+            "dataset",
+            "squares",
+            DatasetRecipe(dataset=settings, classes=None),
+            [],
+            {},
+            plain_name=True,
+        )
+        recipe = DetectionFinetuneRecipe(
+            dataset="squares",
+            backbone=resnet(output_stride=32),
+            classes=2,
+            detector=DetectorSettings(kind=kind, anchors=ANCHORS, regions=32, width=16, hidden=32),  # type: ignore[arg-type]
+            training=TRAINING.model_copy(update=changes),
+            amp="off",
+        )
+        trained = make_run("finetune", name, recipe, [data], {}, 0)
+        scored = DetectionEvaluateRecipe(
+            dataset="squares",
+            split="test",
+            short_side=64,
+            long_side=100,
+            score="voc2007",
+            pictures=2,
+        )
+        return trained, make_run("evaluate", name, scored, [data, trained], {}, 0)
+
+    return make
+
+
+class StopAfter(Deadline):
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def reason(self) -> str | None:
+        self.left -= 1
+        return "the test says so" if self.left <= 0 else None
+
+
+def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
+    timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
+    lines = read_metrics(run.folder(results).metrics)
+    return [{k: v for k, v in line.items() if k not in timeless} for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["c4", "fpn"])
+def test_interrupted_equals_uninterrupted(
+    results: Path, runs: Callable[..., tuple[Run, Run]], kind: str
+) -> None:
+    (whole, _), (parts, _) = runs(kind), runs(kind, "parts")
+    finetune(whole, results, EXECUTION, Deadline())
+    for _ in range(2):
+        with pytest.raises(StoppedForResumeError):
+            finetune(parts, results, EXECUTION, StopAfter(1))
+    finetune(parts, results, EXECUTION, Deadline())
+    expected = load_detector(whole.folder(results).model).state_dict()
+    found = load_detector(parts.folder(results).model).state_dict()
+    for key, tensor in expected.items():
+        assert torch.equal(tensor, found[key]), key
+    assert numbers(whole, results) == numbers(parts, results)
+    assert "11 of 12 images have objects" in whole.folder(results).log.read_text()
+
+
+def test_it_learns_and_is_scored(results: Path, runs: Callable[..., tuple[Run, Run]]) -> None:
+    trained, scored = runs("fpn", iterations=16, lr=0.05)
+    finetune(trained, results, EXECUTION, Deadline())
+    lines = numbers(trained, results)
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    evaluate(scored, results, EXECUTION)
+    folder = scored.folder(results)
+    scores = json.loads(folder.scores.read_text())
+    assert all(0 <= scores["metrics"][name] <= 1 for name in ("ap", "ap50", "ap75"))
+    assert scores["per_class"].keys() == set(NAMES)
+    assert len(list(folder.pictures.glob("*.png"))) == 2
+    assert np.load(folder.path / "detections.npz")["boxes"].shape[1] == 4
+
+
+@pytest.mark.parametrize("kind", ["c4", "fpn"])
+def test_two_processes_give_the_numbers_of_one(
+    results: Path, runs: Callable[..., tuple[Run, Run]], tmp_path: Path, kind: str
+) -> None:
+    """Images of other sizes, batch norms over regions of both, statistics in the end."""
+    one, two = (runs(kind, name, iterations=2, lr=1e-3)[0] for name in ("one", "two"))
+    finetune(one, results, EXECUTION, Deadline())
+    on_two([Training(two, results, EXECUTION)], tmp_path)
+    (first, *_), (same, *_) = numbers(one, results), numbers(two, results)
+    for name, value in first.items():
+        assert same[name] == pytest.approx(value, rel=1e-4), name
+    expected = load_detector(one.folder(results).model).state_dict()
+    found = load_detector(two.folder(results).model).state_dict()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_batches_hold_images_of_one_shape_and_follow_from_the_seed() -> None:
+    wide = np.arange(10) % 3 > 0
+    batches = [batch for batch, _ in zip(grouped_batches(wide, 4, 7), range(20), strict=False)]
+    for batch in batches:
+        assert len({bool(wide[index]) for _, index in batch}) == 1
+    seen = [place for batch in batches for place in batch]
+    assert len(set(seen)) == len(seen)
+    again = grouped_batches(wide, 4, 7)
+    assert [next(again) for _ in range(20)] == batches
+
+
+def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(annotation([]))
+    with pytest.raises(UserError, match="no training image has an object"):
+        DetectionImages([tmp_path / "a.png"], [tmp_path / "a.xml"], NAMES, TRAINING, 0)
+
+
+def test_micro_batches_are_refused(results: Path, runs: Callable[..., tuple[Run, Run]]) -> None:
+    execution = EXECUTION.model_copy(update={"accumulate": {"finetune": 2}})
+    with pytest.raises(UserError, match="see the whole batch"):
+        finetune(runs("c4")[0], results, execution, Deadline())
