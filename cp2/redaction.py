@@ -3,18 +3,26 @@
 import re
 from collections.abc import Iterable
 
-# Scheme, user and password, host and path, query. A password may hold / and @ where someone forgot
-# to encode it. Files and SQLite have paths only, in which # and ? are characters.
+# Scheme, user and password, host and path, query. A password may hold /, @ and spaces where someone
+# forgot to encode it; a query, quotes. Files and SQLite have paths only, in which # and ? are
+# characters.
+_PATH = r"(?:(?![;&][\w.-]+=)[^\s?#])*"  # up to a query, be it one without its ?
 _URL = re.compile(
     r"\b(?!file:|sqlite:)([A-Za-z][A-Za-z0-9+.-]*://)"
-    r"(?:[^\s/:@]*:\S*@|[^\s/?#]*@)?"
-    r"([^\s?#'\"<>]*)"
-    r"(?:[?#][^\s'\"<>]*?(?=[\])},;:.]*(?:[\s'\"<>]|$)))?"
+    r"(?:[^\s/:@]*:\S*@|[^\s/:@]*:(?!\s|\d{1,5}\b)(?:(?!://)[^\n])*@|[^\s/?#]*@)?"
+    rf"({_PATH})"
+    r"(?:[?#;&](?:=(['\"])[^\n]*?\3|\S)*?(?=[\])},;:.'\"<>]*(?:\s|$)))?"
 )
-_REQUESTED = re.compile(r"(\burl: /[^\s?]*)\?\S*")  # urllib3: "Max retries exceeded with url: /a?b"
-_SECRET = r"(?:token|secret|passw|passphrase|pwd|credential|auth|(?:api|access|private)[_.-]?key)"
+# urllib3: "Max retries exceeded with url: /a?b"
+_REQUESTED = re.compile(rf"(\burl: /{_PATH})[?#;&]\S*")
+_SECRET = (
+    r"(?:token|secret|passw|passphrase|pwd|credential|auth|signature|cookie|session|bearer"
+    r"|pass(?![a-z])|key(?![a-z_])|(?<![a-z])(?:sig|sas|dsn)(?![a-z]))"
+)
 _KEY = re.compile(_SECRET, re.IGNORECASE)
-_INSIDE = re.compile(rf"({_SECRET}[\w.-]*[\"']?\s*[:=]\s*)[^,}}\]]+", re.IGNORECASE)
+# In doubt all that follows: where a value ends is its own syntax's affair.
+_INSIDE = re.compile(rf"({_SECRET}[\w.-]*[\"']?\s*[:=]\s*|bearer\s+).+", re.IGNORECASE | re.DOTALL)
+_NO_VALUE = re.compile(r"|basic|bearer|digest|token", re.IGNORECASE)  # the secret is the next word
 HIDDEN = "***"
 
 
@@ -28,15 +36,15 @@ def without_secrets(words: Iterable[str]) -> list[str]:
     shown: list[str] = []
     hide = False
     for word in words:
-        plain = plain_urls(word)
+        plain = _INSIDE.sub(rf"\1{HIDDEN}", plain_urls(word))
         key, sign, _ = plain.partition("=")
         secret = _KEY.search(key) is not None
+        asks = secret and not sign and word.startswith("-") and not word.startswith("--no-")
         if hide:
             plain = HIDDEN
         elif sign and secret:
             plain = f"{key}={HIDDEN}"
-        else:
-            plain = _INSIDE.sub(rf"\1{HIDDEN}", plain)
-        hide = not hide and secret and not sign and word.startswith("-")
+        open_key = secret and re.fullmatch(r"[^:=]*[:=]", word) is not None
+        hide = _NO_VALUE.fullmatch(word) is not None if hide else asks or open_key
         shown.append(plain)
     return shown
