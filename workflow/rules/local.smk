@@ -25,6 +25,7 @@ rule world_voc2007:
         f"{PLAN.results}/world/voc2007/SHA256SUMS",
     log:
         f"{PLAN.results}/world/voc2007.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
