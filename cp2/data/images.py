@@ -12,6 +12,8 @@ from cp2.data.pillow import decode_array, open_image, orientation, reading
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 TAIL = 1024  # bytes at the end in which a complete JPEG has its end marker
 MOST_PIXELS = 2 * 89_478_485  # of an image: where Pillow begins to call it a bomb
+# Markers that a length follows, to libjpeg: tables, APPn, comments. Of others, Pillow judges.
+_SEGMENTS = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 # Axes of (3, H, W) that are flipped behind a transposition, to turn what EXIF says is lying.
 _UPRIGHT = {5: (), 6: (2,), 7: (1, 2), 8: (1,)}
 
@@ -64,12 +66,14 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _jpeg_pixels(data: bytes) -> int:
-    """Height x width as the frame header says; 0 where there is none."""
+    """Height x width as the frame header says; 0 where none is found as libjpeg would."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return int.from_bytes(data[at + 5 : at + 7]) * int.from_bytes(data[at + 7 : at + 9])
+        if marker != 0xFF and marker not in _SEGMENTS:
+            return 0
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
     return 0
 

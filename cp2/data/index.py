@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,12 +169,20 @@ def read_index(folder: Path) -> DatasetIndex:
             f"{folder / INDEX} is not the one that {RECORD} was written for (its SHA-256 differs); "
             f"delete {folder / RECORD} and prepare again"
         )
-    expected = sum(split.images for split in record.splits.values())
-    if header != _COLUMNS or len(items) != expected:
+    expected = {name: split.images for name, split in record.splits.items()}
+    found = Counter(item.split for item in items)
+    if header != _COLUMNS or found != Counter(expected):
         raise WrongFile(
-            f"{folder / INDEX} has {len(items)} images, {RECORD} says {expected}; "
-            f"delete {folder / RECORD} and prepare again"
+            f"{folder / INDEX} has {len(items)} images {dict(found)}, {RECORD} says "
+            f"{sum(expected.values())} {expected}; delete {folder / RECORD} and prepare again"
         )
+    named = Counter(item[:2] for item in items)
+    for (split, image), times in named.items():
+        if times > 1 or not image:
+            what = f"{image!r} of {split} {times} times" if image else f"an empty image in {split}"
+            raise WrongFile(
+                f"{folder / INDEX} names {what}; delete {folder / RECORD} and prepare again"
+            )
     for path in (path for item in items for path in item[1:]):
         if not _stays_inside(path, record):
             raise WrongFile(
@@ -185,7 +194,7 @@ def read_index(folder: Path) -> DatasetIndex:
 
 
 def _stays_inside(path: str, record: DatasetRecord) -> bool:
-    if "/../" in f"/{path}/":
+    if "/../" in f"/{path}/" or "\0" in path:
         return False
     if not path.startswith("/"):
         return True

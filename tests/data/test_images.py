@@ -132,11 +132,19 @@ def _big_jpeg() -> bytes:
     return bytes(data)
 
 
+def _small_in_a_comment() -> bytes:
+    """The same behind a marker without length (TEM): who reads one lands in a false header."""
+    false = b"\xff\xc0\x00\x0b\x08\x00\x10\x00\x10"
+    segment = b"\xff\xe0\xff\xff" + (b"\0" * 65500 + false).ljust(65533, b"\0")
+    return b"\xff\xd8\xff\x01" + segment + _big_jpeg()[2:]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (_big_png(), "exceeds limit"),
         (_big_jpeg(), "exceeds limit"),
+        (_small_in_a_comment(), "its format is none of JPEG"),
         (
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
             "its format is none of JPEG, PNG",

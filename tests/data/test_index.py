@@ -131,10 +131,26 @@ def test_index_of_another_record(tmp_path: Path) -> None:
         ("labelled", "/data", "/data2/x.jpg"),
         ("labelled", "/data", "/data/../etc/x.jpg"),
         ("voc2012", None, "/data/x.jpg"),
+        ("labelled", "/data", "/data/x\0.jpg"),
     ],
 )
 def test_paths_stay_inside(tmp_path: Path, kind: str, root: str | None, image: str) -> None:
     write_index(tmp_path, [Item("train", image)])
     write_record(tmp_path, record(train=1).model_copy(update={"kind": kind, "root": root}))
     with pytest.raises(WrongFile, match=r"names .*, which is not in the data set's folder"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        ([Item("train", "")] * 2, "an empty image in train"),
+        ([Item("train", "x.jpg", "x.png")] * 2, "names 'x.jpg' of train 2 times"),
+        ([Item("train", "x.jpg"), Item("trian", "y.jpg")], "'trian': 1"),
+    ],
+)
+def test_every_row_is_an_image_of_its_own(tmp_path: Path, items: list[Item], reason: str) -> None:
+    write_index(tmp_path, items)
+    write_record(tmp_path, record(train=2))
+    with pytest.raises(WrongFile, match=reason):
         read_index(tmp_path)

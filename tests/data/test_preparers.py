@@ -297,6 +297,9 @@ def test_listed_image_that_is_not_there(labelled: Path, tmp_path: Path) -> None:
     (labelled / "train.txt").write_text("four\n")
     with pytest.raises(UserError, match=r"train\.txt names 'four', but there is no image"):
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
+    (labelled / "train.txt").write_text("./\n")
+    with pytest.raises(UserError, match=r"train\.txt names '\./', but there is no image"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
 
 
 @pytest.mark.parametrize(

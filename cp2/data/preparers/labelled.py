@@ -109,4 +109,4 @@ def _readings(line: str) -> Iterator[str]:
     yield line
     plain = line.replace("\\", "/").removeprefix("./")
     yield plain
-    yield plain.split()[0]
+    yield from plain.split()[:1]
