@@ -100,3 +100,34 @@ def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
     (root / "ImageSets/Main/val.txt").unlink()
     with pytest.raises(UserError, match=r"Main/val.txt is missing; write ids of images into it"):
         prepare(settings, TWO, tmp_path / "set")
+
+
+def test_objects_are_counted_and_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
+    settings = own(tmp_path / "own", {"train": "1\n3\n", "val": "1\n2\n"})
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "own/JPEGImages/2.png")
+    Image.new("RGB", (8, 6), "blue").save(tmp_path / "own/JPEGImages/3.png")
+    prepare(settings, TWO, tmp_path / "set")
+    assert read_index(tmp_path / "set").record.notes == (
+        "objects of train: cat 2, difficult 0",
+        "objects of test: cat 1, dog 1, difficult 0",
+        "no object in train of 1 (dog)",
+        "test has objects of 1 (dog), but train has none: they score 0",
+        "the same images in two splits: 1 (1 of train is 1 of test)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<annotation></annotation>", "split test has no object; nothing can"),
+        (
+            XML.format("dog", 8).replace("</object>", "<difficult>1</difficult></object>"),
+            "split test has no object that is not difficult",
+        ),
+    ],
+)
+def test_a_split_without_objects_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
+    (tmp_path / "own/Annotations/3.xml").write_text(text)
+    with pytest.raises(WrongFile, match=reason):
+        prepare(settings, TWO, tmp_path / "set")

@@ -27,8 +27,9 @@ UNLABELLED = "are used as stored, as in the published trainings"
 class Checked:
     """One image that was checked with its label.
 
-    `turned`: what becomes of its EXIF orientation, if there is one; `ids`: pixels of each train id
-    0..255, if there is a label; `content`: the file's digest, if all of it was read.
+    `turned`: what becomes of its EXIF orientation, if there is one; `ids`: pixels, or objects, of
+    each train id 0..255, if there is a label (255: ignored, difficult); `content`: the file's
+    digest, if all of it was read.
     """
 
     item: Item
@@ -43,9 +44,11 @@ class Census:
     Args:
         classes: names in train-id order; none: unlabelled.
         own: the labels are the user's own, and one class alone is a mistake of theirs.
+        objects: labels hold objects, not pixels.
     """
 
-    def __init__(self, name: str, classes: Sequence[str], own: bool) -> None:
+    def __init__(self, name: str, classes: Sequence[str], own: bool, objects: bool = False) -> None:
+        self._unit, self._ignored = ("object", "difficult") if objects else ("pixel", "ignored")
         self._name, self._classes, self._own = name, classes, own
         self._images: dict[str, int] = {}
         self._ids: dict[str, npt.NDArray[np.int64]] = {}
@@ -70,7 +73,7 @@ class Census:
     def splits(self) -> dict[str, Split]:
         """Size of each split, and its pixels of each class."""
         splits = {split: Split(images=images) for split, images in self._images.items()}
-        for split, ids in self._ids.items():
+        for split, ids in self._ids.items() if self._unit == "pixel" else ():
             pixels = tuple(ids[: len(self._classes)].tolist())
             counted = {"pixels": pixels, "ignored": int(ids[IGNORE])}
             splits[split] = splits[split].model_copy(update=counted)
@@ -80,13 +83,20 @@ class Census:
         """Refuse labels that teach nothing.
 
         Raises:
-            WrongFile: all pixels of a split are ignored, there is one class in train, or images
-                lie as EXIF says or do not, and which ones do cannot be told.
+            WrongFile: all pixels of a split are ignored, or it has no object; there is one class in
+                train; or images lie as EXIF says or do not, and which ones do cannot be told.
         """
         for split in self._ids:
             present = self._present(split)
             if len(present) > 1 or (present and (split != "train" or not self._own)):
                 continue
+            if self._unit == "object":
+                raise WrongFile(
+                    f"data set {self._name}: split {split} has no object"
+                    + (" that is not difficult" if self._ids[split][IGNORE] else "")
+                    + "; nothing can be learned or scored there. Check that its annotations hold "
+                    "<object> elements, and that its list names images that show some"
+                )
             what = f"of class {present[0]}" if present else f"of value {IGNORE}, which is ignored"
             raise WrongFile(
                 f"data set {self._name}: all labelled pixels of split {split} are {what}; nothing "
@@ -115,15 +125,15 @@ class Census:
 
     def notes(self) -> list[str]:
         """Lines for the user: shares of the classes, then whatever may be a mistake."""
-        lines = [f"pixels of {split}: {self._shares(split)}" for split in self._ids]
+        lines = [f"{self._unit}s of {split}: {self._shares(split)}" for split in self._ids]
         train = set(self._present("train")) if "train" in self._ids else set()
         for split in self._ids:
             present = self._present(split)
             if absent := [name for name in self._classes if name not in present]:
-                lines.append(f"no pixel in {split} of {_some(absent)}")
+                lines.append(f"no {self._unit} in {split} of {_some(absent)}")
             if new := [name for name in present if name not in train]:
                 lines.append(
-                    f"{split} has pixels of {_some(new)}, but train has none: they score 0"
+                    f"{split} has {self._unit}s of {_some(new)}, but train has none: they score 0"
                 )
         if self._twice:
             lines.append(f"the same images in two splits: {_some(self._twice)}")
@@ -138,7 +148,9 @@ class Census:
         shown = shares[:_CLASSES_SHOWN]
         if rest := shares[_CLASSES_SHOWN:]:
             shown.append((sum(pixels for pixels, _ in rest), f"{len(rest)} others"))
-        shown.append((int(ids[IGNORE]), "ignored"))
+        shown.append((int(ids[IGNORE]), self._ignored))
+        if self._unit == "object":
+            return ", ".join(f"{name} {objects}" for objects, name in shown)
         return ", ".join(f"{name} {pixels / ids.sum():.1%}" for pixels, name in shown)
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
 from cp2.data.annotations import read_objects
 from cp2.data.index import Item
-from cp2.data.labels import LabelMap, read_label, to_train_ids
+from cp2.data.labels import IGNORE, LabelMap, read_label, to_train_ids
 from cp2.data.pillow import decode_array, open_image, orientation, reading, tolerated
 from cp2.data.preparers.census import AS_STORED, UNLABELLED, UNSAID, UPRIGHT, Census, Checked
 from cp2.data.preparers.common import Layout, Source
@@ -84,12 +85,15 @@ def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Check
         if data is not None:
             decode_array(data)
     content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
+    ids: npt.NDArray[np.int64] | None = None
     if source.label is not None and layout.objects is not None:
-        read_objects(source.label, layout.objects, (width, height))
+        found = read_objects(source.label, layout.objects, (width, height))
+        columns = [IGNORE if one.difficult else layout.objects.index(one.name) for one in found]
+        ids = np.bincount(np.array(columns, np.int64), minlength=256)
     if source.label is None or layout.table is None:
         paths = (source.image, *([source.label] if source.label else []))
         item = Item(source.split, *(_posix(path, folder.parent) for path in paths))
-        return Checked(item, UNLABELLED if exif > 1 else None, None, content)
+        return Checked(item, UNLABELLED if exif > 1 else None, ids, content)
     if not source.label.is_file():
         raise WrongFile(f"image {source.image} has no label: {source.label} is missing")
     raw = read_label(source.label)

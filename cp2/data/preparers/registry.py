@@ -105,7 +105,8 @@ def _prepare(
     _check_classes(layout, job)
     _count(settings, layout, job.left_out.notes())
     own = settings.kind == "labelled"
-    census = Census(settings.name, classes.classes if classes else (), own)
+    objects = layout.objects is not None
+    census = Census(settings.name, classes.classes if classes else (), own, objects)
     items = finish(layout, files, settings, census, job.left_out)
     for path in layout.discard:
         shutil.rmtree(path)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cp2.augment.pipeline import Batches
 from cp2.data.annotations import VocObject, read_objects
 from cp2.data.images import decode_rgb
+from cp2.data.pillow import open_image, reading
 from cp2.drawing import counters
 from cp2.errors import UserError
 from cp2.protocols.detection.rpn import Size
@@ -106,7 +107,7 @@ class DetectionImages(Dataset[Sample]):
             boxes, named = as_arrays(read_objects(annotation, classes), classes)
             if not len(boxes):
                 continue
-            with Image.open(image) as header:
+            with reading(image), open_image(image) as header:
                 wide.append(header.width > header.height)
             self._images.append(image)
             self._boxes.append(boxes)
