@@ -1,6 +1,8 @@
 """What a cluster calls its things: partitions, accounts, GPUs. One short file a site."""
 
+import itertools
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +22,22 @@ _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake 
     **dict.fromkeys(("-q", "--qos"), "qos"),
     **dict.fromkeys(("-C", "--constraint"), "constraint"),
     **dict.fromkeys(("-G", "--gpus", "--gpus-per-node"), "gpus and gpu_model"),
-    "--gres": "gpus and gpu_model, and gres: true where the cluster takes no --gpus",
+    "--gpus-per-task": "gpus and gpu_model",
+    "--gpus-per-socket": "gpus and gpu_model",
+    "--gres": "gpus and gpu_model, and gres: true where the cluster takes no --gpus; for local "
+    "disk --tmp=50G, as Snakemake's Slurm executor takes no --gres of other things",
     **dict.fromkeys(("-c", "--cpus-per-task", "--cpus-per-gpu"), "cpus or cpus_per_gpu"),
     **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "mem_mb"),
     **dict.fromkeys(("-t", "--time"), "minutes"),
     **dict.fromkeys(("-N", "--nodes", "-n", "--ntasks", "-J", "--job-name", "-D", "--chdir"), ""),
     **dict.fromkeys(("-o", "--output", "-e", "--error", "--wrap", "--parsable", "--comment"), ""),
-    **dict.fromkeys(("--requeue", "--no-requeue", "--export"), ""),
+    **dict.fromkeys(("--requeue", "--no-requeue", "--export", "-a", "--array", "--test-only"), ""),
+    **dict.fromkeys(("--ntasks-per-node", "--ntasks-per-gpu", "-W", "--wait", "-H", "--hold"), ""),
 }
+_FLAGS = re.compile(  # that take no value as a word of its own
+    r"--(exclusive|contiguous|overcommit|oversubscribe|spread-job|use-min-nodes|reboot|verbose"
+    r"|quiet|no-kill|get-user-env|propagate|ignore-pbs|nvmps|.*=.*)|-[OIQksv].*|-[^-].+|"
+)
 
 
 def _options(text: str) -> str:
@@ -35,10 +45,16 @@ def _options(text: str) -> str:
         words = shlex.split(text)
     except ValueError as error:
         raise ValueError(f"is not readable as options of sbatch: {error}") from None
-    for word in words:
+    for before, word in itertools.pairwise(["", *words]):
+        if not word.startswith("-"):
+            if _FLAGS.fullmatch(before) or not before.startswith("-"):
+                raise ValueError(f"{word!r} is no option of sbatch; write --name or --name=value")
+            continue
         option = word.split("=")[0] if word.startswith("--") else word[:2]
-        if option in _TAKEN:
-            key = _TAKEN[option]
+        # sbatch takes a long option's first letters, too
+        taken = [name for name in _TAKEN if name.startswith(option)]
+        if taken:
+            key = _TAKEN[option if option in taken else taken[0]]
             raise ValueError(
                 f"{option} does not belong here; "
                 + (f"use {key}" if key else "Snakemake's profile sets it")

@@ -123,6 +123,11 @@ def test_local_stages_ask_for_no_site(tmp_path: Path) -> None:
     assert job_request("dataset", RESOURCES, site).snakemake() == {"mem_mb": 64000, "runtime": 2880}
 
 
+def test_further_options(tmp_path: Path) -> None:
+    extra = "--exclusive=user --reservation ours -w node1 --tmp=50G --nodelist=a --wait-all-nodes=1"
+    assert load_site(_site(tmp_path, f"all: {{extra: {extra}}}")).all.extra == extra
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -137,6 +142,22 @@ def test_local_stages_ask_for_no_site(tmp_path: Path) -> None:
         ("all: {extra: --partition=x}", ["--partition does not belong here; use partition"]),
         ("all: {extra: -t 5}", ["-t does not belong here; use minutes"]),
         ("all: {extra: --gres=gpu:1}", ["use gpus and gpu_model, and gres: true where"]),
+        *(
+            (f"all: {{extra: {option}}}", [f"all.extra = '{option}'", "does not belong here"])
+            for option in (
+                *(
+                    "--array=0-3",
+                    "-a 0-3",
+                    "--part=gpu",
+                    "--ntasks-per-node=2",
+                    "--gres=lscratch:9",
+                ),
+                *("--gpus-per-task=1", "--wait", "--hold", "--mail-user=me --hol"),
+            )
+        ),
+        ("all: {extra: run.sh}", ["'run.sh' is no option of sbatch"]),
+        ("all: {extra: --exclusive run.sh}", ["'run.sh' is no option"]),
+        ("all: {extra: --reservation=a run.sh}", ["'run.sh' is no option"]),
         ("all: {extra: --output=x}", ["Snakemake's profile sets it"]),
         ('all: {extra: "--mail-user=\'x"}', ["is not readable as options of sbatch"]),
         ("all: gpu", ["all", "must be keys and values"]),
