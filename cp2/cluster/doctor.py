@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cp2.cluster.commands import ask
 from cp2.cluster.driver import accounting_answers
-from cp2.cluster.kernels import MODELS, lacking_kernels
+from cp2.cluster.kernels import known_capability, lacking_kernels
 from cp2.cluster.partitions import Nodes, cluster_nodes
 from cp2.cluster.validate_request import slurm_refusals, unfit
 from cp2.plan.requests import JobRequest
@@ -55,7 +55,11 @@ def examine(
         cluster = cluster_nodes()
         yield from _requests(requests, cluster, site)
     expected = site is None and any(request.gpus for request in requests)
-    yield torch_check(expected, [request.gpu_model for request in requests if request.gpu_model])
+    models = sorted({request.gpu_model for request in requests if request.gpu_model})
+    yield torch_check(expected, models)
+    for model in models:
+        if known_capability(model) is None:
+            yield Check(None, f"gpu_model {model!r}: whether torch has kernels for it is not known")
     yield _terminal(site)
 
 
@@ -217,7 +221,7 @@ def _without_kernels(
     version: str, built: list[str], gpus: list[str], models: Sequence[str]
 ) -> Iterator[str]:
     """The GPUs here, lines of capability and name, and those asked for that torch cannot serve."""
-    known = [(name, MODELS[word]) for name in models for word in MODELS if word in name.lower()]
+    known = [(name, found) for name in models if (found := known_capability(name))]
     for line in filter(None, gpus):
         major, minor, name = line.split(maxsplit=2)
         known.append((name, (int(major), int(minor))))

@@ -7,12 +7,17 @@ Capability = tuple[int, int]
 
 # Words in Slurm's names of GPUs, and their compute capability: asked where no GPU can be.
 MODELS: dict[str, Capability] = {
+    **dict.fromkeys(("k20", "k40"), (3, 5)),
     "k80": (3, 7),
+    "m10": (5, 0),
+    **dict.fromkeys(("m40", "m60", "980", "970", "titanx"), (5, 2)),
     "p100": (6, 0),
-    "p40": (6, 1),
-    "v100": (7, 0),
-    "t4": (7, 5),
-    "a100": (8, 0),
+    **dict.fromkeys(("p4", "p40", "1080", "1070", "1060", "titanxp"), (6, 1)),
+    **dict.fromkeys(("v100", "titanv"), (7, 0)),
+    **dict.fromkeys(("t4", "2080", "titanrtx", "1660"), (7, 5)),
+    **dict.fromkeys(("a100", "a30"), (8, 0)),
+    **dict.fromkeys(("a10", "a40", "a5000", "a6000", "3080", "3090"), (8, 6)),
+    **dict.fromkeys(("l4", "l40", "4090"), (8, 9)),
     "h100": (9, 0),
     "h200": (9, 0),
     "b200": (10, 0),
@@ -21,6 +26,13 @@ _ARCH = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 OLD_BUILD = (
     "pip install 'torch<2.15' torchvision --index-url https://download.pytorch.org/whl/cu126"
 )
+
+
+def known_capability(model: str) -> Capability | None:
+    """Of a GPU by Slurm's name for it, as gtx_1080_ti; None: nobody wrote it into `MODELS`."""
+    plain = re.sub(r"[^a-z0-9]", "", model.lower())
+    words = [word for word in MODELS if word in plain]
+    return MODELS[max(words, key=len)] if words else None
 
 
 def has_kernels(capability: Capability, architectures: Sequence[str]) -> bool:

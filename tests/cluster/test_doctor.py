@@ -124,6 +124,11 @@ def test_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("7 0 Tesla V100-SXM2-16GB", (), "Tesla V100-SXM2-16GB (compute capability 7.0)"),
         ("", ["tesla_v100"], "tesla_v100 (compute capability 7.0)"),
         ("", ["a100", "rtx"], None),
+        ("", ["gtx1080ti"], "gtx1080ti (compute capability 6.1)"),
+        ("", ["titan_v"], "titan_v (compute capability 7.0)"),
+        ("", ["titanxp"], "(compute capability 6.1)"),
+        ("", ["tesla-m60"], "(compute capability 5.2)"),
+        ("", ["m40"], "(compute capability 5.2)"),
     ],
 )
 def test_torch_without_kernels_for_a_gpu(
