@@ -1,6 +1,8 @@
 """Numbers with units, and text in columns."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Container, Sequence
 
 Style = Callable[[int, int, str], str]  # row, column, padded text -> what is printed
@@ -67,3 +69,16 @@ def clock(seconds: float) -> str:
     if hour < 48:
         return f"{hour}:{minute:02d}:{second:02d}"
     return f"{hour // 24} d {hour % 24} h"
+
+
+_NUMBERS = re.compile(r"-?\d[\d.]*( -?\d[\d.]*)*")
+
+
+def cell_text(text: str) -> str:
+    """A cell of a CSV file; what a spreadsheet would take for a formula begins with a quote.
+
+    It may skip spaces before the sign and knows the wide signs of East Asia, too.
+    """
+    plain = unicodedata.normalize("NFKC", text).lstrip(" \t\r\n\v\f\0\u200b\ufeff")
+    formula = plain.startswith(("=", "+", "-", "@")) and not _NUMBERS.fullmatch(plain)
+    return f"'{text}" if formula or text.startswith(("\t", "\r")) else text

@@ -7,10 +7,10 @@ deviation over 2 runs, "41.2 (1)" is one run, "41.2 (1 of 2)" is one run of two 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from cp2.plan.text import cell_text
 from cp2.record.files import write_text
 from cp2.reporting.tables import TableView
 from cp2.tables.frame import CELL, CellScores
@@ -156,7 +156,7 @@ def to_csv(view: TableView) -> str:
     frame["values"] = [" ".join(f"{value:.4f}" for value in some) for some in frame["values"]]
     frame["runs"] = [" ".join(key.partition("/")[2] for key in runs) for runs in frame["runs"]]
     for name in frame.select_dtypes(object):
-        frame[name] = frame[name].map(_as_text)
+        frame[name] = [cell_text(some) if isinstance(some, str) else some for some in frame[name]]
     return frame.to_csv(columns=_CSV_COLUMNS, index=False, float_format="%.4f", lineterminator="\n")
 
 
@@ -176,7 +176,6 @@ def write_changed(path: Path, text: str) -> None:
         write_text(path, text)
 
 
-_FORMULA = re.compile(r"[=+@\t\r]|-(?![\d. -]*$)")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -215,11 +214,6 @@ def markdown(text: str) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _as_text(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula, with the sign that makes it text."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _letter(index: int) -> str:

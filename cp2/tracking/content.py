@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cp2.plan.graph import Run
 from cp2.plan.places import Places
+from cp2.plan.text import cell_text
 from cp2.record.attempts import AttemptRecord
 from cp2.record.readers import Scores
 from cp2.settings.base import hashed_fields
@@ -107,7 +108,7 @@ def cost_points(attempts: Sequence[AttemptRecord]) -> list[Point]:
 def class_table(scores: Scores, metric: Metric) -> str:
     """A metric of every class as CSV, in per cent; empty for classes that no image has."""
     rows = [("class", metric.name)]
-    rows += [(name, _percent(value)) for name, value in scores.per_class.items()]
+    rows += [(cell_text(name), _percent(value)) for name, value in scores.per_class.items()]
     return "".join(f'"{name.replace(chr(34), chr(34) * 2)}",{value}\n' for name, value in rows)
 
 

@@ -197,11 +197,14 @@ def test_numbers_that_are_none_are_left_out() -> None:
 
 
 def test_the_table_of_classes_is_csv() -> None:
-    scores = Scores("val", "x", {}, {"sky": 0.123456, 'a "quoted", one': 1.0, "unseen": None})
+    scores = Scores(
+        "val", "x", {}, {"sky": 0.123456, 'a "quoted", one': 1.0, "unseen": None, "=1+1": 0.0}
+    )
     rows = list(csv.reader(class_table(scores, SegmentationEvaluateRecipe.per_class).splitlines()))
     assert rows == [
         ["class", "iou"],
         ["sky", "12.35"],
         ['a "quoted", one', "100.00"],
         ["unseen", ""],
+        ["'=1+1", "0.00"],
     ]
