@@ -1,18 +1,20 @@
 """Archives: found in a mirror or downloaded, and checked against their hash before any use."""
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cp2.data.hashing import digest, verify
 from cp2.data.transfer import Unreachable, drop, place, transfer
-from cp2.errors import PassingError, UserError, WrongFile
+from cp2.errors import PassingError, UserError, WrongFile, reading
 from cp2.record.files import write_text
 from cp2.redaction import plain_urls
 from cp2.settings.datasets import Archive
 
 SUMS = "SHA256SUMS"
 _SHA256 = re.compile("[0-9a-f]{64}")
+_SUMS_BYTES = 1 << 20  # of SHA256SUMS at most: some 10,000 files
 _WEAK = 32  # hex digits; a file can be made to match fewer
 
 
@@ -26,8 +28,9 @@ def fetch(archive: Archive, folder: Path, mirrors: Sequence[Path] = ()) -> Path:
 
     Raises:
         UserError: the file is nowhere and cannot be downloaded.
-        WrongFile: the file has another hash.
+        WrongFile: the file has another hash, or what is no file has its name.
     """
+    _check_names(archive, folder)
     recorded = _recorded(archive, folder)
     for where in (folder, *mirrors):
         found = where / archive.file
@@ -44,11 +47,16 @@ def fetch(archive: Archive, folder: Path, mirrors: Sequence[Path] = ()) -> Path:
 
 def used_hash(archive: Archive, folder: Path) -> str:
     """The hash that a fetched archive was held to: as published, or as kept in `folder`."""
-    if archive.hash not in ("sums", None):
-        return archive.hash
-    recorded = _recorded(archive, folder)
-    assert recorded is not None, f"{archive.file} was not fetched"
-    return recorded
+    used = _published(archive) or _recorded(archive, folder)
+    assert used is not None, f"{archive.file} was not fetched"
+    return used
+
+
+def _check_names(archive: Archive, folder: Path) -> None:
+    names = (archive.file + end for end in ("", ".part", ".part.version", ".sha256"))
+    for path in (folder / name for name in (*names, _sums_name(archive))):
+        if path.exists() and not path.is_file():
+            raise WrongFile(f"{path}: is a folder or a device, must be a file; move it away")
 
 
 # ---- what the hash should be ----
@@ -62,28 +70,32 @@ def _verify(
         verify(path, recorded, remedy)
 
 
+def _published(archive: Archive) -> str | None:
+    """The hash that the settings hold."""
+    return None if archive.hash == "sums" else archive.hash
+
+
 def _is_weak(archive: Archive) -> bool:
     """Whether a file can be made to have the published hash, because only its beginning is."""
-    return archive.hash not in ("sums", None) and len(archive.hash.partition(":")[2]) < _WEAK
+    published = _published(archive)
+    return published is not None and len(published.partition(":")[2]) < _WEAK
 
 
 def _expected_local(archive: Archive, where: Path, folder: Path) -> str | None:
-    if archive.hash not in ("sums", None):
-        return archive.hash
     if archive.hash == "sums" and (where / SUMS).is_file():
-        return _from_sums((where / SUMS).read_text(), archive.file, str(where / SUMS))
-    return _recorded(archive, folder)
+        return _from_sums(where / SUMS, archive.file, str(where / SUMS))
+    return _published(archive) or _recorded(archive, folder)
 
 
 def _expected_remote(archive: Archive, url: str, folder: Path) -> str | None:
     if archive.hash != "sums":
         return _expected_local(archive, folder, folder)
     sums_url = url.rsplit("/", 1)[0] + f"/{SUMS}"
-    sums = folder / f".{archive.file}.{SUMS}"
+    sums = folder / _sums_name(archive)
     sums.unlink(missing_ok=True)
     try:
-        transfer(sums_url, sums)
-        return _from_sums(sums.read_text(), archive.file, plain_urls(sums_url))
+        transfer(sums_url, sums, most=_SUMS_BYTES)
+        return _from_sums(sums, archive.file, plain_urls(sums_url))
     finally:
         drop(sums)
 
@@ -104,12 +116,28 @@ def _outdated(archive: Archive, folder: Path) -> bool:
     return True
 
 
-def _from_sums(text: str, file: str, where: str) -> str:
-    for line in text.splitlines():
+def _sums_name(archive: Archive) -> str:
+    return f".{archive.file}.{SUMS}"
+
+
+def _from_sums(sums: Path, file: str, where: str) -> str:
+    """The hash of a file in a SHA256SUMS, also as Windows' shells and `sha256sum ./*` write it."""
+    again = f"make it again with: sha256sum * > {SUMS}"
+    content = _beginning(sums, _SUMS_BYTES + 1, again)
+    if len(content) > _SUMS_BYTES:
+        raise WrongFile(f"{where} is larger than {_SUMS_BYTES} bytes; {again}")
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for line in content.decode("utf-16" if wide else "utf-8-sig", errors="replace").splitlines():
         digits, _, name = line.strip().partition(" ")
-        if name.strip().lstrip("*") == file and _SHA256.fullmatch(digits):
-            return f"sha256:{digits}"
-    raise WrongFile(f"{where} has no line for {file}; make it again with: sha256sum * > {SUMS}")
+        named = name.strip().removeprefix("*").removeprefix("./") == file
+        if named and _SHA256.fullmatch(digits.lower()):
+            return f"sha256:{digits.lower()}"
+    raise WrongFile(f"{where} has no line for {file}; {again}")
+
+
+def _beginning(path: Path, size: int, advice: str) -> bytes:
+    with reading(path, "a list of SHA-256 digests", advice), path.open("rb") as file:
+        return file.read(size)
 
 
 def _recorded(archive: Archive, folder: Path) -> str | None:
@@ -121,11 +149,13 @@ def _recorded(archive: Archive, folder: Path) -> str | None:
     record = _digest_file(archive, folder)
     if not record.is_file():
         return None
-    digits, _, _ = record.read_text(encoding="utf-8", errors="replace").partition(" ")
+    advice = "compare the file with its source, then delete the record"
+    head = _beginning(record, 66, advice).decode("ascii", errors="replace")
+    digits = (head.lower().split() or [""])[0]
     if not _SHA256.fullmatch(digits):
         raise WrongFile(
             f"{record}: must begin with the 64 hex digits of the SHA-256 that {archive.file} had "
-            "when it was first used; compare the file with its source, then delete the record"
+            f"when it was first used; {advice}"
         )
     return f"sha256:{digits}"
 
@@ -148,7 +178,7 @@ def _if_replaced(archive: Archive, folder: Path) -> str:
 def _keep_digest(archive: Archive, found: Path, folder: Path) -> None:
     """Record the hash of the first use, or of one whose record was deleted."""
     record = _digest_file(archive, folder)
-    if record.is_file() or not (archive.hash in ("sums", None) or _is_weak(archive)):
+    if record.is_file() or not (_published(archive) is None or _is_weak(archive)):
         return
     sha256 = digest(found, "sha256")
     write_text(record, f"{sha256}  {archive.file}\n")
@@ -196,7 +226,7 @@ def _download(
     raise kind(
         # One line, because the last line of an error is what a run's record and its cells show.
         f"cannot download {archive.file} ({'; '.join(failures)}). Check the network and start "
-        f"again, or put the file into {_place(folder, mirrors)} by hand."
+        f"again, or put the file into {_where_to_put(folder, mirrors)} by hand."
         + (f" {archive.manual.strip()}" if archive.manual else "")
     )
 
@@ -204,7 +234,7 @@ def _download(
 # ---- what the user can do ----
 
 
-def _place(folder: Path, mirrors: Sequence[Path]) -> Path:
+def _where_to_put(folder: Path, mirrors: Sequence[Path]) -> Path:
     return mirrors[0] if mirrors else folder
 
 
@@ -213,5 +243,5 @@ def _how_to_get(archive: Archive, folder: Path, mirrors: Sequence[Path]) -> str:
     looked = ", ".join(map(str, (*mirrors, folder)))
     return (
         f"{archive.file} is missing and cannot be downloaded without you (looked in: {looked}).\n"
-        f"{how.strip()} Then put it here: {_place(folder, mirrors) / archive.file}"
+        f"{how.strip()} Then put it here: {_where_to_put(folder, mirrors) / archive.file}"
     )

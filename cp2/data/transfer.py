@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
+import urllib3
 from tqdm import tqdm
 
 from cp2.data.hashing import CHUNK
-from cp2.errors import UserError
+from cp2.errors import UserError, said
 from cp2.record.files import append_to, write_text
 from cp2.redaction import plain_urls
 
@@ -22,6 +23,8 @@ BACKOFF = 1.0  # seconds before the second attempt, doubled each time
 TIMEOUT = (20, 60)  # seconds to connect, seconds without a byte
 PIECE = 1 << 16  # bytes; what a broken connection can lose at most
 REDIRECTS = 10
+_WHOLE = re.compile("[0-9]{1,18}")  # bytes that a header may name
+_VERSION = re.compile("[!-~][ -~\xa0-\xff]{0,999}")  # what a header can hold
 
 
 class Unreachable(Exception):
@@ -32,21 +35,26 @@ class _Interrupted(Exception):
     """The transfer broke off; trying again may help."""
 
 
-def transfer(url: str, part: Path, known: bool = False) -> None:
+def transfer(url: str, part: Path, known: bool = False, most: int | None = None) -> None:
     """Bring a URL's content into `part`, going on behind the bytes already there.
 
     What tells one version of the file from another (ETag, Last-Modified) is kept beside it.
 
     Args:
         known: whether the content's hash is, so that a mixture of two versions would be noticed.
+        most: bytes that are taken at most, of content that may be cut short.
     Raises:
-        Unreachable: nothing came, or nothing that can be trusted.
+        Unreachable: nothing came, or nothing that can be trusted; with a cause where the network
+            is to blame.
         UserError: another scheme than file, http and https.
     """
-    scheme = urlsplit(url).scheme
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise Unreachable(f"is no address: {error}") from None
     if scheme == "file":
         as_written = Path(url.removeprefix("file://"))  # a path may hold % or # as they are
-        _copy(as_written if as_written.is_file() else _from_uri(url), part)
+        _copy(as_written if as_written.is_file() else _from_uri(url), part, most)
         return None
     if scheme not in ("http", "https"):
         raise UserError(
@@ -56,7 +64,7 @@ def transfer(url: str, part: Path, known: bool = False) -> None:
     while True:
         before = _size(part)
         try:
-            return _request(url, part, known)
+            return _request(url, part, known, most)
         except _Interrupted as error:
             attempt = 1 if _size(part) > before else attempt + 1
             if attempt >= ATTEMPTS:
@@ -68,10 +76,10 @@ def _from_uri(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _copy(source: Path, part: Path) -> None:
+def _copy(source: Path, part: Path, most: int | None) -> None:
     if not source.is_file():
         raise Unreachable("no such file")
-    total = source.stat().st_size
+    total = _at_most(source.stat().st_size, most)
     part.unlink(missing_ok=True)
     with source.open("rb") as reader, part.open("xb") as writer, _bar(part, 0, total) as bar:
         while chunk := reader.read(CHUNK):
@@ -79,8 +87,8 @@ def _copy(source: Path, part: Path) -> None:
             bar.update(len(chunk))
 
 
-def _request(url: str, part: Path, known: bool) -> None:
-    version = _read(_version_file(part))
+def _request(url: str, part: Path, known: bool, most: int | None) -> None:
+    version = _kept_version(part)
     have = _size(part) if version or known else 0
     # identity: a server that compresses on the fly would make sizes and ranges meaningless
     headers = {"Accept-Encoding": "identity"}
@@ -93,19 +101,23 @@ def _request(url: str, part: Path, known: bool) -> None:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 if response.headers.get("Content-Range") == f"bytes */{have}":
                     return  # everything was there already
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise _Interrupted("the server's file is shorter than the part that was here")
             _check_status(response)
             resumed = response.status_code == requests.codes.partial_content
             if resumed and version and _version(response) not in (version, ""):
                 part.unlink()
                 raise _Interrupted("the server's file is another one than the part that was here")
-            total = _total_resumed(response, have) if resumed else _total(response, known)
+            unsaid = known or most is not None  # a length that is needed for nothing
+            total = _total_resumed(response, have) if resumed else _total(response, unsaid)
+            total = _at_most(total, most)
             if not resumed:
                 part.unlink(missing_ok=True)
                 write_text(_version_file(part), _version(response))
-            _save(response, part, have if resumed else 0, total)
-    except requests.RequestException as error:
+            _save(response, part, have if resumed else 0, total, most)
+    except ValueError as error:  # of requests, too: an address or a header that means nothing
+        raise Unreachable(f"it leads nowhere ({said(error)})") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Interrupted(f"{type(error).__name__}: {error}") from error
     if total is not None and _size(part) != total:
         raise _Interrupted(f"got {_size(part)} of {total} bytes")
@@ -113,7 +125,7 @@ def _request(url: str, part: Path, known: bool) -> None:
 
 @contextmanager
 def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-    """What the server sends, after redirects that lead from https to https only."""
+    """What the server sends, after redirects to http and https; from https to https only."""
     for _ in range(REDIRECTS):
         options: dict[str, Any] = {"stream": True, "timeout": TIMEOUT, "allow_redirects": False}
         with requests.get(url, headers=headers, **options) as response:
@@ -121,8 +133,9 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
                 yield response
                 return
             target = str(response.next.url)
-        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-            raise Unreachable(f"it redirects from https to {plain_urls(target)}: refused")
+        scheme = urlsplit(url).scheme
+        if urlsplit(target).scheme not in ("https", scheme):
+            raise Unreachable(f"it redirects from {scheme} to {plain_urls(target)}: refused")
         url = target
     raise Unreachable(f"more than {REDIRECTS} redirects")
 
@@ -138,23 +151,43 @@ def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
-def _total(response: requests.Response, known: bool) -> int | None:
-    """Bytes of a whole file; None where only its hash tells whether it is whole."""
+def _kept_version(part: Path) -> str:
+    """What `_version` was of a part; "": not kept, or damaged."""
+    path = _version_file(part)
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        kept = file.read(1001)
+    return kept if _VERSION.fullmatch(kept) else ""
+
+
+def _total(response: requests.Response, unsaid: bool) -> int | None:
+    """Bytes of a whole file; None where it is not said, and need not be (`unsaid`)."""
     length = response.headers.get("Content-Length")
-    if length is not None:
-        return int(length)
-    if not known and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+    if length is None and unsaid:
+        return None
+    if length is None:
         raise Unreachable("it does not say how long the file is, and no hash of it is known")
-    return None
+    if not _WHOLE.fullmatch(length):
+        raise Unreachable(f"it says that the file is {length[:40]!r} bytes long")
+    return int(length)
+
+
+def _at_most(total: int | None, most: int | None) -> int | None:
+    if total is not None and most is not None and total > most:
+        raise Unreachable(f"it is {total} bytes long, of which no more than {most} are taken")
+    return total
 
 
 def _total_resumed(response: requests.Response, have: int) -> int:
     """Bytes of a file whose rest is sent, from byte `have` on."""
     given = response.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
+    found = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18})", given)
     if found is None or int(found[1]) != have:
-        raise Unreachable(f"asked for byte {have} and all after it, the server sends {given!r}")
-    return int(found[3])
+        raise Unreachable(
+            f"asked for byte {have} and all after it, the server sends {given[:80]!r}"
+        )
+    return int(found[2])
 
 
 def _check_status(response: requests.Response) -> None:
@@ -167,9 +200,16 @@ def _check_status(response: requests.Response) -> None:
         raise Unreachable("it answered with a web page instead of the file")
 
 
-def _save(response: requests.Response, part: Path, start: int, total: int | None) -> None:
+def _save(
+    response: requests.Response, part: Path, start: int, total: int | None, most: int | None
+) -> None:
+    size, most = start, most if total is None else total
     with append_to(part) as file, _bar(part, start, total) as bar:
         for chunk in response.iter_content(PIECE):
+            size += len(chunk)
+            if most is not None and size > most:
+                drop(part)
+                raise Unreachable(f"it sends more than {most} bytes")
             file.write(chunk)
             bar.update(len(chunk))
 
@@ -181,10 +221,6 @@ def _bar(part: Path, start: int, total: int | None) -> "tqdm[NoReturn]":
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def drop(part: Path) -> None:

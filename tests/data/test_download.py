@@ -1,7 +1,7 @@
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +11,7 @@ import requests
 
 import cp2.data.transfer as transfer
 from cp2.data.download import fetch, used_hash
-from cp2.errors import UserError, WrongFile
+from cp2.errors import PassingError, UserError, WrongFile
 from cp2.settings.datasets import Archive
 
 CONTENT = bytes(i * 7 % 251 for i in range(300_000))
@@ -32,6 +32,9 @@ class Server:
     short: int | None = None  # bytes that one answer to a range brings at most
     length: bool = True  # says how long the content is
     redirects: int = 0
+    location: str = "/data.zip"  # that a redirect leads to
+    said_length: str | None = None  # Content-Length instead of the true one
+    chunks: tuple[bytes, ...] = ()  # sent as Transfer-Encoding: chunked
     kind: str = "application/zip"
     seen: list[str | None] = field(default_factory=list)  # Range header of each request
 
@@ -51,7 +54,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if state.redirects:
                 state.redirects -= 1
                 self.send_response(302)
-                self.send_header("Location", "/data.zip")
+                self.send_header("Location", state.location)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
@@ -79,7 +82,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if state.tag:
                 self.send_header("ETag", state.tag)
             if state.length:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", state.said_length or str(len(body)))
+            if state.chunks:
+                self.send_header("Transfer-Encoding", "chunked")
+                body = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in state.chunks) + b"0\r\n\r\n"
             self.send_header("Content-Type", state.kind)
             self.end_headers()
             self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
@@ -205,6 +211,41 @@ def test_a_world_made_anew_is_fetched_anew(tmp_path: Path) -> None:
     assert fetch(wanted, tmp_path / "folder").read_bytes() == b"another world"
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda digits: f"{digits}  data.zip\r\n".encode("utf-16"),
+        lambda digits: f"{digits}  data.zip\n".encode("utf-8-sig"),
+        lambda digits: f"{digits.upper()} *./data.zip\n".encode(),
+        lambda digits: b"0  \xfc.zip\n" + f"{digits}  data.zip".encode(),
+    ],
+)
+def test_sums_as_other_programs_write_them(tmp_path: Path, write: Callable[[str], bytes]) -> None:
+    source = put(tmp_path / "world")
+    (tmp_path / "world" / "SHA256SUMS").write_bytes(write(HASH.removeprefix("sha256:")))
+    wanted = archive(f"file://{source}", hash="sums")
+    assert fetch(wanted, tmp_path / "folder").read_bytes() == CONTENT
+    assert fetch(wanted, tmp_path / "other", [tmp_path / "world"]) == source
+
+
+def test_endless_sums_are_not_read(tmp_path: Path) -> None:
+    source = put(tmp_path / "world")
+    with (tmp_path / "world" / "SHA256SUMS").open("wb") as file:
+        file.truncate(400 << 20)
+    with pytest.raises(UserError, match="no more than 1048576 are taken"):
+        fetch(archive(f"file://{source}", hash="sums"), tmp_path / "folder")
+    with pytest.raises(WrongFile, match="is larger than 1048576 bytes"):
+        fetch(archive(hash="sums"), tmp_path / "folder", [tmp_path / "world"])
+
+
+@pytest.mark.parametrize("ending", ["", ".part", ".part.version", ".sha256"])
+def test_a_folder_in_the_way_is_named(tmp_path: Path, ending: str) -> None:
+    source = put(tmp_path / "world")
+    (tmp_path / f"data.zip{ending}").mkdir()
+    with pytest.raises(WrongFile, match=r"data\.zip.*must be a file; move it away"):
+        fetch(archive(f"file://{source}"), tmp_path)
+
+
 def test_next_url_is_tried_and_all_failures_are_listed(tmp_path: Path) -> None:
     source = put(tmp_path / "world")
     missing = f"file://{tmp_path}/missing/data.zip"
@@ -307,7 +348,51 @@ def test_digest_of_an_unhashed_download_is_recorded(tmp_path: Path, server: Serv
         fetch(archive(server.url, hash=None), tmp_path)
 
 
+@pytest.mark.parametrize("length", ["abc", "9" * 5000, "-1", "1, 2"])
+def test_a_length_that_is_no_number(tmp_path: Path, server: Server, length: str) -> None:
+    server.said_length = length
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(archive(server.url), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad/x", "file:///etc/hostname", "http://127.0.0.1:99999/x"]
+)
+def test_addresses_that_lead_nowhere_are_asked_once(
+    tmp_path: Path, server: Server, url: str
+) -> None:
+    server.location, server.redirects = url, 1
+    for first in (server.url, url.replace("/etc", "/none")):
+        with pytest.raises(UserError, match="cannot download") as caught:
+            fetch(archive(first), tmp_path)
+        assert not isinstance(caught.value, PassingError)
+    assert server.seen == [None]
+
+
+def test_no_more_is_taken_than_was_said(tmp_path: Path, server: Server) -> None:
+    server.chunks, server.said_length = (CONTENT,) * 3, str(len(CONTENT))
+    with pytest.raises(UserError, match="sends more than 300000 bytes"):
+        fetch(archive(server.url), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- files of no known hash ----
+
+
+@pytest.mark.parametrize("kept", [b"\xff\xfe", b"a\nb", b'"\xc4\x80"', b'"1' * 1000])
+def test_a_damaged_version_of_a_part_is_none(tmp_path: Path, server: Server, kept: bytes) -> None:
+    (tmp_path / "data.zip.part").write_bytes(b"of an older file")
+    (tmp_path / "data.zip.part.version").write_bytes(kept)
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == CONTENT
+    assert server.seen == [None]
+
+
+def test_chunks_of_no_stated_length_need_a_hash(tmp_path: Path, server: Server) -> None:
+    server.length, server.chunks = False, (CONTENT[:10], CONTENT[10:])
+    with pytest.raises(UserError, match="does not say how long the file is, and no hash"):
+        fetch(archive(server.url, hash=None), tmp_path)
+    assert fetch(archive(server.url), tmp_path).read_bytes() == CONTENT
+
 
 NEWER = CONTENT[::-1] + b"newer"
 
