@@ -10,8 +10,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 # A file's name in a folder that this project chooses: it leads nowhere else.
-FILE_NAME = r"^[^/\\\x00-\x1f\x7f.~-][^/\\\x00-\x1f\x7f]*$"
-FileName = Annotated[str, Field(pattern=FILE_NAME)]
+FILE_NAME = r"^[^/\\\p{Cc}\p{Cf}\p{Zl}\p{Zp}.~-][^/\\\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
+_RESERVED = re.compile(r"SHA256SUMS|.*\.(sha256|part|part\.version)", re.IGNORECASE)
+
+
+def _free(name: str) -> str:
+    if len(name.encode()) > 200:  # of 255; the rest is for endings such as .part
+        raise ValueError(f"{name[:40]!r}...: a file name must have no more than 200 bytes")
+    if _RESERVED.fullmatch(name):
+        raise ValueError(
+            f"{name!r}: a file name must not be SHA256SUMS or end with .part, .part.version or "
+            ".sha256, which are kept beside downloads"
+        )
+    return name
+
+
+FileName = Annotated[str, Field(pattern=FILE_NAME), AfterValidator(_free)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]

@@ -131,7 +131,7 @@ def _reason(item: Any, model: Any) -> str:
         case "string_pattern_mismatch" if context["pattern"] == NAME:
             return f"{what} be lower-case letters, digits and . _ - (first a letter or a digit)"
         case "string_pattern_mismatch" if context["pattern"] == FILE_NAME:
-            return f"{what} be a plain file name: no folder, no line break, no . ~ - at its start"
+            return f"{what} be a plain file name: no folder, nothing unseen, no . ~ - at its start"
         case "string_pattern_mismatch":
             return f"{what} match {context['pattern']}"
     message = str(item["msg"]).removeprefix("Value error, ")
