@@ -79,7 +79,7 @@ WRONG_VALUES = {
     # unknown keys name the nearest
     "methods.cp2.batchsize=3": "methods.cp2.batchsize = 3: unknown key; did you mean 'batch_size'?",
     "methods.cp2.views.blur=1": "methods.cp2.views.blur = 1: unknown key; did you mean",
-    "methods.cp2.optimizer.resnet.lrr=1": "did you mean 'lr'? allowed: kind, lr, momentum, weight",
+    "methods.cp2.optimizer.resnet.lrr=1": "did you mean 'lr'? allowed: kind, lr, momentum, no_",
     "methods.cp2.optimizer.resnett.lr=1": "optimizer.resnett: unknown key; did you mean 'resnet'?",
     "backbones.resnet18.heads=3": "unknown key; allowed: arch, args, family, input",
     "campaign.execution.worker=1": "campaign.execution.worker = 1: unknown key; did you mean 'work",
