@@ -45,7 +45,7 @@ def mapped_table(values: Mapping[int, int], num_classes: int) -> LabelTable:
     """A user's own values -> train ids; IGNORE stays where it is not among them.
 
     Raises:
-        UserError: a train id that the class list does not have.
+        UserError: a train id that the class list does not have, or none for its last class.
     """
     table = np.full(256, NOT_ALLOWED, np.int16)
     table[IGNORE] = IGNORE
@@ -55,6 +55,11 @@ def mapped_table(values: Mapping[int, int], num_classes: int) -> LabelTable:
                 f"label_values: {value}: {train_id}, but the class list ends with {num_classes - 1}"
             )
         table[value] = train_id
+    if num_classes - 1 not in table:
+        raise UserError(
+            f"label_values: no value becomes {num_classes - 1}, the class list's last; write "
+            "`value in the labels: place in the class list, from 0` for each class"
+        )
     return table
 
 
@@ -104,6 +109,8 @@ def read_label(path: Path) -> LabelMap:
         # Of bytes: from a file, Pillow would make room for any length that a chunk names.
         Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as picture,
     ):
+        if (pages := getattr(picture, "n_frames", 1)) > 1:
+            raise WrongFile(f"label {path} has {pages} pages, a label has one; {advice}")
         pixels = _pixel_format(picture)
         if picture.mode not in ("L", "P", "1") or pixels not in _FACTORS:
             raise WrongFile(

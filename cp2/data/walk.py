@@ -10,6 +10,7 @@ from cp2.data.pillow import image_suffixes
 
 SHOWN = 3  # names of a kind, where there are many
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates: bytes that are not UTF-8
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _OF_MACOS = re.compile(r"\._|__MACOSX$|\.DS_Store$")
 _OF_SERVERS = re.compile(
     r"(@eaDir|@tmp|@Recycle|@Recently-Snapshot|\.@__thumb|#recycle|#snapshot|\$RECYCLE\.BIN"
@@ -61,6 +62,8 @@ def not_wanted(name: str) -> str | None:
         return "thumbnails or deleted files of a file server"
     if name.startswith("."):
         return "hidden"
+    if _CONTROL.search(name):
+        return "the name holds a line break or another control character; rename it"
     if _NOT_TEXT.search(name):
         return "the name is not UTF-8 text; rename it"
     return None

@@ -281,6 +281,55 @@ def test_image_without_label(labelled: Path, tmp_path: Path) -> None:
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
 
 
+@pytest.mark.parametrize("name", ["one.jpg", "one_mask.png"])
+def test_a_label_of_another_name_is_named(labelled: Path, tmp_path: Path, name: str) -> None:
+    (labelled / "labels/one.png").rename(labelled / "labels" / name)
+    with pytest.raises(WrongFile, match=f"one.png is missing; .*{name} is none: a label has its"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+def test_labels_that_are_not_used_are_counted(labelled: Path, tmp_path: Path) -> None:
+    for name in ("one.tif", "spare.png", "two.jpg"):
+        save_label(labelled / "labels" / name, 0)
+    (labelled / "train.txt").write_text("one\ntwo\none\n")
+    assert made(labelled_at(labelled), THREE, tmp_path / "set").record.left_out == {
+        "beside another file of the same stem, which is used": 1,
+        "named by no list": 1,
+        "named again by train.txt": 1,
+        "suffix .jpg": 1,
+    }
+
+
+def test_an_image_elsewhere_is_no_unreadable_one(labelled: Path, tmp_path: Path) -> None:
+    save_image(tmp_path / "other/one.jpg")
+    (labelled / "train.txt").write_text(f"{tmp_path}/other/one.jpg\n")
+    with pytest.raises(UserError, match=r"one\.jpg is not taken; write names as"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"label_values": {}}, "label_values: no value becomes 2"),
+        ({"label_values": {0: 255, 1: 255}}, "label_values: no value becomes 2"),
+        ({"counts": {"trian": 7}}, "no split trian; splits are train, val"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(
+    labelled: Path, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        prepare(labelled_at(labelled).model_copy(update=change), THREE, tmp_path / "set")
+
+
+def test_label_of_several_pages(labelled: Path, tmp_path: Path) -> None:
+    page = Image.new("L", (8, 6))
+    (labelled / "labels/one.png").unlink()
+    page.save(labelled / "labels/one.tif", save_all=True, append_images=[page])
+    with pytest.raises(WrongFile, match=r"one\.tif has 2 pages, a label has one"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
+
+
 def test_label_of_another_size(labelled: Path, tmp_path: Path) -> None:
     save_label(labelled / "labels/one.png", 0, (6, 8))
     with pytest.raises(WrongFile, match=r"one\.png is 6x8, its image .*one\.jpg is 8x6"):
@@ -297,6 +346,9 @@ def test_listed_image_that_is_not_there(labelled: Path, tmp_path: Path) -> None:
     (labelled / "train.txt").write_text("four\n")
     with pytest.raises(UserError, match=r"train\.txt names 'four', but there is no image"):
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
+    (labelled / "train.txt").write_text("a" * 300 + "/b\n")
+    with pytest.raises(UserError, match=r"train\.txt names 'aaa.*, but there is no image"):
+        prepare(labelled_at(labelled), THREE, tmp_path / "set")
     (labelled / "train.txt").write_text("./\n")
     with pytest.raises(UserError, match=r"train\.txt names '\./', but there is no image"):
         prepare(labelled_at(labelled), THREE, tmp_path / "set")
@@ -308,6 +360,8 @@ def test_listed_image_that_is_not_there(labelled: Path, tmp_path: Path) -> None:
         b"\xef\xbb\xbftwo\r\ncafe\xcc\x81 1\r\n",
         "two.png\n caf\u00e9 1 \n".encode(),
         "./two 1\n\ncaf\u00e9 1.jpg".encode(),
+        "# mine\nimages/two.png labels/two.png\ncaf\u00e9 1.JPG\n".encode(),
+        "two,two\nROOT/images/caf\u00e9 1.jpg\n".encode(),
     ],
 )
 def test_lists_as_people_write_them(labelled: Path, tmp_path: Path, lines: bytes) -> None:
@@ -318,7 +372,7 @@ def test_lists_as_people_write_them(labelled: Path, tmp_path: Path, lines: bytes
     ):
         target = labelled / folder / new.replace("CAFE", "caf\u00e9 1.PNG")
         (labelled / folder / old).rename(target)
-    (labelled / "train.txt").write_bytes(lines)
+    (labelled / "train.txt").write_bytes(lines.replace(b"ROOT", str(labelled).encode()))
     index = made(labelled_at(labelled), THREE, tmp_path / "set")
     assert [path.name for path in index.paths("train")] == ["cafe\u0301 1.jpg", "two.png"]
     assert index.labels("train")[0].name == "caf\u00e9 1.PNG"

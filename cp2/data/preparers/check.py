@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from glob import escape
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -95,7 +96,14 @@ def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Check
         item = Item(source.split, *(_posix(path, folder.parent) for path in paths))
         return Checked(item, UNLABELLED if exif > 1 else None, ids, content)
     if not source.label.is_file():
-        raise WrongFile(f"image {source.image} has no label: {source.label} is missing")
+        stem = source.label.stem
+        near = sorted(source.label.parent.glob(f"{escape(stem)}*"))
+        near = [path for path in near if not path.name[len(stem) :][:1].isalnum()]
+        hint = "; {} is none: a label has its image's stem, and is a PNG, TIFF, BMP or GIF"
+        raise WrongFile(
+            f"image {source.image} has no label: {source.label} is missing"
+            + (hint.format(near[0]) if near else "")
+        )
     raw = read_label(source.label)
     turned = _turned(source, raw, (height, width), exif)
     train_ids = to_train_ids(raw, layout.table, source.label)

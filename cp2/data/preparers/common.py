@@ -102,7 +102,9 @@ def read_lines(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before UTF-8
-    except (OSError, UnicodeDecodeError) as error:
+        if "\0" in text:
+            raise ValueError("it holds NUL bytes")
+    except (OSError, ValueError) as error:
         raise WrongFile(f"list {path} cannot be read ({error}); save it as UTF-8 text") from error
     return [line.strip() for line in text.split("\n") if line.strip()]
 

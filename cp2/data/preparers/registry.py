@@ -158,7 +158,12 @@ def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> None:
     required = {"train"} if layout.table is None else {"train", "val"}
     if layout.objects is not None:
         required = {"train", "test"}
-    for split in sorted(required | set(settings.counts)):
+    known = sorted(required | set(found))
+    for split in sorted({*known, *settings.counts}):
+        if split not in known:
+            raise UserError(
+                f"data set {settings.name}: counts: no split {split}; splits are {', '.join(known)}"
+            )
         wanted = settings.counts.get(split)
         if found[split] == 0:
             raise WrongFile(

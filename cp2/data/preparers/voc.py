@@ -10,11 +10,11 @@ train.txt and val.txt instead.
 
 from pathlib import Path
 
-from cp2.data.preparers.common import Job, Layout, Source, containing, read_lines
+from cp2.data.preparers.common import Job, Layout, Source, containing
 from cp2.data.preparers.labelled import Stems
 from cp2.data.preparers.unlabelled import own_root
 from cp2.data.unpack import unpack
-from cp2.data.walk import LeftOut, files_below
+from cp2.data.walk import files_below
 from cp2.errors import UserError
 
 # Root, split and list of each archive.
@@ -36,7 +36,7 @@ def prepare_voc2007(job: Job) -> Layout:
         wanted = containing(*(f"/{root}/{folder}/" for folder in _FOLDERS))
         unpack(archive, job.folder / place, wanted, job.left_out)
         job.find(*(f"{place}/{root}/{folder}" for folder in _FOLDERS))
-        sources += _sources(job, job.folder / place / root, split, ids)
+        sources += _sources(job, job.folder / place / root, {split: ids})
     return Layout(sources, objects=job.classes)
 
 
@@ -58,17 +58,19 @@ def prepare_voc(job: Job) -> Layout:
                 "write ids of images into it, one a line. Lists are train.txt (or trainval.txt) "
                 "and test.txt, or else train.txt and val.txt"
             )
-    sources = [source for split, name in ids.items() for source in _sources(job, root, split, name)]
-    return Layout(sources, objects=job.classes)
+    return Layout(_sources(job, root, ids), objects=job.classes)
 
 
-def _sources(job: Job, root: Path, split: str, ids: str) -> list[Source]:
+def _sources(job: Job, root: Path, lists: dict[str, str]) -> list[Source]:
+    """Images and annotations of each split's list."""
     images = Stems(root / "JPEGImages", job.images(root / "JPEGImages", once=False))
-    files = files_below(root / "Annotations", LeftOut(), frozenset({".xml"}), once=False)
+    files = files_below(root / "Annotations", job.left_out, frozenset({".xml"}), once=False)
     annotations = Stems(root / "Annotations", files)
-    path = root / "ImageSets/Main" / f"{ids}.txt"
-    listed = {images.of(line, path, job.left_out) for line in read_lines(path)}
-    return [
+    sources = [
         Source(split, stem, image, annotations.find([stem]) or root / "Annotations" / f"{stem}.xml")
-        for stem, image in sorted((images.stem(image), image) for image in listed)
+        for split, ids in lists.items()
+        for stem, image in images.listed(root / "ImageSets/Main" / f"{ids}.txt", job.left_out)
     ]
+    images.count_others([source.image for source in sources], job.left_out)
+    annotations.count_others([source.label for source in sources], job.left_out)
+    return sources
