@@ -53,6 +53,13 @@ class Stages:
         if known := self.plan.runs.get(f"dataset/{settings.name}"):
             return known  # asked for by every cell
         classes = configuration.classes(settings.classes) if settings.classes else None
+        last = len(classes.classes) - 1 if classes else 255
+        for value, train_id in (settings.label_values or {}).items():
+            if last < train_id != 255:
+                raise UserError(
+                    f"data set {settings.name}: label_values: {value}: {train_id}, but the class "
+                    f"list {settings.classes} ends with {last}; write less, or 255 to ignore"
+                )
         return self.plan.add(
             make_run(
                 "dataset",

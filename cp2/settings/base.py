@@ -32,6 +32,7 @@ PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Size = tuple[PositiveInt, PositiveInt]  # height, width in pixels
+CropSide = Annotated[int, Field(ge=8, le=8192)]  # pixels; a batch of larger crops fits nowhere
 GPU_SLOTS = 12  # of one GPU: jobs take whole slots, and 12 is divided by 2, 3, 4 and 6
 JobsPerGpu = Literal[1, 2, 3, 4, 6, 12]
 GroupSize = Annotated[int, Field(ge=2)]  # batch norm needs two images
@@ -71,11 +72,16 @@ def expanded(text: str) -> str:
     """A path with `~` and `$NAME` written out, as a shell does.
 
     Raises:
-        ValueError: it is empty or has a line break, a user is unknown or a variable not set.
+        ValueError: it is empty, too long, a URL or has a line break, a user is unknown or a
+            variable not set.
     """
     found = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111
     if not found.strip() or re.search(r"[\x00-\x1f\x7f]", found):
         raise ValueError(f"{text!r} is no path: it is empty or holds a line break; write another")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", found):
+        raise ValueError(f"{text!r} is a URL, not a path; fetch it and write where it lies")
+    if len(os.fsencode(found)) > 4095 or any(len(os.fsencode(p)) > 255 for p in found.split("/")):
+        raise ValueError(f"'{text[:80]}...' is longer than a path or a name in it can be")
     unset = re.match(r"~[^/]*|.*?\$(\w+|\{[^}]*\})[^/]*", found)
     if unset and not Path(unset[0]).exists():  # else a folder really has this name
         raise ValueError(f"{text!r}: no such user or $ variable; write the whole path")

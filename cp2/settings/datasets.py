@@ -1,5 +1,7 @@
 """Data sets: where they come from and what must be true of them."""
 
+import re
+import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +19,9 @@ from cp2.settings.base import (
 
 Level = Annotated[int, Field(ge=0, le=255)]
 OWN_FOLDER = ("images", "labelled", "voc")  # kinds that use a folder of the user's in place
+_NOT_PRINTED = re.compile(
+    "[|\x00-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
@@ -110,11 +115,16 @@ class ClassList(Settings):
                 f"classes: {list(self.classes)}: a model that knows one class is always right; "
                 "name the rest, too: [background, ...], and give it a value in the labels"
             )
-        plain = [name.strip() for name in self.classes]
+        plain = [unicodedata.normalize("NFC", name).strip() for name in self.classes]
         wrong = next((n for n in plain if not n or plain.count(n) > 1), None)
         if wrong is not None:
             what = f"{wrong!r} is there twice" if wrong else "one has an empty name"
             raise ValueError(f"classes: {what}; each needs a name of its own")
+        odd = next((name for name in self.classes if _NOT_PRINTED.search(name)), None)
+        if odd is not None:
+            raise ValueError(
+                f"classes: {odd!r} holds a line break, a | or another sign that no table can print"
+            )
         if len(self.classes) != len(self.palette):
             raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} colours")
         return self

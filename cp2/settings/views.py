@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import AreaRange, PositiveInt, PositiveRange, Settings, Share, added
+from cp2.settings.base import (
+    AreaRange,
+    CropSide,
+    PositiveInt,
+    PositiveRange,
+    Settings,
+    Share,
+    added,
+)
 
 
 class SecondView(Settings):
@@ -25,7 +33,7 @@ class ViewSettings(Settings):
     0.8 to 1.2 is added to the saturation, where torchvision multiplies with it.
     """
 
-    crop_size: PositiveInt = 224
+    crop_size: CropSide = 224
     crop_scale: AreaRange = (0.2, 1.0)
     crop_ratio: PositiveRange = (0.75, 4 / 3)
     jitter: Literal["torchvision", "released"] = added("torchvision")

@@ -6,6 +6,9 @@ import pytest
 from campaigns import BASE, CONFIGS, load, refusal
 
 from cp2.errors import UserError
+from cp2.plan.graph import Plan
+from cp2.plan.stages import Stages
+from cp2.settings.datasets import ClassList
 from cp2.settings.load import SECTIONS, load_campaign
 
 
@@ -84,6 +87,12 @@ WRONG_VALUES = {
     "backbones.resnet18.heads=3": "unknown key; allowed: arch, args, family, input",
     "campaign.execution.worker=1": "campaign.execution.worker = 1: unknown key; did you mean 'work",
     "campaign.resources.pretrian={gpus: 1}": "resources.pretrian: unknown key; did you mean",
+    # what no image, no disk and no table can be
+    "methods.cp2.views.crop_size=1000000": "less than or equal to 8192",
+    "protocols.cp2.datasets.voc2012.augmentation.crop=[1, 8]": "greater than or equal to 8",
+    "protocols.cp2.datasets.voc2012.augmentation.resize=[128, 32]": "[128, 32] runs backwards",
+    "datasets.mine={kind: images, title: m, root: 's3://b/x'}": "'s3://b/x' is a URL, not a path",
+    f"datasets.mine={{kind: images, title: m, root: /{'a' * 5000}}}": "is longer than a path",
     # wrong types
     "methods.cp2.batch_size=many": "methods.cp2.batch_size = 'many': must be a whole number, found",
     "methods.cp2.batch_size=1.5": "must be a whole number, found a number",
@@ -294,3 +303,16 @@ def test_paths_of_a_configuration(tmp_path):
     assert configuration.world_folder == Path("results/world")
     assert configuration.used("labelled") == "voc2012-train"
     assert configuration.used("resnet18") == "resnet18"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a|b", "a\x1b[31m", "a\u200bb", "cafe\u0301"])
+def test_names_of_classes_can_be_printed_and_told_apart(name):
+    with pytest.raises(ValueError, match=r"no table can print|is there twice"):
+        ClassList(name="x", classes=("caf\u00e9", name), palette=((0, 0, 0), (1, 1, 1)))
+
+
+def test_label_values_name_classes_of_the_list(tmp_path):
+    text = "datasets.camvid={kind: labelled, title: m, root: /tmp, classes: camvid, archives: [], "
+    configuration = load(tmp_path, BASE, text + "counts: {}, label_values: {1: 70, 2: 255}}")
+    with pytest.raises(UserError, match="label_values: 1: 70, but the class list camvid ends with"):
+        Stages(configuration, Plan()).dataset("camvid")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cp2.settings.base import (
+    CropSide,
     GroupSize,
     Name,
     NonNegativeFloat,
@@ -51,7 +52,7 @@ class FinetuneAugmentation(Settings):
     deviation of colours from 0 to 1, as PixCon's configurations for VOC and Cityscapes do.
     """
 
-    crop: Size
+    crop: tuple[CropSide, CropSide]  # height, width in pixels
     resize: Size  # short and long side that the image is fitted into before the random scale
     scale: PositiveRange = (0.5, 2.0)
     cat_max_ratio: Share = 0.75  # redraw a crop in which one class fills more than this
@@ -62,6 +63,12 @@ class FinetuneAugmentation(Settings):
     hue: NonNegativeFloat = 18.0  # degrees of 180
     photometric_probability: Share = 0.5
     normalization: Normalization = added("imagenet")
+
+    @model_validator(mode="after")
+    def _short_and_long(self) -> "FinetuneAugmentation":
+        if self.resize[0] > self.resize[1]:
+            raise ValueError(f"resize {list(self.resize)} runs backwards; write [short, long]")
+        return self
 
 
 class AuxiliarySettings(Settings):
