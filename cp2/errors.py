@@ -2,6 +2,7 @@
 
 import errno
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,12 @@ def _why(path: Path, error: Exception, what: str, advice: str, missing: str) -> 
     if head.startswith(b"version https://git-lfs"):
         return f"is only a git-lfs pointer to {what}; run `git lfs pull` where it came from"
     return f"is not {what} ({said(error)}); {advice}"
+
+
+def check_method(member: zipfile.ZipInfo) -> None:
+    """Raise ValueError where Python would unpack a zip's member without bound: bzip2, LZMA."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is neither stored nor deflated; pack it again so")
 
 
 def _unreadable(error: Exception) -> str:

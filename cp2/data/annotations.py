@@ -31,6 +31,11 @@ class VocObject(NamedTuple):
     difficult: bool
 
 
+class _Tree(ElementTree.TreeBuilder):
+    def doctype(self, *_: str | None) -> None:
+        raise ValueError("it has a DOCTYPE, which may stand for any amount of text")
+
+
 def read_objects(
     path: Path, classes: Sequence[str], size: tuple[int, int] | None = None
 ) -> list[VocObject]:
@@ -45,7 +50,8 @@ def read_objects(
             no area or leaves the image; names the object.
     """
     with reading(path, "an annotation in VOC's XML", "correct it, or take its image off the list"):
-        root = ElementTree.parse(path).getroot()
+        parser = ElementTree.XMLParser(target=_Tree())
+        root = ElementTree.parse(path, parser).getroot()
     found = enumerate(root.findall("object"), 1)
     return [_object(element, f"{path}: object {n}", classes, size) for n, element in found]
 

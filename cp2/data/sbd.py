@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_BYTES = 64 << 20  # of a variable when it is unpacked; SBD's have 0.3 MB
+_ELEMENTS = 1000  # in a row; SBD's have a dozen
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 
@@ -35,8 +36,11 @@ def read_sbd(data: bytes) -> npt.NDArray[np.uint8]:
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     """Type and content of each element; up to 4 bytes of content lie in the tag itself."""
-    at = 0
+    at = count = 0
     while at + 8 <= len(data):
+        count += 1
+        if count > _ELEMENTS:
+            raise ValueError(f"it holds more than {_ELEMENTS} elements in a row")
         kind, size = struct.unpack_from(f"{order}II", data, at)
         start, end = at + 8, at + 8 + size
         if kind >> 16:

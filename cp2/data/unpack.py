@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 from tqdm import tqdm
 
 from cp2.data.walk import LeftOut, not_wanted
-from cp2.errors import UserError, WrongFile
+from cp2.errors import UserError, WrongFile, check_method
 
 Select = Callable[[str], bool]
 Entries = Iterator[tuple[str, IO[bytes], int]]  # name, content, size
@@ -169,6 +169,7 @@ def _zip_entries(archive: Path, select: Select | None) -> Entries:
             if select is None or select(name):
                 if member.flag_bits & 0x1:
                     raise UserError(f"{archive} is encrypted; get one that is not")
+                check_method(member)
                 with content.open(member) as source:
                     yield name, source, member.file_size
 

@@ -43,6 +43,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+for _first in "-+0123456789":  # 1:30 was 90 in YAML 1.1; the first rule that fits counts
+    _Loader.yaml_implicit_resolvers[_first].insert(
+        0, ("tag:yaml.org,2002:str", re.compile(r"^[-+]?[0-9_]+(:[0-9_]+)+(\.[0-9_]*)?$"))
+    )
 
 
 def kind_of(value: Any) -> str:
@@ -66,8 +70,9 @@ def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]
         if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor
             continue
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, (str, int, float)):
-            raise _at(key_node, f"a key must be text or a number, found {kind_of(key)}")
+        if type(key) not in (str, int):
+            found = f"{kind_of(key)}; quote it" if isinstance(key, bool | float) else kind_of(key)
+            raise _at(key_node, f"a key must be text or a whole number, found {found}")
         if key in seen:
             raise _at(key_node, f"key {key!r} is there twice")
         seen.add(key)

@@ -62,6 +62,24 @@ def test_what_is_no_xml_is_a_message(tmp_path: Path) -> None:
         read_objects(path, CLASSES)
 
 
+LAUGHS = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "it has a DOCTYPE"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_xml_of_another_kind_is_refused(
+    tmp_path: Path, text: str, message: str, encoding: str
+) -> None:
+    (tmp_path / "1.xml").write_text(text, encoding)
+    with pytest.raises(WrongFile, match=message):
+        read_objects(tmp_path / "1.xml", CLASSES)
+
+
 def test_labels_are_those_of_vocs_lists(tmp_path: Path) -> None:
     """1 present, -1 absent, 0 only difficult become 1, 0, -1, as in DenseCL's scripts."""
     with np.load(GOLDEN) as data:

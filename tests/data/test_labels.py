@@ -228,6 +228,17 @@ def test_sbd_variable_that_unpacks_to_too_much(tmp_path: Path) -> None:
         read_label(tmp_path / "x.mat")
 
 
+def test_sbd_file_of_endless_elements(tmp_path: Path) -> None:
+    head = b"\0" * 124 + b"\x00\x01IM"
+    empty = struct.pack("<IIII", 6, 0, 5, 0) + struct.pack("<II", 1, 5) + b"GTcls".ljust(8, b"\0")
+    matrix = empty + struct.pack("<II", 5, 4) + b"\1" + bytes(7 + 8000)
+    whole = head + struct.pack("<II", 14, len(matrix)) + matrix
+    for content in (head + bytes(9000), whole):
+        (tmp_path / "x.mat").write_bytes(content)
+        with pytest.raises(WrongFile, match="1000 elements in a row"):
+            read_label(tmp_path / "x.mat")
+
+
 def test_damaged_sbd_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     scipy.io.savemat(path, {"GTcls": {"Segmentation": np.eye(9)}})

@@ -224,6 +224,14 @@ def test_bombs_stop_at_a_multiple_of_the_archive(tmp_path: Path, make: Make) -> 
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_that_python_unpacks_without_bound_are_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "archive", "w", method) as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(WrongFile, match=r"a\.txt is neither stored nor deflated"):
+        unpack(tmp_path / "archive", tmp_path / "out")
+
+
 @makers
 def test_name_that_no_file_system_takes(tmp_path: Path, make: Make) -> None:
     with pytest.raises(WrongFile, match="truncated or corrupt"):

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cp2.errors import WrongFile, reading
-from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size, mapped
+from cp2.models.readers.torch_files import DAMAGED, MISSING, Walk, check_size, mapped
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
-_VALUES = 100_000  # a file may hold
 _LEVELS = 100  # of containers in each other
 
 # Classes that stand in BYOL's and DetCon's files, by package and name: the trained state, Haiku's
@@ -183,7 +182,7 @@ def _load(path: Path, file: Any) -> Any:
 def _flat(path: Path, content: Any) -> tuple[Arrays, list[str]]:
     arrays: Arrays = {}
     others: list[str] = []
-    for place, value in _leaves(content, "", 0, itertools.count()):
+    for place, value in _leaves(content, "", 0, Walk()):
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             arrays[place] = value
         else:
@@ -194,17 +193,16 @@ def _flat(path: Path, content: Any) -> tuple[Arrays, list[str]]:
     return arrays, others
 
 
-def _leaves(value: Any, place: str, level: int, seen: Iterator[int]) -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, place: str, level: int, walk: Walk) -> Iterator[tuple[str, Any]]:
     if level > _LEVELS:
         raise ValueError("a container in it holds itself, or they are nested without end")
-    if next(seen) > _VALUES:
-        raise ValueError(f"more than {_VALUES} values are in it, or some of them so many times")
+    walk.meet(place)
     value = _made(value)
     if not isinstance(value, dict | list | tuple | Record):
         yield place, value
         return
     for key, inner in _items(value):
-        yield from _leaves(inner, f"{place}/{key}" if place else str(key), level + 1, seen)
+        yield from _leaves(inner, f"{place}/{key}" if place else str(key), level + 1, walk)
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

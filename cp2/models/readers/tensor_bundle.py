@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cp2.errors import reading
+from cp2.errors import check_method, reading
 from cp2.models.readers.crc32c import crc32c, masked
 from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size
 from cp2.models.readers.wire import Cursor, Message, read_message
@@ -61,7 +61,7 @@ def read_tensor_bundle(path: Path) -> tuple[Arrays, list[str]]:
         members = {member.filename: member for member in archive.infolist()}
         index = _find_index(list(members))
         check_size(path, members[index].file_size)
-        shards, entries, others = _read_index(archive.read(index))
+        shards, entries, others = _read_index(path, _read(archive, members[index]))
         if shards > len(members):
             raise ValueError(f"{shards} shards are expected, {len(members)} files are there")
         prefix = index.removesuffix(".index")
@@ -71,8 +71,15 @@ def read_tensor_bundle(path: Path) -> tuple[Arrays, list[str]]:
             raise ValueError(f"{missing[0]} is missing")
         check_size(path, sum(members[name].file_size for name in names))
         check_size(path, sum(entry.size for entry in entries))
-        data = [archive.read(name) for name in names]
+        data = [_read(archive, members[name]) for name in names]
         return {entry.name: _read_array(entry, data) for entry in entries}, others
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """As many bytes as it says that it has: `ZipFile.read` unpacks all that there are first."""
+    check_method(member)
+    with archive.open(member) as file:
+        return file.read(member.file_size)
 
 
 def _find_index(names: list[str]) -> str:
@@ -84,10 +91,12 @@ def _find_index(names: list[str]) -> str:
     return (named if len(named) == 1 else found)[0]
 
 
-def _read_index(table: bytes) -> tuple[int, list[_Entry], list[str]]:
+def _read_index(path: Path, table: bytes) -> tuple[int, list[_Entry], list[str]]:
     """Number of shards, the variables, and the names of what is no plain variable."""
-    shards, entries, others = 0, [], []
+    shards, entries, others, characters = 0, [], [], 0
     for key, value in _pairs(table):
+        characters += len(key)
+        check_size(path, characters)
         message = read_message(value)
         if key == _HEADER_KEY:
             shards = _check_header(message)

@@ -1,7 +1,6 @@
 """Files of torch.save and safetensors made by others: tensors are read, code is refused and never
 executed."""
 
-import argparse
 import mmap
 import pickle
 import pickletools
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -26,6 +24,8 @@ _CONTAINERS = ("state_dict", "model")
 _MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
 _TUPLES = 100_000  # in a pickle; four a tensor. Hashing a million in each other overruns the stack
 _LEVELS = 20  # of containers in each other
+_VALUES = 100_000  # a file may hold
+_CHARACTERS = 1 << 24  # of the paths of all values
 DAMAGED = (
     "nothing in it was executed. It is truncated or of another kind: delete it and download it "
     "again"
@@ -33,12 +33,33 @@ DAMAGED = (
 MISSING = "correct its path or download it"
 
 
-def _harmless() -> list[Any]:
-    """Beside tensors: the arguments of the training (PyContrast, PixPro), a best score in NumPy."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i8", "?")]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
+class _Inert:
+    """Stands for what a file may hold beside tensors; nothing of it is made."""
+
+    def __new__(cls, *_: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+# The arguments of the training (PyContrast, PixPro), a best score in NumPy.
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_HARMLESS: list[Any] = [(_Inert, name) for name in ("argparse.Namespace", "numpy.dtype", *_SCALARS)]
+
+
+class Walk:
+    """Bounds a walk through containers: many small things in each other can have long paths."""
+
+    def __init__(self) -> None:
+        self._values, self._characters = 0, 0
+
+    def meet(self, path: str) -> None:
+        self._values += 1
+        self._characters += len(path)
+        if self._values > _VALUES or self._characters > _CHARACTERS:
+            found = f"{_VALUES} values or {_CHARACTERS} characters of their keys"
+            raise ValueError(f"more than {found} are in it, or some of them so many times")
 
 
 @dataclass(frozen=True)
@@ -67,7 +88,7 @@ def read_tensors(path: Path) -> TorchFile:
     """
     with reading(path, "a whole file of torch.save or safetensors", DAMAGED, MISSING):
         content = _load(path)
-        leaves = dict(_leaves(content, "", set()))
+        leaves = dict(_leaves(content, "", set(), Walk()))
         tensors = {key: value for key, value in leaves.items() if _is_plain(value)}
         check_size(path, sum(tensor.nbytes for tensor in tensors.values()))
     if not tensors:
@@ -98,15 +119,16 @@ def _kind(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def _leaves(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, path: str, seen: set[int], walk: Walk) -> Iterator[tuple[str, Any]]:
     """What is in mappings of mappings; one that is there twice, or in itself, is told once."""
+    walk.meet(path)
     if not isinstance(value, Mapping) or path.count(".") > _LEVELS:
         if path:
             yield path, value
     elif id(value) not in seen:
         seen.add(id(value))
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), seen)
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), seen, walk)
 
 
 def _is_plain(value: Any) -> bool:
@@ -143,14 +165,14 @@ def _load(path: Path) -> Any:
             _check_zip(path)
             return _load_torch(path, path, mmap=True)
         for _ in range(4):  # magic number, protocol, system, content
-            _check_pickle(file)
+            _check_pickle(path, file)
         file.seek(0)
         return _load_torch(path, file)
 
 
 def _load_torch(path: Path, file: Any, **options: Any) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")  # remarks on the age of the file's format
             # Mapped where the format allows, so that a key encoder and an optimiser that nobody
             # asks for take no memory.
@@ -174,12 +196,16 @@ def _check_zip(path: Path) -> None:
             raise ValueError(f"wrong checksum of {bad}")
         for member in members:
             if member.filename.endswith("/data.pkl"):
-                _check_pickle(archive.read(member))
+                _check_pickle(path, archive.read(member))
 
 
-def _check_pickle(file: Any) -> None:
-    """Bounds the nesting that torch's unpickler does not bound."""
-    tuples = sum(code.name.startswith("TUPLE") for code, _, _ in pickletools.genops(file))
+def _check_pickle(path: Path, file: Any) -> None:
+    """Bounds what torch's unpickler does not bound: nesting, and zeros by number."""
+    tuples = 0
+    for code, argument, _ in pickletools.genops(file):
+        tuples += code.name.startswith("TUPLE")
+        if code.name == "GLOBAL" and argument in ("__builtin__ bytearray", "builtins bytearray"):
+            raise _refused(path, "builtins.bytearray")
     if tuples > _TUPLES:
         raise ValueError(f"{tuples} tuples are in its pickle, {_TUPLES} at most are allowed")
 

@@ -191,6 +191,10 @@ HOSTILE = {
     "a type with fields": (array(b"(K\1t", b"C\4abcd", DTYPE.replace(b"f4", b"O8")), "type 'O8'"),
     "a key nested too deep": (b"}()" + b"\x85" * 2000 + b"K\1u", "neither text nor a number"),
     "a set": (b"\x8f(K\1\x90", "whole pickle"),
+    "long keys of many values": (
+        b"}X" + (3000).to_bytes(4, "little") + b"k" * 3000 + b"](" + b"K\1" * 9000 + b"es",
+        "characters of their keys",
+    ),
     "lists of lists": (laughs(30), "so many times"),
     "a list nested too deep": (b"]" + b"]q\1a" * 200, "nested without end|holds no"),
     "an array that is its own state": (ARRAY + b"q\1(h\1h\1h\1h\1h\1tb", "form|end|type"),

@@ -131,6 +131,19 @@ def test_an_archive_that_unpacks_to_far_more_than_itself_is_refused(path):
     assert "over 10 times the file's size" in refusal(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_index_that_python_unpacks_without_bound_is_refused(path, method):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("model.ckpt-1.index", bundle(VARIABLES)[0])
+    assert "neither stored nor deflated" in refusal(path)
+
+
+def test_names_that_take_far_more_than_the_file_are_refused(path):
+    variables = {"n" * 4000 + f"{i:03}": np.zeros(1, "f4") for i in range(200)}
+    write_bundle(path, *bundle(variables, block_size=200))
+    assert "over 10 times the file's size" in refusal(path)
+
+
 def test_an_index_of_more_shards_than_files_is_refused(path):
     write_bundle(path, *bundle(VARIABLES, shards=1 << 60))
     assert f"{1 << 60} shards are expected, 3 files are there" in refusal(path)

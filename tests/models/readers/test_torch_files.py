@@ -177,6 +177,33 @@ def test_a_key_nested_so_deep_that_its_hash_overruns_the_stack_is_refused(tmp_pa
     assert "150000 tuples are in its pickle" in refusal(path)
 
 
+TEXT = b"X" + (100_000).to_bytes(4, "little") + b"t" * 100_000
+HOSTILE = {
+    "zeros by number": (b"c__builtin__\nbytearray\nJ\0\0\0\x7f\x85R.", "builtins.bytearray"),
+    "zeros of NumPy's": (
+        b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n"
+        b"X\x0b\0\0\0V2000000000K\0K\1\x87RX\1\0\0\0b\x86R.",
+        "holds no state dict",  # nothing was made of it
+    ),
+    "a long key of many values": (
+        b"}"
+        + TEXT
+        + b"}("
+        + b"".join(b"J%sK\1" % i.to_bytes(4, "little") for i in range(200))
+        + b"us.",
+        "characters of their keys",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles_are_refused_in_little_memory(tmp_path, name):
+    body, wanted = HOSTILE[name]
+    path = tmp_path / "file.pth"
+    write_zip(path, b"\x80\x02" + body)
+    assert wanted in refusal(path)
+
+
 def test_containers_that_hold_themselves_are_told_once(tmp_path):
     path = tmp_path / "file.pth"
     own = {"a": torch.ones(1)}
