@@ -198,19 +198,19 @@ def adopt_left_jobs(jobs: Iterable[Any]) -> list[str]:
     return list(left)
 
 
-def forget_kept(plan: Workflow, jobs: Iterable[Any]) -> None:
-    """Of runs that are done and asked for again, as by --forcerun: give up what was kept of them.
+def forget_kept(plan: Workflow, dag: Any) -> None:
+    """Of runs that are asked for again, as by --forcerun: give up what was kept of them.
 
-    What is kept of a run that is not done now was finished by another process, and is to be found
-    by the run's job.
+    A run that is made because its files are missing may have been finished by another process,
+    also since Snakemake looked: its job is to find what was kept.
 
     Args:
-        jobs: Snakemake's jobs that are to be made.
+        dag: Snakemake's, with the jobs that are to be made.
     """
     results = plan.configuration.results
-    for job in jobs:
+    for job in dag.needrun_jobs():
         run = plan.plan.runs.get(f"{job.rule.name}/{getattr(job.wildcards, 'run', '')}")
-        if run and run.is_done(results):
+        if run and not dag.reason(job).missing_output:
             forget(run.folder(results).path / FOLDER)
 
 
@@ -231,7 +231,8 @@ def name_holders(runs: Mapping[str, RunFolder]) -> None:
 
 def forget_empty(plan: Workflow) -> None:
     """Remove final files without a byte, as a crash of the file system leaves: for Snakemake, which
-    looks at names only, their runs would be done."""
+    looks at names only, their runs would be done. A dry run removes them, too, to tell the truth.
+    """
     for run in plan.plan.runs.values():
         for path in run.outputs(plan.configuration.results).values():
             with suppress(OSError):
@@ -256,7 +257,7 @@ def before_submission(plan: Workflow, snakemake: Any) -> None:
     executor = snakemake.executor_plugin
     results = plan.configuration.results
     unfinished = [run for run in plan.plan.runs.values() if not run.is_done(results)]
-    forget_kept(plan, snakemake.dag.needrun_jobs())
+    forget_kept(plan, snakemake.dag)
     if wrong := plan.misfits(snakemake.dag.needrun_jobs()):
         raise UserError("\n  ".join(["no job is started:", *wrong]))
     if not executor.common_settings.non_local_exec:

@@ -8,8 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from cp2.data.hashing import digest
 from cp2.errors import WrongFile, reading
 from cp2.record.files import whole_file
+from cp2.record.readers import read_object
 
 State = dict[str, torch.Tensor]
 
@@ -58,9 +60,12 @@ def _ordered(data: bytes) -> tuple[bytes, bytes, memoryview]:
 def load_weights(path: Path) -> tuple[dict[str, State], dict[str, str]]:
     """Reads what `save_weights` wrote: state dict of each part on the CPU, and the metadata.
 
+    A finished run's model is held to the hash in the run's done.json.
+
     Raises:
         WrongFile: the file is missing, truncated, corrupt or was not made by `save_weights`.
     """
+    _check_sum(path)
     parts: dict[str, State] = {}
     again = "run the stage that makes it"
     with (
@@ -78,3 +83,15 @@ def load_weights(path: Path) -> tuple[dict[str, State], dict[str, str]]:
                 )
             parts.setdefault(part, {})[name] = file.get_tensor(key)
     return parts, metadata
+
+
+def _check_sum(path: Path) -> None:
+    try:
+        wanted = read_object(path.with_name("done.json")).get("model_sha256")
+    except WrongFile:  # not finished, or damaged, which others say
+        return
+    if path.is_file() and wanted not in (None, digest(path, "sha256")):
+        raise WrongFile(
+            f"{path}: is not what its run wrote (its SHA-256 is another than in done.json); delete "
+            "the run's folder and make it again"
+        )

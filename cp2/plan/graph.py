@@ -10,7 +10,7 @@ from cp2.errors import UserError
 from cp2.plan.recipes import Recipe
 from cp2.record.digest import digest
 from cp2.record.folder import RunFolder
-from cp2.record.kept import is_whole, keep, take_back
+from cp2.record.kept import has_content, keep, take_back
 from cp2.record.readers import check_owner
 from cp2.settings.base import hashed_fields
 from cp2.settings.imported import ImportedScores
@@ -50,7 +50,7 @@ class Run:
         return STAGES[self.stage].paths(results, self.id)
 
     def is_done(self, results: Path) -> bool:
-        return all(map(is_whole, self.outputs(results).values()))
+        return all(map(has_content, self.outputs(results).values()))
 
     def finish(self, results: Path, summary: dict[str, Any]) -> None:
         """Write done.json, and keep the final files where Snakemake does not delete them.
@@ -64,6 +64,8 @@ class Run:
     def check_needs(self, results: Path) -> None:
         """Raise WrongFile where the folder of a run that this one starts from is another's copy."""
         for key in self.needs:
+            if key.startswith("dataset/"):  # says its name in dataset.json
+                continue
             check_owner(folder_of(key, results).recipe, key.partition("/")[2])
 
     def take_back(self, results: Path) -> bool:

@@ -127,7 +127,8 @@ def recorded(
         folder: the run's.
         device: "cpu" or the GPU's name.
         processes: how many work on the run together.
-        saved: exceptions that mean "saved, start me again"; their `step`, if any, is kept.
+        saved: exceptions that mean "saved, start me again", as Ctrl-C does; their `step`, if any,
+            is kept.
     Raises:
         UserError: the disk is full at the start. At the end that is only said.
     """
@@ -144,7 +145,9 @@ def recorded(
     try:
         yield
     except BaseException as error:
-        outcome: Outcome = "saved" if isinstance(error, saved) else "failed"
+        kinds = saved if isinstance(saved, tuple) else (saved,)
+        again = isinstance(error, (KeyboardInterrupt, *kinds))
+        outcome: Outcome = "saved" if again else "failed"
         step = getattr(error, "step", None)
         _end(folder, number, outcome, step, error)
         raise

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,10 +31,10 @@ UNUSABLE = {
 
 
 def append_to(path: Path, buffering: int = -1) -> BinaryIO:
-    """A file open for appending and reading; a link that others put in the way is refused.
+    """A file open for appending and reading; what others put in the way is refused.
 
     Raises:
-        UserError: the path is a symbolic link.
+        UserError: the path is a symbolic link, a folder or anything else than a file.
     """
     try:
         return open(path, "a+b", buffering, opener=_no_link)
@@ -42,11 +43,17 @@ def append_to(path: Path, buffering: int = -1) -> BinaryIO:
             raise UserError(
                 f"{path}: is a link, through which another file would be written; remove it"
             ) from error
+        if error.errno == errno.EISDIR:
+            raise UserError(f"{path}: is a folder, must be a file; remove it") from error
         raise
 
 
 def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: is neither a file nor a folder; remove it")
+    return handle
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from cp2.record import attempts
 from cp2.record.attempts import read_attempts
 from cp2.record.environment import describe_environment
 from cp2.record.files import clear_temporaries, write_json
-from cp2.record.kept import is_whole
+from cp2.record.kept import has_content
 from cp2.record.lock import Holder, hold, holder
 
 
@@ -85,7 +85,7 @@ class RunFolder:
         return holder(self.path)
 
     def is_done(self) -> bool:
-        return is_whole(self.done)
+        return has_content(self.done)
 
     def start(self, recipe: dict[str, Any], tags: dict[str, Any], device: str) -> None:
         """Write the resolved recipe and the environment before the first step.

@@ -23,6 +23,7 @@ from cp2.record import claim
 from cp2.record.claim import HeldError
 from cp2.record.files import append_to, check_writable
 from cp2.record.heartbeat import BEAT_SECONDS, Heartbeat, age, moves
+from cp2.record.kept import FOLDER
 from cp2.record.owner import Owner, read_owner, this_process
 
 LOCK, CLAIM = ".lock", ".claim"
@@ -51,6 +52,9 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
         UserError: the folder cannot be written to.
     """
     check_writable(folder)
+    for name in ("state", "pictures", FOLDER):
+        if (folder / name).is_symlink():
+            raise UserError(f"{folder / name}: is a link, through which is not written; remove it")
     me = this_process()
     said = False
     while True:

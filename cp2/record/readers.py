@@ -43,15 +43,11 @@ def check_owner(path: Path, run_id: str) -> None:
     """Refuse a folder that was copied under another run's id: its numbers are not that run's.
 
     Args:
-        path: the folder's recipe.json; one that is missing or damaged tells of no other run.
+        path: the folder's recipe.json.
     Raises:
-        WrongFile: it is of another run.
+        WrongFile: it is of another run, or does not say of which one.
     """
-    try:
-        _, tags = read_recipe(path)
-    except WrongFile:
-        return
-    written = tags.get("run_id", run_id)
+    written = read_recipe(path)[1].get("run_id")
     if written != run_id:
         raise WrongFile(
             f"{path}: is of run {written!r}, the folder is {run_id!r}'s: one is a copy of the "
@@ -110,23 +106,25 @@ class Scores:
     per_class: dict[str, float | None]
 
 
-def read_score(path: Path, metric: Metric) -> float:
-    """One score of a scores.json.
+def read_score(path: Path, metric: Metric, run_id: str) -> float:
+    """One score of a run's scores.json.
 
     Raises:
-        WrongFile: it is missing, or no number that the metric can have.
+        WrongFile: it is missing, another run's, or no number that the metric can have.
     """
+    check_owner(path.with_name("recipe.json"), run_id)
     return _score(path, _values(path, read_object(path)), metric)
 
 
-def read_scores(path: Path, metrics: Iterable[Metric]) -> Scores:
-    """All of a scores.json.
+def read_scores(path: Path, metrics: Iterable[Metric], run_id: str) -> Scores:
+    """All of a run's scores.json.
 
     Args:
         metrics: what its protocol measures.
     Raises:
-        WrongFile: a part of it is missing or of another kind.
+        WrongFile: it is another run's, or a part of it is missing or of another kind.
     """
+    check_owner(path.with_name("recipe.json"), run_id)
     content = read_object(path)
     for key in ("split", "dataset"):
         if not isinstance(content.get(key), str):

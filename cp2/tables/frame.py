@@ -142,10 +142,9 @@ def _value(run: Run, metric: Metric, results: Path) -> tuple[float | None, str |
     if not run.is_done(results):
         return None, None
     try:
-        check_owner(run.folder(results).recipe, run.id)
         if metric == SECONDS_PER_EPOCH:
             return seconds_per_epoch(run, results), None
-        return metric.scale * read_score(run.folder(results).scores, metric), None
+        return metric.scale * read_score(run.folder(results).scores, metric, run.id), None
     except WrongFile as error:
         return None, str(error)
 
@@ -157,6 +156,7 @@ def seconds_per_epoch(run: Run, results: Path) -> float:
         WrongFile: its done.json has no time.
     """
     assert isinstance(run.recipe, PretrainRecipe)
+    check_owner(run.folder(results).recipe, run.id)
     path = run.folder(results).done
     seconds = time_of(path, read_object(path), "seconds")
     if not seconds:

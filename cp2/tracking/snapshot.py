@@ -199,9 +199,8 @@ def _evaluation(run: Run, results: Path) -> tuple[list[Point], dict[str, str]]:
     """Scores of a finished evaluation, and its table of classes, if it has one."""
     folder, recipe = run.folder(results), run.recipe
     assert isinstance(recipe, EvaluateRecipe)
-    check_owner(folder.recipe, run.id)
     finished = time_of(folder.done, read_object(folder.done), "finished")
-    scores = read_scores(folder.scores, recipe.metrics)
+    scores = read_scores(folder.scores, recipe.metrics, run.id)
     per_class = recipe.per_class
     name = f"per_class_{per_class.name}.csv" if per_class else ""
     tables = {name: content.class_table(scores, per_class)} if per_class else {}

@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -107,3 +109,16 @@ def test_who_may_read_a_file_follows_the_umask(tmp_path, mask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "w").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_finished_runs_model_is_held_to_its_hash(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_weights(path, {"backbone": {"w": torch.ones(8)}}, {})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "done.json").write_text(json.dumps({"model_sha256": sha256}))
+    assert load_weights(path)[0]["backbone"]["w"].sum() == 8
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WrongFile, match="is not what its run wrote"):
+        load_weights(path)

@@ -229,3 +229,19 @@ def test_a_whole_file_replaces_links(tmp_path: Path) -> None:
     whole.with_name(f".{whole.name}.{os.getpid()}.tmp").symlink_to(victim)
     write_text(whole, "text")
     assert (victim.read_text(), whole.read_text()) == ("a key", "text")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_something_else_where_a_file_should_be_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "attempts.jsonl"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(UserError, match=r"attempts\.jsonl: is (a folder|neither)"):
+        append_line(path, "{}")
+
+
+@pytest.mark.parametrize("name", ["state", "pictures"])
+def test_folders_that_are_links_are_refused_before_the_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{name}: is a link"), hold(tmp_path):
+        """Nothing to do."""

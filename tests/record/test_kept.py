@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cp2.errors import UserError
-from cp2.record.kept import FOLDER, forget, is_whole, keep, take_back
+from cp2.record.kept import FOLDER, SUMS, forget, has_content, keep, take_back
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_they_take_no_room(files: list[Path]) -> None:
     assert [file.stat().st_nlink for file in files] == [2, 2]
 
 
-@pytest.mark.parametrize("wrong", ["digest", "half", "empty", "none"])
+@pytest.mark.parametrize("wrong", ["digest", "half", "empty", "none", "damaged", "no sums"])
 def test_only_all_of_the_same_run_come_back(files: list[Path], wrong: str) -> None:
     if wrong != "none":
         keep(files, "b" if wrong == "digest" else "a")
@@ -42,10 +42,12 @@ def test_only_all_of_the_same_run_come_back(files: list[Path], wrong: str) -> No
         file.unlink()
     if wrong == "half":
         kept.unlink()
-    if wrong == "empty":
-        kept.write_bytes(b"")
+    if wrong in ("empty", "damaged"):  # in place, so under both names
+        kept.write_bytes(b"" if wrong == "empty" else b"modem")
+    if wrong == "no sums":
+        (kept.parent / SUMS).unlink()
     assert not take_back(files, "a")
-    assert not any(map(is_whole, files))
+    assert not any(map(has_content, files))
 
 
 def test_files_deleted_in_between_are_not_taken_for_finished(files: list[Path]) -> None:

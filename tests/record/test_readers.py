@@ -13,14 +13,20 @@ HEAD = {"split": "val", "dataset": "x", "per_class": {"sky": 0.5, "sea": None}}
 VALUES = {"recall": 0.25, "distance": 3, "of another protocol": "?"}
 
 
+def scores(folder, content):
+    """The file, in the folder of run-1."""
+    write_json(folder / "recipe.json", {"recipe": {}, "tags": {"run_id": "run-1"}})
+    write_json(folder / "scores.json", content)
+    return folder / "scores.json"
+
+
 @pytest.mark.parametrize("content", [HEAD | {"metrics": VALUES}, HEAD | VALUES])
 def test_scores_of_both_forms(tmp_path, content):
-    path = tmp_path / "scores.json"
-    write_json(path, content)
+    path = scores(tmp_path, content)
     expected = Scores("val", "x", {"recall": 0.25, "distance": 3.0}, {"sky": 0.5, "sea": None})
-    assert read_scores(path, (SHARE, NUMBER)) == expected
-    assert read_score(path, SHARE) == 0.25
-    assert read_score(path, NUMBER) == 3.0
+    assert read_scores(path, (SHARE, NUMBER), "run-1") == expected
+    assert read_score(path, SHARE, "run-1") == 0.25
+    assert read_score(path, NUMBER, "run-1") == 3.0
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,17 @@ def test_scores_of_both_forms(tmp_path, content):
     ],
 )
 def test_a_wrong_score_is_named(tmp_path, metric, value, allowed):
-    path = tmp_path / "scores.json"
-    write_json(path, HEAD | {"metrics": {metric.name: value}})
+    path = scores(tmp_path, HEAD | {"metrics": {metric.name: value}})
     with pytest.raises(WrongFile, match=f"{metric.name}: found {value!r}, must be {allowed}"):
-        read_score(path, metric)
+        read_score(path, metric, "run-1")
+
+
+@pytest.mark.parametrize("recipe", [None, "{", '{"recipe": {}, "tags": {}}'])
+def test_scores_of_nobody_are_no_scores(tmp_path, recipe):
+    path = scores(tmp_path, HEAD | {"metrics": VALUES})
+    if recipe is None:
+        path.with_name("recipe.json").unlink()
+    else:
+        path.with_name("recipe.json").write_text(recipe)
+    with pytest.raises(WrongFile, match=r"recipe\.json: "):
+        read_score(path, SHARE, "run-1")

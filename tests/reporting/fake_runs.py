@@ -23,7 +23,8 @@ SCORES = {
 def write_done(run: Run, results: Path, miou: float | None = None) -> None:
     """A finished pretrain, finetune or evaluate run; `miou` is a share."""
     folder = run.folder(results)
-    write_json(folder.recipe, {"recipe": run.recipe.model_dump(mode="json"), "tags": run.tags})
+    tags = run.tags | {"run_id": run.id}
+    write_json(folder.recipe, {"recipe": run.recipe.model_dump(mode="json"), "tags": tags})
     write_json(
         folder.environment,
         {

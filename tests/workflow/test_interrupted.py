@@ -1,7 +1,6 @@
 """Snakemake beside a run that another process works on, has finished, or that Ctrl-C stops."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -134,10 +133,10 @@ def test_files_of_a_finished_run_that_snakemake_deleted_come_back(tiny: Project)
 
     # An empty file, as a crash of the file system leaves it, is none.
     tiny.run.done.write_bytes(b"")
-    code, output = ended(tiny.snakemake("--dry-run"))
+    code, output = ended(tiny.snakemake())
     assert code == 0, output
     assert f"{tiny.run.done.relative_to(tiny.folder)} was empty" in output
-    assert re.search(r"^pretrain +1$", output, re.MULTILINE), output
+    assert tiny.outcomes == ["done", "done", "done"]  # damaged under both names
 
 
 def test_ctrl_c_saves(tiny: Project) -> None:
