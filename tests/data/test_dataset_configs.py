@@ -14,6 +14,7 @@ OFFICIAL = [path for path in ALL if not path.stem.startswith("demo-")]
 COUNTS = {
     "voc2012": {"train": 10582, "val": 1449},
     "voc2007": {"train": 5011, "test": 4952},
+    "voc0712": {"train": 16551, "test": 4952},
     "voc2012-train": {"train": 1464, "val": 1449},
     "cityscapes": {"train": 2975, "val": 500},
     "ade20k": {"train": 20210, "val": 2000},

@@ -252,7 +252,8 @@ def test_claims_of_classification_are_judged(tmp_path: Path) -> None:
                 folder = plan.runs[key].folder(tmp_path)
                 value = values.get(cell.row, 0.829) + 0.001 * (number - 1)
                 write_json(folder.scores, {"metrics": {"map": value}, "images": 4952})
-                write_json(folder.recipe, {"recipe": {}, "tags": plan.runs[key].tags})
+                tags = plan.runs[key].tags | {"run_id": plan.runs[key].id}
+                write_json(folder.recipe, {"recipe": {}, "tags": tags})
                 write_json(folder.done, {"finished": 1.0, "seconds": 1.0})
     published = Path("reports/published")
     views = view_tables(configuration, plan, published)

@@ -181,7 +181,7 @@ def test_moments_of_a_training(campaign: tuple[Configuration, Plan]) -> None:
         assert not moment.backbone.training
     assert {moment.backbone.stride for moment in found} == {16}
     torch.manual_seed(run.seed)
-    drawn = build_backbone(run.recipe.backbone)
+    drawn = build_backbone(run.recipe.backbone, conv_init=run.recipe.method.conv_init)
     assert torch.equal(found[0].backbone.conv1.weight, drawn.conv1.weight)
 
 
