@@ -99,22 +99,25 @@ def _view(
 def _protocol_text(
     configuration: Configuration, settings: TableSettings, columns: tuple[Column, ...]
 ) -> str:
-    """What was done to get the numbers, in one line: protocol, head, schedule of each data set."""
+    """What was done to get the numbers, in one line: protocol, head, schedule of each data set.
+
+    The table's own protocol comes first, with the heads that it trains.
+    """
     schedules: dict[str, dict[str, str]] = {}  # protocol -> data set -> schedule
     for column in columns:
         protocol = protocol_of(configuration, settings, column)
         known = schedules.setdefault(protocol.title, {})
         if column.dataset in protocol.datasets:
             known[configuration.used(column.dataset)] = protocol.schedule(column.dataset)
-    shown = settings.head and configuration.protocol(settings.protocol).trains_head
-    heads = [f"head {configuration.used(settings.head)}"] if settings.head and shown else []
+    own = configuration.protocol(settings.protocol)
+    heads = [f"head {configuration.used(settings.head)}"] if settings.head else []
     heads += [f"{configuration.used(c.head)} for {c.name}" for c in columns if c.head]
-    first, *others = (
-        (title, "; ".join(f"{name}: {words}" for name, words in known.items()))
-        for title, known in schedules.items()
-    )
-    texts = [f"{', '.join([first[0], *heads])}; {first[1]}"]
-    return ". ".join(texts + [f"{title}; {words}" for title, words in others])
+    texts = []
+    for title in sorted(schedules, key=lambda title: title != own.title):
+        named = [title, *heads] if title == own.title and own.trains_head else [title]
+        words = "; ".join(f"{name}: {words}" for name, words in schedules[title].items())
+        texts.append(f"{', '.join(named)}; {words}")
+    return ". ".join(texts)
 
 
 def batch_notes(plan: Plan, planned: PlannedTable, configs: Path) -> tuple[str, ...]:
