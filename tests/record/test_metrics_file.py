@@ -107,7 +107,7 @@ def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path, disk):
 
 def test_another_error_is_not_taken_for_a_full_disk(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="is a folder, must be a file"):
         lines.LineWriter(tmp_path / "metrics.jsonl").write("x")
 
 

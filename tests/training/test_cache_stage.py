@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attempts import StopAfter
 from noise import write_noise
 from PIL import Image
 
@@ -28,16 +29,6 @@ from cp2.training.pretrain import pretrain
 
 SIDE = 32
 IMAGES = 12
-
-
-class StopAfter(Deadline):
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.left = images
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 @pytest.fixture

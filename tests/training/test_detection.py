@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attempts import StopAfter, timeless_metrics
 from PIL import Image
 from tiny import resnet, write_labelled
 from two_processes import Training, on_two
@@ -21,7 +22,6 @@ from cp2.protocols.detection.files import load_detector
 from cp2.protocols.detection.finetuning import finetune
 from cp2.protocols.detection.samples import DetectionImages, grouped_batches
 from cp2.protocols.registry import evaluate
-from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.datasets import DatasetSettings
 from cp2.settings.optimization import StepSettings
@@ -110,20 +110,8 @@ def runs() -> Callable[..., tuple[Run, Run]]:
     return make
 
 
-class StopAfter(Deadline):
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
-
-
 def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
-    timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
-    lines = read_metrics(run.folder(results).metrics)
-    return [{k: v for k, v in line.items() if k not in timeless} for line in lines]
+    return timeless_metrics(run.folder(results).metrics)
 
 
 @pytest.mark.parametrize("kind", ["c4", "fpn"])

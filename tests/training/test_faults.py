@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from attempts import StopAfter, timeless_metrics
 
 from cp2.errors import UserError
 from cp2.models.weights import load_weights
 from cp2.plan.graph import Plan, Run
-from cp2.record.metrics import read_metrics
 from cp2.settings.load import Configuration
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain
@@ -19,18 +19,6 @@ from cp2.training.saving import StateWriter
 
 Tiny = tuple[Configuration, Plan]
 Find = Callable[[str], Run]
-
-
-class StopAfter(Deadline):
-    """Stops after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 class Setup:
@@ -55,12 +43,7 @@ class Setup:
         folder = self.run.folder(self.results(name))
         parts, _ = load_weights(folder.model)
         weights = {f"{part}.{key}": t for part, ts in parts.items() for key, t in ts.items()}
-        timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
-        lines = [
-            {key: value for key, value in line.items() if key not in timeless}
-            for line in read_metrics(folder.metrics)
-        ]
-        return weights, lines
+        return weights, timeless_metrics(folder.metrics)
 
     def check_equal(self, first: str, second: str) -> None:
         (weights, lines), (others, other_lines) = self.content(first), self.content(second)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attempts import StopAfter, timeless_metrics
 from squares import (
     HEAD,
     IMAGES,
@@ -36,7 +37,6 @@ from cp2.protocols.segmentation.finetuning import (
     seed_dropout,
     segmentation_terms,
 )
-from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import ResNetSettings, ViTSettings
 from cp2.settings.optimization import AdamWSettings, PolySettings
@@ -44,18 +44,6 @@ from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.saving import wait_for_saves
 
 EXECUTION = Execution(workers=0, log_every=2)
-
-
-class StopAfter(Deadline):
-    def __init__(self, steps: int, error: type[BaseException] | None = None) -> None:
-        super().__init__()
-        self.left, self.error = steps, error
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        if self.left <= 0 and self.error:
-            raise self.error
-        return "the test says so" if self.left <= 0 else None
 
 
 @pytest.fixture
@@ -69,9 +57,7 @@ def train(run: Run, results: Path, deadline: Deadline | None = None, **execution
 
 
 def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
-    timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
-    lines = read_metrics(run.folder(results).metrics)
-    return [{k: v for k, v in line.items() if k not in timeless} for line in lines]
+    return timeless_metrics(run.folder(results).metrics)
 
 
 def test_loss_falls_and_the_files_are_there(results: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attempts import StopAfter
 from squares import HEAD, RECIPE, STEPS, changed, make, write_squares
 from torch.nn import functional as F
 
@@ -24,16 +25,6 @@ from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.optimizers import step_lr
 
 SUPERVISED = RECIPE.model_copy(update={"auxiliary": AuxiliaryRecipe(head=HEAD, weight=0.4)})
-
-
-class StopAfter(Deadline):
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 @pytest.fixture

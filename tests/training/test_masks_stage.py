@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attempts import StopAfter
 from PIL import Image
 
 from cp2.data.attention_maps import RECORD, AttentionMaps, MapsRecord
@@ -46,16 +47,6 @@ overrides:
 execution: {{results: {root}/results, workers: 0, log_every: 2}}
 """
 IMAGES = 9
-
-
-class StopAfter(Deadline):
-    def __init__(self, batches: int) -> None:
-        super().__init__()
-        self.left = batches
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 @pytest.fixture

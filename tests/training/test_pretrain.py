@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from attempts import StopAfter, timeless_metrics
 from noise import relative
 from PIL import Image
 
@@ -17,7 +18,6 @@ from cp2.methods.cp2 import CopyPasteContrast
 from cp2.models.weights import load_weights
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.metrics import read_metrics
 from cp2.settings.load import Configuration
 from cp2.settings.views import ReadingSettings
 from cp2.training import pretrain as loop
@@ -26,18 +26,6 @@ from cp2.training.pretrain import pretrain
 
 Tiny = tuple[Configuration, Plan]
 Find = Callable[[str], Run]
-
-
-class StopAfter(Deadline):
-    """Stops after so many steps, as a scheduler's end would."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def reason(self) -> str | None:
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 def _train(run: Run, configuration: Configuration, deadline: Deadline, results: Path) -> None:
@@ -86,11 +74,7 @@ def test_interrupted_equals_uninterrupted(tiny: Tiny, find: Find, method: str, s
     for part, tensors in expected.items():
         for key, tensor in tensors.items():
             assert torch.equal(tensor, found[part][key]), (part, key)
-    timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
-    lines = [
-        [{k: v for k, v in line.items() if k not in timeless} for line in read_metrics(path)]
-        for path in (run.folder(whole).metrics, run.folder(parts).metrics)
-    ]
+    lines = [timeless_metrics(run.folder(place).metrics) for place in (whole, parts)]
     assert lines[0] == lines[1]
     assert [line["step"] for line in lines[0]] == [2, 4, 6]
     assert not run.folder(parts).state.exists()

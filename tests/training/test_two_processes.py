@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from attempts import timeless_metrics
 from noise import relative, write_noise
 from squares import HEAD, RECIPE, write_squares
 from two_processes import Training, on_two, train
@@ -105,9 +106,7 @@ class Done:
         return {f"{p}.{key}": value for p, part in parts.items() for key, value in part.items()}
 
     def losses(self, place: str, case: str) -> list[dict[str, float]]:
-        timeless = ("time", "samples_per_second", "data_wait", "host_memory_gb")
-        lines = read_metrics(self.runs[case].folder(self.root / place).metrics)
-        return [{k: v for k, v in line.items() if k not in timeless} for line in lines]
+        return timeless_metrics(self.runs[case].folder(self.root / place).metrics)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from attempts import StopAfter
 
 from cp2.augment.samples import ViewBatch
 from cp2.data.index import read_index
@@ -83,13 +84,3 @@ def test_a_pretraining_goes_on_without_them_and_resumes_alike(tiny, find):
     pretrain(run, results, configuration.campaign.execution, Deadline())
     assert folder.model.read_bytes() == whole
     assert json.loads(folder.done.read_text())["notes"] == notes
-
-
-class StopAfter(Deadline):
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def reason(self):
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None

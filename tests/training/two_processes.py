@@ -4,29 +4,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from attempts import StopAfter
 from torch import multiprocessing
 
 from cp2.plan.graph import Run
 from cp2.protocols.registry import finetune
 from cp2.settings.campaign import Execution
-from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.clock import StoppedForResumeError
 from cp2.training.parallel import joined
 from cp2.training.pretrain import pretrain
 from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
-
-
-class StopAt(Deadline):
-    """Asks to stop when so many steps of this attempt are done."""
-
-    def __init__(self, steps: int | None = None) -> None:
-        super().__init__()
-        self.left = steps
-
-    def reason(self) -> str | None:
-        if self.left is None:
-            return None
-        self.left -= 1
-        return "the test says so" if self.left <= 0 else None
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class Training:
 
 def train(training: Training, rank: int = 0) -> None:
     loop = pretrain if training.run.stage == "pretrain" else finetune
-    deadline = StopAt(training.steps if rank == training.asks else None)
+    deadline = StopAfter(training.steps if rank == training.asks else None)
     try:
         loop(training.run, training.results, training.execution, deadline)
     except StoppedForResumeError:
