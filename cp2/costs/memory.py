@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cp2.augment.pipeline import PreparedBatch
-from cp2.costs.networks import META, count_finetuning, count_pretraining, shaping
+from cp2.costs.networks import META, count_finetuning, count_pretraining, empty_batch, shaping
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Step
 from cp2.models.segmentor_files import build_segmentor
@@ -103,11 +102,8 @@ def _pretraining(recipe: PretrainRecipe) -> int:
     recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update=few)})
 
     def count() -> int:
-        side = recipe.method.views.crop_size
         method = build_networks(recipe).train()
-        images, masks = torch.empty(SAMPLES, 3, side, side), torch.empty(SAMPLES, 1, side, side)
-        boxes = torch.empty(SAMPLES, 2, 7, dtype=torch.long)
-        batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
+        batch, step = empty_batch(SAMPLES, recipe.method.views.crop_size), Step(0, 1, 0)
         prepared = method.before_step(batch, step)
         return saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
 

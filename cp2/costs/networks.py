@@ -93,16 +93,21 @@ def _without_fractions(tree: Any) -> Any:
     return tree
 
 
+def empty_batch(count: int, side: int) -> PreparedBatch:
+    """A batch without content, of so many samples with views of so many pixels a side."""
+    images, masks = torch.empty(count, 3, side, side), torch.empty(count, 1, side, side)
+    boxes = torch.empty(count, 2, 7, dtype=torch.long)
+    return PreparedBatch(images, images, masks, masks, boxes)
+
+
 def _step_gflop(method: Method) -> float:
     """Of a sample, by a step over a batch without content.
 
     Each outermost network, which is a module with parameters, is counted as it is called.
     """
     settings = method.settings
-    n, side = settings.batch_size, settings.views.crop_size
-    images, masks = torch.empty(n, 3, side, side), torch.empty(n, 1, side, side)
-    boxes = torch.empty(n, 2, 7, dtype=torch.long)
-    batch, step = PreparedBatch(images, images, masks, masks, boxes), Step(0, 1, 0)
+    n = settings.batch_size
+    batch, step = empty_batch(n, settings.views.crop_size), Step(0, 1, 0)
     called: list[float] = []  # counts at the begin of calls that are not over
     flop = 0.0
 
@@ -154,13 +159,12 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
 
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
     """Counts of a detector's finetuning, on images of its middle size."""
-    training = recipe.training
     key = recipe.model_dump_json()
     if key not in _KNOWN:
-        short = sorted(training.short_sides)[len(training.short_sides) // 2]
+        short = recipe.training.usual_side
         size = (short, round(short * LANDSCAPE))
         forward = detector_gflop(recipe, size, recipe.detector.regions)
-        model = _detector(recipe.model_dump_json())
+        model = _detector(key)
         optimizer = SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0)
         weights = _bytes(model.state_dict().values())
         _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(model, optimizer))

@@ -112,10 +112,7 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             kind = replace(kind, slide=inference.mode == "slide")
             return kind, evaluation_gflop(scored, model)
         case DetectionFinetuneRecipe(training=training) as trained:
-            sides = (
-                sorted(training.short_sides)[len(training.short_sides) // 2],
-                training.long_side,
-            )
+            sides = (training.usual_side, training.long_side)
             return _of_detector("finetune", trained, sides, trained.amp), count_detector(
                 trained
             ).gflop

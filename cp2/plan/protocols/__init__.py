@@ -13,6 +13,7 @@ from importlib import import_module
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
+from cp2.plan.recipes import DatasetRecipe
 from cp2.plan.stages import Stages
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
@@ -52,6 +53,28 @@ def evaluate_cell(
     spec = import_module(f"{__name__}.{protocol.kind.replace('-', '_')}")
     run: Run = spec.evaluation(stages, CellSettings(table, row, column, protocol), start, seed)
     return run
+
+
+def dataset_with_objects(stages: Stages, cell: CellSettings, hint: str = "") -> tuple[Run, int]:
+    """The data set of a column that is judged by objects, and how many classes it has.
+
+    Args:
+        hint: what to write in place of a column's label_fraction.
+    Raises:
+        UserError: it does not say which objects an image shows, or the column asks for what is
+            segmentation's.
+    """
+    dataset = stages.dataset(cell.column.dataset)
+    assert isinstance(dataset.recipe, DatasetRecipe)
+    settings, classes = dataset.recipe.dataset, dataset.recipe.classes
+    if settings.labels != "objects" or classes is None:
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} (kind {settings.kind}) does not say which objects an "
+            f"image shows; kind {cell.protocol.kind} needs one of kind voc2007 or voc"
+        )
+    if cell.column.label_fraction or cell.column.head:
+        raise UserError(f"{cell}: label_fraction and head are for segmentation{hint}")
+    return dataset, len(classes.classes)
 
 
 def protocol_of(

@@ -4,8 +4,8 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
-from cp2.plan.protocols import CellSettings
-from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
+from cp2.plan.protocols import CellSettings, dataset_with_objects
+from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
 from cp2.plan.stages import Stages, backbone_of, source_name
 from cp2.settings.base import PositiveInt, unhashed
 from cp2.settings.metrics import Metric
@@ -50,16 +50,8 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     Raises:
         UserError: the data set has no boxes, or the backbone no four stages.
     """
-    dataset, configuration = stages.dataset(cell.column.dataset), stages.configuration
-    assert isinstance(dataset.recipe, DatasetRecipe)
-    classes = dataset.recipe.classes
-    if dataset.recipe.dataset.labels != "objects" or classes is None:
-        raise UserError(
-            f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) has no boxes; "
-            "detection needs one of kind voc2007 or voc"
-        )
-    if cell.column.label_fraction or cell.column.head:
-        raise UserError(f"{cell}: label_fraction and head are for segmentation")
+    dataset, classes = dataset_with_objects(stages, cell)
+    configuration = stages.configuration
     schedule: DetectionSchedule = cell.protocol.schedule_of(cell.column.dataset)
     assert isinstance(cell.protocol, DetectionSettings)
     backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
@@ -72,7 +64,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     recipe = DetectionFinetuneRecipe(
         dataset=dataset.id,
         backbone=backbone.model_copy(update={"output_stride": STRIDE}),
-        classes=len(classes.classes),
+        classes=classes,
         detector=detector,
         training=schedule.training,
         amp=cell.protocol.amp,

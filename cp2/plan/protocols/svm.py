@@ -4,8 +4,8 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
-from cp2.plan.protocols import CellSettings
-from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe
+from cp2.plan.protocols import CellSettings, dataset_with_objects
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.plan.stages import Stages, backbone_of, source_name
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings
@@ -30,18 +30,10 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         UserError: the data set has no objects, or the column, the backbone and the protocol do not
             fit together.
     """
-    dataset, configuration = stages.dataset(cell.column.dataset), stages.configuration
-    assert isinstance(dataset.recipe, DatasetRecipe)
-    if dataset.recipe.dataset.labels != "objects":
-        raise UserError(
-            f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) does not say "
-            "which objects an image shows; an SVM needs one of kind voc2007 or voc"
-        )
-    if cell.column.label_fraction or cell.column.head:
-        raise UserError(
-            f"{cell}: label_fraction and head are for segmentation; of a low-shot SVM the protocol "
-            f"says shots (protocols.{cell.protocol.name}.datasets.{cell.column.dataset}.shots)"
-        )
+    key = f"protocols.{cell.protocol.name}.datasets.{cell.column.dataset}.shots"
+    hint = f"; of a low-shot SVM the protocol says shots ({key})"
+    dataset, _ = dataset_with_objects(stages, cell, hint)
+    configuration = stages.configuration
     schedule: SvmSchedule = cell.protocol.schedule_of(cell.column.dataset)
     backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
     if backbone.family == "resnet":

@@ -63,6 +63,11 @@ class DetectionTraining(Settings):
     weight_decay: NonNegativeFloat = 1e-4
     precise_norm: Annotated[int, Field(ge=0)] = 200
 
+    @property
+    def usual_side(self) -> int:
+        """The middle one of `short_sides`."""
+        return sorted(self.short_sides)[len(self.short_sides) // 2]
+
 
 class DetectionSchedule(Settings):
     """What is fixed for one data set.
