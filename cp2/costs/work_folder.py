@@ -66,11 +66,14 @@ class WorkFolder:
         folder = self.folder / f"results-{next(self._numbers)}"
         prepared = folder / "datasets" / dataset
         prepared.mkdir(parents=True)
-        if classes is None:
-            items = [Item(split, str(path.absolute())) for path in self.repeated(images)]
-        else:
-            pairs = self.pairs(images, classes)
-            items = [Item(split, *(str(path.absolute()) for path in pair)) for pair in pairs]
+        labels = [""] * images
+        if classes is not None:
+            labels = [str(label.absolute()) for _, label in self.pairs(images, classes)]
+        items = []
+        for number, (path, label) in enumerate(zip(self.repeated(images), labels, strict=True)):
+            link = prepared / f"{number}{path.suffix}"  # an index names no image twice
+            link.symlink_to(path.absolute())
+            items.append(Item(split, link.name, label))
         write_index(prepared, items)
         numbers = range(classes or 0)
         record = DatasetRecord(
