@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -47,11 +46,6 @@ def printable(path: Path | str) -> str:
     """A path as text for messages and files, whatever its bytes are: caf\\xe9.jpg."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return _NOT_TEXT.sub(lambda match: repr(match.group())[1:-1], text)
-
-
-def same_name(text: str) -> str:
-    """What names are compared by: Unicode's composed form (NFC), no spaces around."""
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def not_wanted(name: str) -> str | None:

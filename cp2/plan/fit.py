@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.detection import DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
 from cp2.plan.steps import steps_of
@@ -34,8 +35,11 @@ def _misfit(
     match run.recipe:
         case PretrainRecipe(method=method):
             batch, what = method.batch_size, f"method {method.name!r}"
-        case SegmentationFinetuneRecipe(optimization=optimization, dataset=dataset):
-            batch, what = optimization.batch_size, f"the protocol for {dataset!r}"
+        case (
+            SegmentationFinetuneRecipe(optimization=schedule, dataset=dataset)
+            | DetectionFinetuneRecipe(training=schedule, dataset=dataset)
+        ):
+            batch, what = schedule.batch_size, f"the protocol for {dataset!r}"
         case _:
             return None
     steps = steps_of(run, plan, results)
@@ -45,7 +49,7 @@ def _misfit(
             f"{run.need('dataset')!r}, so an epoch would have no step; write less, or add images"
         )
     processes = max(1, gpus.get(run.stage, 1))
-    parts = {str(stage): count for stage, count in execution.accumulate.items()}.get(run.stage, 1)
+    parts = execution.accumulate.get(run.stage, 1)
     if batch % (processes * parts):
         return (
             f"batch_size {batch} of {what} cannot be shared evenly by {processes} GPUs x {parts} "

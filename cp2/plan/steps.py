@@ -40,10 +40,11 @@ def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
             images = _images(run, plan, results, ("unlabelled", "train"))
             count = None if images is None else images // method.batch_size * epochs
             return Steps(count, method.batch_size)
-        case SegmentationFinetuneRecipe(optimization=schedule):
+        case (
+            SegmentationFinetuneRecipe(optimization=schedule)
+            | DetectionFinetuneRecipe(training=schedule)
+        ):
             return Steps(schedule.iterations, schedule.batch_size)
-        case DetectionFinetuneRecipe(training=training):
-            return Steps(training.iterations, training.batch_size)
         case SegmentationEvaluateRecipe(split=split) | DetectionEvaluateRecipe(split=split):
             return Steps(_images(run, plan, results, (split,)), 1)
         case SvmRecipe(split=split):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,3 +159,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return value
+
+
+def same_name(text: str) -> str:
+    """What names are compared by: Unicode's composed form (NFC), no spaces around."""
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,7 +1,6 @@
 """Data sets: where they come from and what must be true of them."""
 
 import re
-import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +13,7 @@ from cp2.settings.base import (
     PositiveInt,
     Settings,
     added,
+    same_name,
     unhashed,
 )
 
@@ -115,7 +115,7 @@ class ClassList(Settings):
                 f"classes: {list(self.classes)}: a model that knows one class is always right; "
                 "name the rest, too: [background, ...], and give it a value in the labels"
             )
-        plain = [unicodedata.normalize("NFC", name).strip() for name in self.classes]
+        plain = [same_name(name) for name in self.classes]
         wrong = next((n for n in plain if not n or plain.count(n) > 1), None)
         if wrong is not None:
             what = f"{wrong!r} is there twice" if wrong else "one has an empty name"

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from cp2.data.pillow import image_suffixes
-from cp2.data.walk import LeftOut, files_below, printable, same_name
+from cp2.data.walk import LeftOut, files_below, printable
+from cp2.settings.base import same_name
 
 
 def touch(root: Path, *names: str) -> None:

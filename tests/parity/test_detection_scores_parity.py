@@ -65,7 +65,7 @@ def test_classes_without_objects_or_detections() -> None:
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_coco(kind: str) -> None:
-    scores = coco_scores(COCO["gt"], COCO["dt"], kind)  # type: ignore[arg-type]
+    scores = coco_scores(COCO["gt"], COCO["dt"], kind)
     wanted = [value if value >= 0 else np.nan for value in COCO[f"stats_{kind}"]]
     np.testing.assert_allclose([scores.values[name] for name in NAMES], wanted, atol=1e-9)
     wanted = [np.nan if one is None else one for one in COCO[f"ap_per_category_{kind}"]]

@@ -92,7 +92,7 @@ def runs() -> Callable[..., tuple[Run, Run]]:
             dataset="squares",
             backbone=resnet(output_stride=32),
             classes=2,
-            detector=DetectorSettings(kind=kind, anchors=ANCHORS, regions=32, width=16, hidden=32),  # type: ignore[arg-type]
+            detector=DetectorSettings(kind=kind, anchors=ANCHORS, regions=32, width=16, hidden=32),
             training=TRAINING.model_copy(update=changes),
             amp="off",
         )

@@ -18,8 +18,9 @@ from cp2.data.labels import mapped_table, plain_table
 from cp2.data.pillow import image_suffixes
 from cp2.data.preparers.common import Job, Layout, Source, read_lines
 from cp2.data.preparers.unlabelled import own_root
-from cp2.data.walk import LeftOut, files_below, printable, same_name
+from cp2.data.walk import LeftOut, files_below, printable
 from cp2.errors import UserError
+from cp2.settings.base import same_name
 
 _REQUIRED = ("train", "val")
 _OPTIONAL = ("test",)

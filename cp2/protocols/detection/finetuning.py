@@ -1,9 +1,10 @@
 """The finetuning loop of a detector (DenseCL sec. 3.1; detectron2's schedule)."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cp2.augment.distortion import normalize
 from cp2.data.index import read_index
@@ -75,13 +76,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         set_lr(optimizer, lr)
         with trainer.waiting():
             batch = next(stream)
-        inputs = on_device(batch, device)
-
-        def terms() -> dict[str, Term]:
-            found = trainer.parallel.call(*inputs)  # noqa: B023
-            return {**found, "loss": torch.stack(list(found.values())).sum()}
-
-        trainer.learn([terms])
+        trainer.learn([partial(loss_terms, trainer.parallel.call, on_device(batch, device))])
         trainer.advance(size, {"lr": lr})
     more = range(total, total + settings.precise_norm)
     if more:
@@ -91,6 +86,12 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
             for batch in batches:
                 model(*on_device(batch, device))
     trainer.finish(lambda path: save_detector(path, model, recipe, run.id))
+
+
+def loss_terms(model: nn.Module, inputs: Inputs) -> dict[str, Term]:
+    """Each term of a detector's loss, and their sum."""
+    terms: dict[str, Tensor] = model(*inputs)
+    return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
 
 def on_device(batch: list[Sample], device: torch.device) -> Inputs:

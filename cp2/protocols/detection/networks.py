@@ -1,5 +1,6 @@
 """What detectors share, and Faster R-CNN on the fourth stage of a ResNet (C4)."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -76,7 +77,7 @@ def _largest(images: Sequence[Tensor]) -> Size:
     return height, width
 
 
-class Detector(nn.Module):
+class Detector(ABC, nn.Module):
     """What both detectors share: proposals, regions, losses and detections.
 
     Attributes:
@@ -100,13 +101,13 @@ class Detector(nn.Module):
         self.backbone, self.rpn, self.predictor = backbone, rpn, predictor
         self.mask_head: MaskHead | None = None
 
+    @abstractmethod
     def maps(self, batch: Tensor) -> list[Tensor]:
         """The maps that proposals are made on; regions are pooled from the first of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, pooled: Tensor) -> Tensor:
         """Pooled regions (R, channels, pooled, pooled) as the predictor takes them."""
-        raise NotImplementedError
 
     def forward(
         self,

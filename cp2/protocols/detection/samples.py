@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -207,8 +207,8 @@ def detection_batches(
             f"batch_size {batch_size} cannot be shared evenly by {processes} processes; use a "
             f"multiple of {processes}"
         )
-    loader: DataLoader[list[Sample]] = DataLoader(
-        data,  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(
+        data,
         batch_sampler=_Steps(data, steps, batch_size, seed, rank, processes),
         num_workers=workers,
         collate_fn=list,
