@@ -197,8 +197,8 @@ def _seconds_left(slurm: Slurm, job: str) -> int:
 @pytest.mark.parametrize(
     ("executor", "site", "message"),
     [
-        ("slurm", "pretrain: {gpus: 8}", "pretrain: gpus: 8 GPUs on one node"),
-        ("cluster-generic", "pretrain: {gpus: 8}", "pretrain: gpus: 8 GPUs on one node"),
+        ("slurm", "pretrain: {gpus: 4}", "pretrain: gpus: 4 GPUs on one node"),
+        ("cluster-generic", "pretrain: {gpus: 4}", "pretrain: gpus: 4 GPUs on one node"),
         ("slurm", "all: {partition: gpu}", "partition 'gpu' does not exist; allowed: short, test"),
         ("slurm", "all: {constraint: h100}", "no node has the feature 'h100'; allowed: none"),
         ("cluster-generic", 'all: {extra: "--clusters=x --qqos=y"}', "unrecognized option"),
