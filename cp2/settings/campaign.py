@@ -92,7 +92,16 @@ class Execution(Settings):
     accumulate: dict[Training, PositiveInt] = Field(default_factory=dict)
     log_every: PositiveInt = 50  # steps between two lines of metrics.jsonl
     save_minutes: Annotated[float, Field(ge=0)] = 15.0  # between two saves of the resume state
-    snapshot_epochs: tuple[PositiveInt, ...] = ()  # of pretraining: weights to keep, for figures
+    # Of pretraining, weights to keep beside the last ones: after these epochs, and every so many.
+    snapshot_epochs: tuple[PositiveInt, ...] = ()
+    snapshot_every: PositiveInt | None = None
+
+    def keeps(self, epoch: int) -> bool:
+        """Whether the weights after so many epochs of a pretraining are kept."""
+        every = self.snapshot_every
+        return epoch in self.snapshot_epochs or (
+            every is not None and epoch > 0 and not epoch % every
+        )
 
 
 class Resources(Settings):

@@ -97,7 +97,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     stream = prefetch(decoded(loader, dataset, device), ready, device)
     while trainer.step < total:
         epoch, position = divmod(trainer.step, steps_an_epoch)
-        if position == 0 and epoch in execution.snapshot_epochs:  # the last epoch's are the model
+        if position == 0 and execution.keeps(epoch):  # the last epoch's are the model
             snapshot(method, recipe, trainer.folder, run.id, epoch)
         lr = cosine_lr(base_lr, settings.schedule, epoch, position / steps_an_epoch, recipe.epochs)
         set_lr(optimizer, lr)

@@ -8,6 +8,7 @@ import torch
 
 from cp2.models.weights import load_weights
 from cp2.plan.graph import Plan, Run
+from cp2.settings.campaign import Execution
 from cp2.settings.load import Configuration
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain
@@ -40,6 +41,14 @@ def test_an_epochs_weights_are_kept_also_if_the_run_stops_there(
     (saved,) = [v for k, v in state["module"].items() if k.endswith(f"query.backbone.{key}")]
     assert torch.equal(backbone[key], saved)
     assert not torch.equal(backbone[key], load_weights(folder.model)[0]["backbone"][key])
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(None, ()), (1, (1, 2, 3, 4)), (2, (2, 4)), (5, ())])
+def test_every_so_many_epochs_beside_those_that_are_named(
+    every: int | None, epochs: tuple[int, ...]
+) -> None:
+    execution = Execution(snapshot_epochs=(3,), snapshot_every=every)
+    assert {n for n in range(5) if execution.keeps(n)} == {3, *epochs}
 
 
 def test_none_are_kept_unless_asked_for(

@@ -50,7 +50,7 @@ def moments(run: Run, results: Path) -> list[Moment]:
     """The backbone before training, after the epochs that were kept, and now.
 
     A pretraining that is not done is shown as its last save has it. Which epochs are kept says
-    `execution.snapshot_epochs`. Checkpoints and finetunings have one moment.
+    `execution.keeps`. Checkpoints and finetunings have one moment.
 
     Raises:
         UserError: the run has no weights yet, or is of a stage without a backbone.
