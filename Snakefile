@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all --config campaign=demo         everything of a campaign
 #   snakemake --cores all table_cp2_deeplabv3            one table
-#   snakemake --cores all results/evaluate/<run id>/done.json     one run (ids: cp2 plan)
+#   snakemake --cores all results/evaluate/<run id>/done.json     one run (ids: cp2 plan --runs)
 #   snakemake --cores all --forcerun evaluate            one stage again
 import os
 import sys

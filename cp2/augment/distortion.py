@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from cp2.augment.photometric import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     adjust_brightness,
     adjust_hue,
     send,
 )
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, Normalization
 
 # Columns of a row of parameters. Neutral: 0, 1, 1, 1, 0.

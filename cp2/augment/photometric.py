@@ -21,9 +21,8 @@ from cp2.augment.views import (
     SIGMA,
     SOLARIZE,
 )
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # PIL's L
 SOLARIZE_FROM = 128 / 255  # BYOL's threshold
 SLOTS = range(4)  # the colour jitter's operations, in a sample's order

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -18,17 +19,31 @@ from cp2.settings.load import Configuration, load_campaign
 
 HELP = """One command a stage, and those that look at what is there.
 
-`cp2 plan --campaign demo` lists the runs; `cp2 pretrain <run id> --campaign demo` makes one.
+`cp2 plan --runs --campaign demo` lists the runs; `cp2 pretrain <run id> --campaign demo` makes one.
 """
 
-app = typer.Typer(
-    help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
-)
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cp2 {metadata.version('cp2-reproduction')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it and end")
+    ] = False,
+) -> None:
+    pass
+
 
 # Panels of `cp2 --help`.
-PANELS = RUN, LOOK, MEASURE, DEMO = "Run", "Look", "Measure", "Demo"
+PANELS = RUN, LOOK, USE, MEASURE, DEMO = "Run", "Look", "Use", "Measure", "Demo"
 
-RunArgument = Annotated[str, typer.Argument(help="run id, as `cp2 plan` lists it")]
+RunArgument = Annotated[str, typer.Argument(help="run id, as `cp2 plan --runs` lists it")]
 Function = TypeVar("Function", bound=Callable[..., None])
 
 

@@ -1,4 +1,4 @@
-"""Commands that look at what is there: plan, table, report, doctor."""
+"""Commands that look at what is there: plan, show, table, report, doctor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cp2.cli.app import LOOK, CampaignOptions, command
+from cp2.cli.app import LOOK, CampaignOptions, RunArgument, command
 from cp2.errors import UserError
 from cp2.plan.graph import Plan
 from cp2.plan.requests import JobRequest, job_request
@@ -20,7 +20,8 @@ from cp2.stages import ON_CLUSTER, STAGES
 @command(LOOK)
 def plan(
     options: CampaignOptions,
-    stage: Annotated[str | None, typer.Option(help="list this stage only")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="list every run and what it needs")] = False,
+    stage: Annotated[str | None, typer.Option(help="list the runs of this stage")] = None,
     cost: Annotated[bool, typer.Option("--cost", help="what the campaign costs instead")] = False,
     budget: Annotated[
         float | None, typer.Option(help="device-hours: list the cells that fit")
@@ -37,8 +38,8 @@ def plan(
         str | None, typer.Option(help="name in configs/sites/ or a path: its GPUs, time limits")
     ] = None,
 ) -> None:
-    """Print every run with what it needs and its state, or what the campaign costs."""
-    from cp2.plan.listing import listing
+    """Print rows and runs of each table and how many are done, all runs, or what they cost."""
+    from cp2.plan.listing import listing, summary
 
     if stage is not None and stage not in STAGES:
         raise UserError(f"--stage {stage!r}: unknown; {nearest(stage, STAGES)}")
@@ -46,12 +47,13 @@ def plan(
         raise UserError("--targets lists what fits a budget; add --budget HOURS")
     configuration, whole = options.load()
     if not (cost or throughput or device or site or budget is not None):
-        print(listing(configuration, whole, stage))
+        listed = runs or stage is not None
+        print(listing(configuration, whole, stage) if listed else summary(configuration, whole))
         if wrong := _misfits(configuration, whole, {}):
             raise UserError("\n".join(wrong))
         return
-    if stage is not None:
-        raise UserError("--stage is for the list of runs; costs are always of the whole campaign")
+    if stage is not None or runs:
+        raise UserError("--stage and --runs list runs; costs are always of the whole campaign")
     from cp2.costs.budget import spend
     from cp2.costs.cost import cost_campaign
     from cp2.costs.listing import cost_listing
@@ -62,6 +64,15 @@ def plan(
         print(cost_listing(costs, configuration.results, gpus, execution))
     if budget is not None:
         print("\n" * cost + spend(costs, configuration, budget, site, targets))
+
+
+@command(LOOK)
+def show(run: RunArgument, options: CampaignOptions) -> None:
+    """Print one run: settings and their difference from the paper's, state, tables, command."""
+    from cp2.reporting.show import show as text
+
+    configuration, whole = options.load()
+    print(text(configuration, whole, whole.find(run)))
 
 
 @command(LOOK)

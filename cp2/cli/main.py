@@ -4,14 +4,24 @@ import os
 import sys
 from typing import Any
 
-from cp2.cli import bench, looks, plot, stages, status, track, training
+from cp2.cli import bench, looks, plot, stages, status, track, training, use
 from cp2.cli.app import PANELS, app
 from cp2.cluster.commands import this_user
 from cp2.errors import UserError
 from cp2.record.files import UNUSABLE
 from cp2.stages import STAGES
 
-COMMANDS = (training, stages, looks, status, track, plot, bench)  # imported to add them to `app`
+# Imported to add their commands to `app`.
+COMMANDS = (
+    training,
+    stages,
+    looks,
+    status,
+    track,
+    plot,
+    use,
+    bench,
+)
 
 
 def _place(command: Any) -> tuple[int, int]:

@@ -8,12 +8,11 @@ import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, app, command
 from cp2.errors import UserError
-from cp2.settings.messages import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cp2.plan.graph import Plan, Run
+    from cp2.plan.graph import Run
     from cp2.reporting.figures.encoded import Moment
     from cp2.settings.load import Configuration
 
@@ -142,7 +141,7 @@ def _asked(
     from cp2.stages import folder_of
 
     configuration, plan = options.load()
-    runs = [_run(plan, name) for name in names]
+    runs = [plan.with_weights(name) for name in names]
     folder = options.dataset or runs[0].need("dataset")
     if folder is None:
         raise UserError(f"{runs[0].key} is of no data set; add --dataset with one of the campaign")
@@ -153,22 +152,6 @@ def _asked(
         if not 0 <= number < len(paths):
             raise UserError(f"--image {number}: {folder} has images 0 to {len(paths) - 1}")
     return configuration, runs, [decode_rgb(paths[number]) for number in numbers]
-
-
-def _run(plan: "Plan", name: str) -> "Run":
-    """A run with weights by id, or by <stage>/<id>."""
-    from cp2.stages import names
-
-    stages = names(lambda stage: stage.weights)
-    known = {run.key: run for run in plan.runs.values() if run.stage in stages}
-    by_id = {run.id: run for run in known.values()}
-    found = known.get(name) or by_id.get(name)
-    if found is None:
-        raise UserError(
-            f"--run {name!r}: no {', '.join(stages[:-1])} or {stages[-1]} run of this campaign; "
-            f"{nearest(name, by_id)}"
-        )
-    return found
 
 
 def _columns(runs: "list[Run]", configuration: "Configuration") -> "list[Moment]":

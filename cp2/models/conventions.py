@@ -5,9 +5,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from cp2.settings.models import Padding
+from cp2.settings.models import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    BackboneSettings,
+    Padding,
+    ResNetSettings,
+)
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in RGB
+Colour = tuple[float, float, float]
 
 
 class ToColours(nn.Module):
@@ -22,11 +28,18 @@ class ToColours(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images * self.std + self.mean
+
+
+def input_statistics(settings: BackboneSettings) -> tuple[Colour, Colour]:
+    """Mean and deviation by which colours from 0 to 1 are normalised for a network, in RGB."""
+    if isinstance(settings, ResNetSettings) and settings.input == "zero-one":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def pad_as_trained(net: Any, padding: Padding) -> None:

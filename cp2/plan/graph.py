@@ -1,6 +1,6 @@
 """Runs, and the graph that they form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from cp2.record.readers import check_owner
 from cp2.settings.base import hashed_fields
 from cp2.settings.imported import ImportedScores
 from cp2.settings.messages import nearest
-from cp2.stages import ALGORITHM_VERSION, PRETRAINED, STAGES, folder_of
+from cp2.stages import ALGORITHM_VERSION, PRETRAINED, STAGES, folder_of, names
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,26 @@ class Plan:
             known = [r.id for r in self.stage(stage)]
             raise UserError(f"no {stage} run {run_id!r} in this campaign; {nearest(run_id, known)}")
         return run
+
+    def find(self, name: str, stages: Sequence[str] = tuple(STAGES)) -> Run:
+        """Look a run of these stages up, by id or by <stage>/<id>.
+
+        Raises:
+            UserError: there is none, or several of that id; names the nearest id.
+        """
+        known = [run for run in self.runs.values() if run.stage in stages]
+        found = [run for run in known if name in (run.id, run.key)]
+        if len(found) > 1:
+            raise UserError(f"{name!r}: write one of {', '.join(run.key for run in found)}")
+        if not found:
+            what = "" if len(stages) == len(STAGES) else f"{', '.join(stages)} "
+            near = nearest(name, [run.id for run in known])
+            raise UserError(f"{name!r}: no {what}run of this campaign; {near}")
+        return found[0]
+
+    def with_weights(self, name: str) -> Run:
+        """Look a run that makes weights up; see `find`."""
+        return self.find(name, names(lambda stage: stage.weights))
 
     def stage(self, stage: str) -> Iterator[Run]:
         return (run for run in self.runs.values() if run.stage == stage)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from cp2.settings.base import FILE_NAME, NAME
 from cp2.settings.yaml_files import Key, kind_of
 
+_SHOWN = 40  # names that an error text lists
 _KEY = "[key]"  # pydantic's mark for an error of a mapping's key, not of its value
 
 
@@ -23,7 +24,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """ "did you mean 'x'?" and the list of what exists, to end an error text."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listing = ", ".join(known) or "none"
+    listing = ", ".join(known[:_SHOWN]) or "none"
+    if more := len(known[_SHOWN:]):
+        listing += f" and {more} more"
     return f"did you mean {close[0]!r}? allowed: {listing}" if close else f"allowed: {listing}"
 
 

@@ -9,6 +9,8 @@ from cp2.settings.base import Name, PositiveInt, Settings, Share, unhashed
 Padding = Literal["symmetric", "same-pool", "same"]
 InputScale = Literal["imagenet", "zero-one"]
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB, in colours from 0 to 1
+IMAGENET_STD = (0.229, 0.224, 0.225)
 PATCH = 16  # pixels of a side of a vision transformer's patch
 
 

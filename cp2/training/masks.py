@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.augment.pipeline import Batches
 from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
 from cp2.data.derived import AppendedFiles, write_record
@@ -25,6 +24,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import MasksRecipe
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 from cp2.training.clock import Deadline
 from cp2.training.filling import fill
 from cp2.training.pretrained import PretrainedWeights

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from cp2.augment.copy_paste import compose, pastes, unpack
-from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD, augment_views
+from cp2.augment.photometric import augment_views
 from cp2.augment.samples import ViewBatch
 from cp2.record.files import whole_file
 from cp2.settings.methods import MethodSettings
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 
 GAP = 4  # white pixels between pictures
 

@@ -17,8 +17,8 @@ from cp2.augment.distortion import (
     normalize,
     scale_saturation,
 )
-from cp2.augment.photometric import IMAGENET_MEAN, IMAGENET_STD
 from cp2.drawing.counters import generator
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 from cp2.settings.protocols.segmentation import FinetuneAugmentation
 
 SETTINGS = FinetuneAugmentation(crop=(8, 8), resize=(8, 32))

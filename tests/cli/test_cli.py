@@ -70,12 +70,17 @@ def _cp2_run(campaign: Path, *assignments: str) -> Run:
 
 
 def test_plan_lists_runs_states_and_what_sharing_saved(campaign: Path) -> None:
-    done = _cp2("plan", "--campaign", str(campaign))
+    done = _cp2("plan", "--runs", "--campaign", str(campaign))
     assert done.returncode == 0
     assert done.stdout.startswith("stage ")
     assert "dataset/photos" in done.stdout
     assert "21 runs: 0 done, 2 ready, 19 blocked" in done.stdout
     assert "sharing saved 17 of 38 runs" in done.stdout
+
+
+def test_version_and_help() -> None:
+    assert _cp2("--version").stdout.startswith("cp2 0.")
+    assert "export" in _cp2("--help").stdout
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_the_printed_commands_make_just_what_fits(tmp_path):
         (["plan", "--budget", "nan"], ["--budget nan", "positive number"]),
         (["plan", "--budget", "1e-9"], ["no cell fits", "the cheapest is"]),
         (["plan", "--targets"], ["--targets", "add --budget HOURS"]),
-        (["plan", "--cost", "--stage", "pretrain"], ["--stage is for the list of runs"]),
+        (["plan", "--cost", "--stage", "pretrain"], ["--stage and --runs list runs"]),
         (["plan", "--device", "V10"], ["--device 'V10'", "did you mean 'V100'"]),
         (["plan", "--throughput", "/nowhere.json"], ["/nowhere.json: cannot be read"]),
         (["plan", "--cost", "--site", "nowhere"], ["site 'nowhere'"]),

@@ -1,0 +1,261 @@
+"""Libraries that weights are exported to: what each can express, its names, files and snippet."""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from cp2.errors import UserError
+from cp2.models.conventions import input_statistics
+from cp2.models.export.names import detectron2_resnet, mmseg_backbone, mmseg_head
+from cp2.models.weights import State
+from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings
+
+_BASIC = ("resnet18", "resnet34")
+_RESNETS = (*_BASIC, "resnet50", "resnet101", "resnet152")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is exported.
+
+    Attributes:
+        name: of the run, for error texts.
+        settings: of the backbone.
+        backbone: its state dict.
+        head: settings and state dict of the segmentation head, if the run trained one.
+        classifier: state dict of the head's last 1x1 convolution (finetuned models), or None.
+    """
+
+    name: str
+    settings: BackboneSettings
+    backbone: State
+    head: tuple[HeadSettings, State] | None = None
+    classifier: State | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A library.
+
+    Attributes:
+        title: its name.
+        file: the weights' file name.
+        names: backbone's state dict -> as named there.
+        write: (file, state dict, network) -> the weights' file, and others beside it.
+        snippet: how it is loaded; `snippet` fills it in.
+        vit: has our vision transformers.
+        archs: timm's names of the ResNets that it has; None: all.
+        states_input: its files or configurations say what the input is normalised by.
+        heads: has our heads.
+    """
+
+    title: str
+    file: str
+    names: Callable[[State], State]
+    write: Callable[[Path, State, Network], None]
+    snippet: str
+    vit: bool = False
+    archs: tuple[str, ...] | None = _RESNETS
+    states_input: bool = True
+    heads: bool = False
+
+
+def check(target: Target, network: Network, with_head: bool) -> None:
+    """Refuse what the library cannot express.
+
+    Raises:
+        UserError: architecture, padding, input or head; says which libraries can.
+    """
+    settings, where = network.settings, f"{network.name}: cannot be exported to {target.title}"
+    if isinstance(settings, ResNetSettings):
+        if settings.padding != "symmetric":
+            raise UserError(
+                f"{where}: its convolutions pad as TensorFlow does (padding: {settings.padding}), "
+                "which no ResNet outside this project does; other numbers would come out"
+            )
+        if settings.input != "imagenet" and not target.states_input:
+            raise UserError(
+                f"{where}: it sees colours from 0 to 1, not normalised by ImageNet's mean and "
+                "deviation, and a file there cannot say so; use "
+                + _others(lambda one: one.states_input)
+            )
+        if target.archs is not None and (settings.arch not in target.archs or settings.args):
+            raise UserError(
+                f"{where}, which has {', '.join(target.archs)}: found {settings.arch}"
+                f"{f' with {settings.args}' if settings.args else ''}; use "
+                + _others(lambda one: one.archs is None)
+            )
+    elif settings.family != "vit" or not target.vit:
+        raise UserError(
+            f"{where}, which has no {settings.arch} of this form; use "
+            + _others(lambda one: one.vit and settings.family == "vit")
+        )
+    if with_head and not target.heads:
+        raise UserError(
+            f"{where} with its head: only {_others(lambda one: one.heads)} has these heads; leave "
+            "--head out"
+        )
+    if with_head and network.head is None:
+        raise UserError(f"{network.name}: --head: this run has no segmentation head")
+
+
+def _others(condition: Callable[[Target], bool]) -> str:
+    return " or ".join(name for name, one in TARGETS.items() if condition(one)) or "none"
+
+
+def state_dict(target: Target, network: Network, with_head: bool) -> State:
+    """All tensors under the library's names, float32."""
+    state = target.names(network.backbone)
+    if with_head and network.head is not None:
+        state |= mmseg_head(network.head[1])
+        state |= mmseg_head({f"conv_seg.{k}": t for k, t in (network.classifier or {}).items()})
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def model_args(settings: BackboneSettings) -> dict[str, Any]:
+    """Arguments with which timm makes the very network."""
+    if isinstance(settings, ResNetSettings):
+        return {"output_stride": settings.output_stride, **settings.args}
+    ours = {"num_heads": settings.heads, "final_norm": settings.final_norm}
+    return {**ours, "dynamic_img_size": True, "global_pool": "avg", **settings.args}
+
+
+def snippet(target: Target, network: Network, folder: Path) -> str:
+    """How the exported folder is loaded: Python, or the library's configuration."""
+    settings = network.settings
+    mean, std = ([round(255 * value, 3) for value in part] for part in input_statistics(settings))
+    fields: dict[str, Any] = {"folder": folder, "arch": settings.arch, "mean": mean, "std": std}
+    if isinstance(settings, ResNetSettings):
+        stride, depth = settings.output_stride, settings.arch.removeprefix("resnet")
+        basic = settings.arch in _BASIC  # whose blocks cannot be dilated in either library
+        dilated = f"replace_stride_with_dilation={[False, stride < 16, stride < 32]}"
+        fields |= {
+            "depth": depth,
+            "dilated": "" if basic or stride == 32 else dilated,
+            "detectron2": "RES2_OUT_CHANNELS: 64" if basic else f"RES5_DILATION: {32 // stride}",
+            "mmseg": f'type="ResNet", depth={depth}, {_MMSEG_STRIDES[stride]}',
+        }
+    else:
+        fields["mmseg"] = (
+            f'type="VisionTransformer", embed_dims={network.backbone["cls_token"].shape[-1]}, '
+            f"num_layers={_depth(network.backbone)}, num_heads={settings.heads}, "
+            f"final_norm={settings.final_norm}"
+        )
+    return target.snippet.format(**fields)
+
+
+_MMSEG_STRIDES = {  # contract_dilation: the first block of a dilated stage has dilation 1
+    8: "strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True",
+    16: "strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True",
+    32: "strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)",
+}
+
+
+def _depth(vit: State) -> int:
+    return sum(name.endswith("attn.qkv.weight") for name in vit)
+
+
+def _write_timm(path: Path, state: State, network: Network) -> None:
+    """model.safetensors, and the config.json that timm and Hugging Face's hub read."""
+    settings = network.settings
+    save_file(state, path, {"format": "pt"})
+    mean, std = input_statistics(settings)
+    side = settings.args.get("img_size", 224)
+    config = {
+        "architecture": settings.arch,
+        "num_classes": 0,
+        "model_args": model_args(settings),
+        "pretrained_cfg": {
+            "num_classes": 0,
+            "input_size": [3, side, side],
+            "mean": mean,
+            "std": std,
+            "interpolation": "bicubic",
+            "fixed_input_size": False,
+            "license": "other",
+        },
+    }
+    path.with_name("config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _write_torch(path: Path, state: State, network: Network) -> None:
+    torch.save(state, path)
+
+
+def _write_mmseg(path: Path, state: State, network: Network) -> None:
+    torch.save({"meta": {"run": network.name}, "state_dict": state}, path)
+
+
+def _write_detectron2(path: Path, state: State, network: Network) -> None:
+    """The pickle of arrays that detectron2's own converters write."""
+    model = {name: tensor.numpy() for name, tensor in state.items()}
+    content = {"model": model, "__author__": network.name, "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(content))
+
+
+_TIMM = """\
+import timm
+
+model = timm.create_model("local-dir:{folder}", pretrained=True)
+config = timm.data.resolve_model_data_config(model)  # size, mean and deviation of its input
+"""
+_TORCHVISION = """\
+import torch
+import torchvision
+
+model = torchvision.models.{arch}({dilated})
+model.fc = torch.nn.Identity()
+model.load_state_dict(torch.load("{folder}/model.pth", weights_only=True))
+"""
+_SMP = """\
+import segmentation_models_pytorch as smp
+import torch
+
+model = smp.Unet("{arch}", encoder_weights=None, classes=21)
+model.encoder.load_state_dict(torch.load("{folder}/model.pth", weights_only=True))
+"""
+_MMSEG = """\
+model = dict(
+    data_preprocessor=dict(mean={mean}, std={std}, bgr_to_rgb=True),
+    backbone=dict({mmseg}),
+    init_cfg=dict(type="Pretrained", checkpoint="{folder}/model.pth"),
+)
+"""
+_DETECTRON2 = """\
+MODEL:
+  WEIGHTS: "{folder}/model.pkl"
+  PIXEL_MEAN: {mean}
+  PIXEL_STD: {std}
+  RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False, {detectron2}}}
+INPUT: {{FORMAT: "RGB"}}
+"""
+
+TARGETS = {
+    "timm": Target("timm", "model.safetensors", dict, _write_timm, _TIMM, vit=True, archs=None),
+    "torchvision": Target(
+        "torchvision", "model.pth", dict, _write_torch, _TORCHVISION, states_input=False
+    ),
+    "mmseg": Target(
+        "mmsegmentation", "model.pth", mmseg_backbone, _write_mmseg, _MMSEG, vit=True, heads=True
+    ),
+    "detectron2": Target(
+        "detectron2", "model.pkl", detectron2_resnet, _write_detectron2, _DETECTRON2
+    ),
+    "smp": Target(
+        "segmentation-models-pytorch",
+        "model.pth",
+        dict,
+        _write_torch,
+        _SMP,
+        states_input=False,
+    ),
+    "huggingface": Target(
+        "Hugging Face's hub", "model.safetensors", dict, _write_timm, _TIMM, vit=True, archs=None
+    ),
+}
