@@ -145,7 +145,10 @@ def test_mmsegmentations_vision_transformer() -> None:
     state = state_dict(TARGETS["mmseg"], exported, False)
     model.load_state_dict({n.removeprefix("backbone."): tensor for n, tensor in state.items()})
     torch.testing.assert_close(model(IMAGES), wanted)
-    assert "num_layers=2, num_heads=2" in snippet(TARGETS["mmseg"], exported, Path("x"))
+    config: dict[str, Any] = {}
+    exec(snippet(TARGETS["mmseg"], exported, Path("x")), config)
+    backbone = config["model"]["backbone"]
+    assert (backbone["num_layers"], backbone["num_heads"], backbone["embed_dims"]) == (2, 2, 32)
 
 
 def test_detectron2_has_the_names_of_its_own_model(tmp_path: Path) -> None:

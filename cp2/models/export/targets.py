@@ -139,26 +139,28 @@ def snippet(target: Target, network: Network, folder: Path) -> str:
             "depth": depth,
             "dilated": "" if basic or stride == 32 else dilated,
             "detectron2": "RES2_OUT_CHANNELS: 64" if basic else f"RES5_DILATION: {32 // stride}",
-            "mmseg": f'type="ResNet", depth={depth}, {_MMSEG_STRIDES[stride]}',
+            "mmseg": _keywords(type='"ResNet"', depth=depth, **_MMSEG_STRIDES[stride]),
         }
     else:
-        fields["mmseg"] = (
-            f'type="VisionTransformer", embed_dims={network.backbone["cls_token"].shape[-1]}, '
-            f"num_layers={_depth(network.backbone)}, num_heads={settings.heads}, "
-            f"final_norm={settings.final_norm}"
+        fields["mmseg"] = _keywords(
+            type='"VisionTransformer"',
+            embed_dims=network.backbone["cls_token"].shape[-1],
+            num_layers=sum(name.endswith("attn.qkv.weight") for name in network.backbone),
+            num_heads=settings.heads,
+            final_norm=settings.final_norm,
         )
     return target.snippet.format(**fields)
 
 
-_MMSEG_STRIDES = {  # contract_dilation: the first block of a dilated stage has dilation 1
-    8: "strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True",
-    16: "strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True",
-    32: "strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)",
+_MMSEG_STRIDES: dict[int, dict[str, Any]] = {  # contracted: a stage's first block is not dilated
+    8: {"strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4), "contract_dilation": True},
+    16: {"strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2), "contract_dilation": True},
+    32: {},
 }
 
 
-def _depth(vit: State) -> int:
-    return sum(name.endswith("attn.qkv.weight") for name in vit)
+def _keywords(**values: Any) -> str:
+    return "\n".join(f"        {key}={value}," for key, value in values.items())
 
 
 def _write_timm(path: Path, state: State, network: Network) -> None:
@@ -222,8 +224,12 @@ model.encoder.load_state_dict(torch.load("{folder}/model.pth", weights_only=True
 """
 _MMSEG = """\
 model = dict(
-    data_preprocessor=dict(mean={mean}, std={std}, bgr_to_rgb=True),
-    backbone=dict({mmseg}),
+    data_preprocessor=dict(
+        mean={mean}, std={std}, bgr_to_rgb=True
+    ),
+    backbone=dict(
+{mmseg}
+    ),
     init_cfg=dict(type="Pretrained", checkpoint="{folder}/model.pth"),
 )
 """
