@@ -32,7 +32,7 @@ def summary(configuration: Configuration, plan: Plan) -> str:
     state = states(configuration, plan)
     parts = []
     for table in plan.tables.values():
-        lines = [(table.name, "cells", "missing", "runs", "done")]
+        lines: list[tuple[str, ...]] = [(table.name, "cells", "missing", "runs", "done")]
         for row in dict.fromkeys(cell.row for cell in table.cells):
             cells = [cell for cell in table.cells if cell.row == row]
             runs = plan.ancestors([key for cell in cells for key in cell.runs])
