@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from cp2.cli import bench, looks, plot, stages, status, track, training, use
+from cp2.cli import bench, looks, plot, probe, stages, status, track, training, use
 from cp2.cli.app import PANELS, app
 from cp2.cluster.commands import this_user
 from cp2.errors import UserError
@@ -12,16 +12,7 @@ from cp2.record.files import UNUSABLE
 from cp2.stages import STAGES
 
 # Imported to add their commands to `app`.
-COMMANDS = (
-    training,
-    stages,
-    looks,
-    status,
-    track,
-    plot,
-    use,
-    bench,
-)
+COMMANDS = (training, stages, looks, probe, status, track, plot, use, bench)
 
 
 def _place(command: Any) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from cp2.costs.networks import (
 )
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
+from cp2.plan.protocols.linear_segmentation import ProbeRecipe
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe as EvaluateRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe as FinetuneRecipe
 from cp2.plan.protocols.svm import SvmRecipe
@@ -124,7 +125,10 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             return _of_detector("evaluate", model, sides, "off"), detector_gflop(
                 model, size, PROPOSALS
             )
-        case SvmRecipe(backbone=backbone, schedule=schedule):  # its features; fits cost no device
+        case (
+            SvmRecipe(backbone=backbone, schedule=schedule)
+            | ProbeRecipe(backbone=backbone, schedule=schedule)
+        ):  # its features; fits cost no device
             stride = backbone.stride
             kind = Kind(
                 "evaluate", None, backbone.name, None, schedule.size, "off", output_stride=stride

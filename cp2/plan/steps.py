@@ -6,6 +6,7 @@ from pathlib import Path
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
+from cp2.plan.protocols.linear_segmentation import ProbeRecipe
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
 from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import (
@@ -47,7 +48,7 @@ def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
             return Steps(schedule.iterations, schedule.batch_size)
         case SegmentationEvaluateRecipe(split=split) | DetectionEvaluateRecipe(split=split):
             return Steps(_images(run, plan, results, (split,)), 1)
-        case SvmRecipe(split=split):
+        case SvmRecipe(split=split) | ProbeRecipe(split=split):
             sizes = [_images(run, plan, results, (one,)) for one in ("train", split)]
             return Steps(None if None in sizes else sum(filter(None, sizes)), 1)
     return None

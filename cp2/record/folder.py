@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def probes(self) -> Path:
+        """Scores of frozen features, a line a step; none: it was never probed."""
+        return self.path / "probes.jsonl"
+
+    @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
 

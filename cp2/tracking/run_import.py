@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cp2.errors import WrongFile
 from cp2.plan.places import Places
-from cp2.record.metrics import START, LogLine, read_new_lines
+from cp2.record.metrics import START, LogLine, read_metrics, read_new_lines
 from cp2.tracking.content import step_points
 from cp2.tracking.snapshot import ENDED, RunContent, RunSnapshot, read_content
 from cp2.tracking.store import Store
@@ -74,6 +74,8 @@ def import_run(
     if snapshot.version.state != known.version.state:
         _send_files(store, run_id, snapshot, content, upload)
         points += known.changed(content.points)
+        if probes := step_points(read_metrics(snapshot.folder.probes)):
+            points += store.unsent(run_id, probes, {})[0]
     if snapshot.status != known.version.status:
         store.end(run_id, snapshot.status, content.ended if snapshot.status in ENDED else None)
     position = lines[-1].end if lines else position

@@ -121,6 +121,7 @@ def take_snapshot(run: Run, places: Places, results: Path, now: float, told: Any
     evaluations = [one for one in below if one.stage == "evaluate" and one.is_done(results)]
     rows = [[row.table, row.name] for row in places.rows[run.key]]
     files = [folder.path / name for name in _RECORDS]
+    files += [folder.probes] if folder.probes.is_file() else []
     for one in evaluations:
         files += [one.folder(results).done, one.folder(results).scores]
     status = _word(found.state, attempts)

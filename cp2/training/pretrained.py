@@ -18,13 +18,16 @@ class PretrainedWeights:
     Args:
         key: "checkpoint/<name>" or "pretrain/<run id>".
         results: folder of all results.
+        path: a snapshot of it; None: its last weights.
+    Attributes:
+        parts: state dicts by name: backbone, head, ...
     Raises:
         WrongFile: the file is missing or damaged.
     """
 
-    def __init__(self, key: str, results: Path) -> None:
-        self.path = weights_of(key, results)
-        self._parts, self._metadata = load_weights(self.path)
+    def __init__(self, key: str, results: Path, path: Path | None = None) -> None:
+        self.path = path or weights_of(key, results)
+        self.parts, self._metadata = load_weights(self.path)
 
     def load_into(self, backbone: Backbone) -> list[str]:
         """Load the backbone's weights; returns what was adapted, one line each.
@@ -32,11 +35,11 @@ class PretrainedWeights:
         Raises:
             WrongFile: they do not fit.
         """
-        return load_backbone(backbone, self._parts["backbone"], self.path, self._metadata)
+        return load_backbone(backbone, self.parts["backbone"], self.path, self._metadata)
 
     @property
     def head(self) -> State | None:
-        return self._parts.get("head")
+        return self.parts.get("head")
 
 
 def pretrained_backbone(run: Run, settings: BackboneSettings, results: Path) -> Backbone:

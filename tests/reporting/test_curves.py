@@ -10,7 +10,7 @@ from fake_runs import Make, write_losses
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.places import Places
-from cp2.reporting.figures.curves import choose_runs, curves, labels_of
+from cp2.reporting.figures.curves import choose_runs, curves, labels_of, probes
 from cp2.settings.load import load_campaign
 
 
@@ -56,6 +56,24 @@ def test_a_panel_a_metric_and_seeds_have_one_label(make: Make, tmp_path: Path) -
     # Rows, not 6 runs.
     assert [words.count(row) for row in ("random init", "supervised", "CP2 200")] == [1, 1, 1]
     assert "6 runs" in figure.caption
+
+
+def test_probes_of_snapshots_are_a_panel_a_protocol(make: Make, tmp_path: Path) -> None:
+    configuration, plan = make("paper")
+    assert probes(plan, Places(plan), configuration.results, tmp_path) is None
+    (run,) = plan.stage("pretrain")
+    file = run.folder(configuration.results).probes
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        '{"step": 3, "time": 5, "probe/voc/knn_miou": 0.1, "probe/voc/knn_accuracy": 0.5}\n'
+        '{"step": 6, "time": 6, "probe/voc/knn_miou": 0.2}\n'
+    )
+    figure = probes(plan, Places(plan), configuration.results, tmp_path)
+    assert figure is not None
+    assert figure.svg is not None
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", figure.svg.read_text(encoding="utf-8"))
+    assert "voc/knn_miou" in words
+    assert not any("accuracy" in word for word in words)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,19 @@ def test_a_second_import_adds_nothing(campaign: Campaign, pretrain: Run) -> None
     assert campaign.history(pretrain.key, "loss") == [(1, 9.0), (2, 8.0), (3, 7.0)]
 
 
+def test_probes_of_snapshots_join_the_run_once(campaign: Campaign, pretrain: Run) -> None:
+    campaign.write(pretrain, range(1, 4))
+    campaign.finish(pretrain)
+    campaign.track()
+    file, name = pretrain.folder(campaign.results).probes, "probe/voc/knn_miou"
+    lines = [f'{{"step": {step}, "time": {step}, "{name}": 0.{step}}}\n' for step in (2, 3)]
+    for count in (1, 2):
+        file.write_text("".join(lines[:count]))
+        assert campaign.track().points == 1
+    assert campaign.track().points == 0
+    assert campaign.history(pretrain.key, name) == [(2, 0.2), (3, 0.3)]
+
+
 def test_nothing_new_asks_nobody(
     campaign: Campaign, pretrain: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

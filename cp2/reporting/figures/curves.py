@@ -11,7 +11,7 @@ import matplotlib
 from cp2.errors import UserError
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
-from cp2.record.metrics import read_metrics_and_damage
+from cp2.record.metrics import read_metrics, read_metrics_and_damage
 from cp2.reporting.figures.drawing import (
     COLOURS,
     STYLE,
@@ -25,7 +25,8 @@ from cp2.reporting.recipes import cell_settings
 from cp2.settings.messages import nearest
 from cp2.stages import LOGGED
 
-USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second")
+USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second", "probe/*_miou")
+PROBES = "probe/*_miou"  # what cp2 probe says of snapshots
 _NO_METRICS = ("step", "time", "epoch")
 _UNITS = {"samples_per_second": "samples a second", "lr": "learning rate"}
 _LONG = 45  # characters of a label, above which the legend has one column
@@ -68,8 +69,12 @@ class Log:
 
 
 def read_logs(runs: Sequence[Run], results: Path) -> list[Log]:
-    """The logs of those runs that have logged something."""
-    logs = (Log(run, *read_metrics_and_damage(run.folder(results).metrics)) for run in runs)
+    """The logs of those runs that have logged something, with scores of their snapshots."""
+    logs = []
+    for run in runs:
+        folder = run.folder(results)
+        lines, problem = read_metrics_and_damage(folder.metrics)
+        logs.append(Log(run, [*lines, *read_metrics(folder.probes)], problem))
     return [log for log in logs if log.lines]
 
 
@@ -123,6 +128,21 @@ def losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
     )
     caption += problems([log for log, _ in logs])
     return draw_panels(panels, folder, "losses", "Pretraining losses", caption)
+
+
+def probes(plan: Plan, places: Places, results: Path, folder: Path) -> ReportFigure | None:
+    """A panel for each probe of frozen features: its mIoU over the training, a curve a run."""
+    logs = read_logs(list(plan.stage("pretrain")), results)
+    names = dict.fromkeys(name for log in logs for name in log.names if fnmatchcase(name, PROBES))
+    if not names:
+        return None
+    labels = labels_of([log.run for log in logs], places)
+    panels = [
+        Panel(name.removeprefix("probe/"), [log.curve(labels[log.run.key], name) for log in logs])
+        for name in names
+    ]
+    caption = "mIoU (share) of frozen features after so many steps, `cp2 probe`; a line a seed."
+    return draw_panels(panels, folder, "probes", "Probes of snapshots", caption)
 
 
 def _loss_names(names: list[str]) -> list[str]:

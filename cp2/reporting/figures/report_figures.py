@@ -10,9 +10,10 @@ import matplotlib
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan
+from cp2.plan.places import Places
 from cp2.record.digest import digest
 from cp2.record.files import read_json, write_json
-from cp2.reporting.figures.curves import losses
+from cp2.reporting.figures.curves import losses, probes
 from cp2.reporting.figures.drawing import STYLE, ReportFigure
 from cp2.reporting.figures.pictures import composed, evaluation_pictures, predictions
 from cp2.reporting.figures.results import results as results_of
@@ -36,6 +37,9 @@ def write_figures(
             figures.append(kept(folder, f"results_{view.name}", ("results",), _numbers(view), draw))
         draw = partial(losses, plan, results, folder)
         figures.append(kept(folder, "losses", ("curves",), [runs, metrics], draw))
+        looks = stamps(run.folder(results).probes for run in pretrained)
+        draw = partial(probes, plan, Places(plan), results, folder)
+        figures.append(kept(folder, "probes", ("curves",), [runs, looks], draw))
         for view in views:
             draw = partial(predictions, view, plan, results, folder)
             content = _pictures(view, plan, results)

@@ -1,0 +1,102 @@
+"""`cp2 probe`: a checkpoint, or the snapshots of a pretraining, looked at with frozen features.
+
+Nothing of it is in a plan: scores go to probes.jsonl in the run's folder, a line a step as in
+metrics.jsonl, of which the report and MLflow draw a curve.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from cp2.data.index import read_index
+from cp2.errors import UserError
+from cp2.models.devices import choose_device
+from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.linear_segmentation import probe_recipe
+from cp2.plan.recipes import CheckpointRecipe, PretrainRecipe
+from cp2.plan.steps import steps_of
+from cp2.protocols.frozen_maps import Extraction, Positions, frozen_network
+from cp2.protocols.registry import Scored
+from cp2.record.files import write_text
+from cp2.record.metrics import read_metrics
+from cp2.settings.campaign import Execution
+from cp2.settings.protocols.probes import ProbeSchedule
+from cp2.training.pretrained import PretrainedWeights
+
+
+def probe_moments(
+    run: Run,
+    dataset: Run,
+    schedules: dict[str, ProbeSchedule],
+    plan: Plan,
+    results: Path,
+    execution: Execution,
+    epochs: Sequence[int] = (),
+) -> Iterator[str]:
+    """Score weights by each kind of probe and keep the scores; gives a line a score.
+
+    Args:
+        run: a checkpoint, or a pretraining, which need not be done.
+        schedules: by kind of protocol.
+        epochs: of the snapshots; none: all, and the last weights.
+    Raises:
+        UserError: there is no such snapshot, or the data set is not prepared.
+    """
+    found = run.recipe
+    assert isinstance(found, PretrainRecipe | CheckpointRecipe)
+    index, device = read_index(dataset.folder(results).path), choose_device()
+    for epoch, path in _moments(run, results, epochs).items():
+        weights = PretrainedWeights(run.key, results, path)
+        maps: dict[ProbeSchedule, tuple[Positions, Positions]] = {}
+        for kind, schedule in schedules.items():
+            recipe = probe_recipe(kind, dataset, run, found.backbone, schedule, "cp2 probe")
+            network = frozen_network(recipe, weights, 0)
+            extraction = Extraction(network, recipe, index, device, execution.workers)
+            common = ProbeSchedule.model_validate(
+                schedule.model_dump(include=set(ProbeSchedule.model_fields))
+            )
+            if common not in maps:
+                maps = {common: extraction.both()}
+            module = import_module(f"cp2.protocols.{kind.replace('-', '_')}")
+            scored: Scored = module.probe(extraction, *maps[common])
+            _keep(run, plan, results, epoch, f"probe/{dataset.id}/{kind}", scored.metrics)
+            values = "  ".join(
+                f"{one.title} {one.scale * scored.metrics[one.name]:.{one.digits}f}"
+                for one in recipe.metrics
+            )
+            yield f"{path.name if epoch else run.id}  {kind}  {values}"
+
+
+def _moments(run: Run, results: Path, epochs: Sequence[int]) -> dict[int, Path]:
+    """Epoch -> weights; a checkpoint's are of epoch 0."""
+    outputs = run.outputs(results)
+    if not isinstance(run.recipe, PretrainRecipe):
+        return {0: outputs["model"]}
+    folder = run.folder(results).path / "snapshots"
+    found = {int(p.stem.split("-")[1]): p for p in folder.glob("epoch-*.safetensors")}
+    if run.is_done(results):
+        found[run.recipe.epochs] = outputs["model"]
+    there = ", ".join(map(str, sorted(found))) or "none"
+    lacking = next((str(epoch) for epoch in epochs if epoch not in found), "")
+    if lacking or not found:
+        raise UserError(
+            f"{run.key}: no weights of epoch {lacking or 'any'}; there are: {there}. "
+            "execution.snapshot_every keeps them while it trains"
+        )
+    return {epoch: found[epoch] for epoch in sorted(epochs or found)}
+
+
+def _keep(
+    run: Run, plan: Plan, results: Path, epoch: int, name: str, metrics: dict[str, float]
+) -> None:
+    """Put scores into the line of their step; what the same probe said before is replaced."""
+    path = run.folder(results).probes
+    steps = steps_of(run, plan, results) if isinstance(run.recipe, PretrainRecipe) else None
+    whole = run.recipe.epochs if isinstance(run.recipe, PretrainRecipe) else 1
+    step = (steps.count or 0) * epoch // whole if steps else 0
+    lines = {line["step"]: line for line in read_metrics(path)}
+    own = lines.setdefault(step, {"step": step, "epoch": epoch})
+    own |= {f"{name}_{key}": value for key, value in metrics.items()} | {"time": time.time()}
+    write_text(path, "".join(json.dumps(lines[step]) + "\n" for step in sorted(lines)))

@@ -1,0 +1,283 @@
+"""Probes of frozen features: against other solvers, slow loops, and from a plan to scores."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from campaigns import load
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from torch.nn import functional as F
+
+from cp2.costs.work import work_of
+from cp2.data.index import Item
+from cp2.data.labels import IGNORE
+from cp2.errors import UserError
+from cp2.plan.build import build_plan
+from cp2.plan.graph import Run
+from cp2.plan.protocols.linear_segmentation import RECIPES, ProbeRecipe
+from cp2.plan.recipes import PretrainRecipe
+from cp2.protocols import frozen_maps, knn, linear_segmentation
+from cp2.protocols.frozen_maps import Positions, label_cells
+from cp2.protocols.linear_segmentation import choose_l2, fit
+from cp2.protocols.probe import probe_moments
+from cp2.protocols.registry import evaluate
+from cp2.record.metrics import read_metrics
+from cp2.settings.campaign import Execution
+from cp2.settings.protocols.probes import KnnSchedule, LinearSchedule, ProbeSchedule
+from cp2.training.pretrain import build, export
+
+COLOURS = np.array([[200, 30, 30], [30, 30, 200], [30, 200, 30]], np.uint8)
+CLASSES = ("red", "blue", "never")
+SIZE = (48, 32)
+LINEAR = LinearSchedule(size=SIZE, l2=(0.1, 0.001))
+KNN = KnnSchedule(size=SIZE, neighbours=3, bank=50)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Images of a red and a blue half, void in a corner: 12 to train, 4 to validate."""
+    folder, rng, items = tmp_path / "datasets" / "halves", np.random.default_rng(0), []
+    folder.mkdir(parents=True)
+    for n in range(16):
+        label = np.zeros((40, 60), np.uint8)
+        label[:, 30:] = 1
+        label = label if n % 2 else 1 - label
+        picture = COLOURS[label] + rng.integers(0, 50, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{n:02d}.png")
+        label[:8, :8] = IGNORE
+        Image.fromarray(label).save(folder / f"{n:02d}-label.png")
+        items.append(Item("train" if n < 12 else "val", f"{n:02d}.png", f"{n:02d}-label.png"))
+    palette = tuple(tuple(map(int, colour)) for colour in COLOURS)
+    tiny.write_labelled(folder, items, CLASSES, palette)  # type: ignore[arg-type]
+    return tmp_path
+
+
+def run_of(schedule: ProbeSchedule, kind: str = "linear-segmentation") -> Run:
+    recipe = RECIPES[kind](
+        dataset="halves",
+        split="val",
+        backbone=tiny.resnet(output_stride=16),
+        head=None,
+        schedule=schedule,
+    )
+    return Run("evaluate", f"halves-{kind}", "0" * 64, recipe, 0, ("dataset/halves",), {})
+
+
+def scored(results: Path, run: Run) -> dict[str, Any]:
+    evaluate(run, results, Execution(workers=0))
+    scores: dict[str, Any] = json.loads(run.folder(results).scores.read_text())
+    return scores
+
+
+@pytest.mark.parametrize(("schedule", "kind"), [(LINEAR, "linear-segmentation"), (KNN, "knn")])
+def test_halves_are_told_apart_and_each_time_alike(
+    results: Path, schedule: ProbeSchedule, kind: str
+) -> None:
+    run = run_of(schedule, kind)
+    found = scored(results, run)
+    assert found["metrics"]["accuracy"] > 0.85  # chance is a half
+    assert found["per_class"]["never"] is None
+    assert found["without_training_positions"] == ["never"]
+    assert not run.folder(results).state.exists()
+    assert scored(results, run) == found
+
+
+def test_a_killed_probe_keeps_its_features(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(LINEAR)
+    expected = scored(results, run)
+
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(linear_segmentation, "choose_l2", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored(results, run)
+    monkeypatch.setattr(frozen_maps, "decode_pair", killed)
+    assert scored(results, run) == expected
+
+
+def blobs(positions: int = 3000, width: int = 12, classes: int = 4) -> tuple[Any, Any]:
+    """Overlapping clouds, of features of other scales and shifts."""
+    rng = np.random.default_rng(3)
+    labels = rng.choice(classes, positions, p=[0.6, 0.25, 0.1, 0.05])
+    centres = rng.normal(size=(classes, width))
+    features = centres[labels] + rng.normal(size=(positions, width)) * 1.5
+    features = features * rng.uniform(0.1, 5, width) + rng.normal(size=width) * 3
+    return torch.from_numpy(features).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("l2", [0.1, 1e-3])
+def test_the_optimum_is_that_of_another_solver(l2: float) -> None:
+    features, labels = blobs()
+    found = fit(features, labels, [l2], LinearSchedule())[0]
+    standard = (features - features.mean(0)) / features.std(0)
+    other = LogisticRegression(C=1 / (l2 * len(labels)), solver="newton-cholesky", tol=1e-8)
+    standard = standard.double()
+    other.fit(standard.numpy(), labels.numpy())
+    logits = features @ found.weights.T + found.biases
+    shares = torch.softmax(logits, 1).numpy()
+    np.testing.assert_allclose(shares, other.predict_proba(standard.numpy()), atol=2e-3)
+    assert (logits.argmax(1).numpy() == other.predict(standard.numpy())).mean() > 0.999
+
+
+def test_later_penalties_start_where_earlier_ones_ended_and_end_where_they_would_alone() -> None:
+    features, labels = blobs()
+    first, second = fit(features, labels, [0.1, 1e-3], LinearSchedule())
+    assert second.weights.norm() > first.weights.norm()
+    alone = fit(features, labels, [1e-3], LinearSchedule())[0]
+    shares = [torch.softmax(features @ w.T + b, 1) for w, b in (second, alone)]
+    torch.testing.assert_close(*shares, atol=2e-3, rtol=0)
+
+
+def test_iterations_that_are_too_few_are_a_message() -> None:
+    with pytest.raises(UserError, match=r"l2 0.001 did not converge within 3 iterations; raise"):
+        fit(*blobs(), [1e-3], LinearSchedule(max_iterations=3))
+
+
+def test_the_penalty_is_chosen_on_held_out_images() -> None:
+    """Features that tell nothing: the strongest penalty; of one alone, that one."""
+    rng = torch.Generator().manual_seed(0)
+    maps = torch.randn(10, 40, 4, 4, generator=rng)
+    classes = torch.randint(0, 3, (10, 4, 4), generator=rng).to(torch.uint8)
+    schedule = LinearSchedule(l2=(1e-4, 10.0), held_out=0.3)
+    l2, curve = choose_l2(Positions(maps, classes), schedule)
+    assert l2 == schedule.l2[int(np.argmax(curve))]
+    assert len(curve) == 2
+    assert choose_l2(Positions(maps, classes), LinearSchedule(l2=(0.5,))) == (0.5, [])
+    nothing = torch.full_like(classes, IGNORE)
+    assert choose_l2(Positions(maps, nothing), schedule) == (1e-4, [])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (5, 7), (1, 1)])
+def test_cells_have_the_class_of_most_of_their_pixels(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    label = torch.from_numpy(rng.choice([0, 1, 2, IGNORE], (11, 13)).astype(np.uint8))
+    label[:6, :5] = IGNORE
+    found = label_cells(label, shape, 3)
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            inside = [
+                int(label[y, x])
+                for y in range(11)
+                for x in range(13)
+                if int((y + 0.5) / 11 * shape[0]) == row
+                and int((x + 0.5) / 13 * shape[1]) == column
+                and label[y, x] != IGNORE
+            ]
+            counts = [inside.count(k) for k in range(3)]
+            wanted = counts.index(max(counts)) if inside else IGNORE
+            assert found[row, column] == wanted
+
+
+def test_votes_are_those_of_the_nearest_by_another_search() -> None:
+    rng = torch.Generator().manual_seed(1)
+    bank = F.normalize(torch.randn(60, 8, generator=rng), dim=1)
+    classes = torch.randint(0, 4, (60,), generator=rng)
+    features = torch.randn(8, 3, 2, generator=rng)
+    schedule = KnnSchedule(neighbours=5)
+    found = knn.votes(features, bank, classes, 4, schedule)
+    search = NearestNeighbors(n_neighbors=5, metric="cosine").fit(bank.numpy())
+    for y in range(3):
+        for x in range(2):
+            away, near = search.kneighbors(features[:, y, x].numpy()[None])
+            weights = np.exp((1 - away[0]) / schedule.temperature)
+            shares = [
+                weights[classes[near[0]].numpy() == k].sum() / weights.sum() for k in range(4)
+            ]
+            np.testing.assert_allclose(found[:, y, x].numpy(), shares, atol=1e-5)
+
+
+def test_what_cannot_be_probed_is_a_message(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = "neighbours 20, but the bank has 7 labelled positions of 12 training images; lower"
+    with pytest.raises(UserError, match=few):
+        scored(results, run_of(KnnSchedule(size=SIZE, neighbours=20, bank=7), "knn"))
+    monkeypatch.setattr(frozen_maps, "normalize", lambda pixels: pixels * float("nan"))
+    match = r"features \(last map of the backbone\) of .*00.png are not finite"
+    with pytest.raises(UserError, match=match):
+        scored(results, run_of(LINEAR))
+    monkeypatch.undo()
+    for path in (results / "datasets/halves").glob("*-label.png"):
+        Image.fromarray(np.full((40, 60), 1, np.uint8)).save(path)
+    with pytest.raises(UserError, match="show 1 of 3 classes, a probe needs two; label more"):
+        scored(results, run_of(LINEAR))
+
+
+CAMPAIGN = """
+title: probes
+scale: mini
+tables: [evidence_methods]
+select: {{evidence_methods: {{rows: [random init, MoCo v2, CP2]}}}}
+epochs: {{200: 2}}
+substitute: {{labelled: halves, unlabelled: halves, resnet18: resnet-tiny, aspp-small: aspp-tiny}}
+overrides:
+  datasets:
+    halves: {{kind: labelled, title: Halves, root: {root}, classes: voc2012}}
+  methods:
+    moco-v2: &small {{views: {{crop_size: 32}}, batch_size: 4, bn_group_size: 2, queue_size: 8}}
+    cp2: *small
+  protocols:
+    linear: {{datasets: {{labelled: {{size: [48, 32]}}}}}}
+execution: {{results: {root}, workers: 0}}
+"""
+
+
+def test_snapshots_of_a_run_become_a_curve(results: Path, tmp_path: Path) -> None:
+    configuration = load(tmp_path, CAMPAIGN.format(root=tmp_path))
+    plan = build_plan(configuration)
+    execution, dataset = configuration.campaign.execution, plan.run("dataset", "halves")
+    schedules = {"linear-segmentation": LINEAR, "knn": KNN}
+    moco, cp2 = plan.stage("pretrain")
+
+    def lines(run: Run, *epochs: int, **changes: Any) -> list[str]:
+        asked = {kind: one.model_copy(update=changes) for kind, one in schedules.items()}
+        return list(probe_moments(run, dataset, asked, plan, results, execution, epochs))
+
+    with pytest.raises(UserError, match="no weights of epoch any; there are: none"):
+        lines(moco)
+    for run in (moco, cp2):
+        recipe = run.recipe
+        assert isinstance(recipe, PretrainRecipe)
+        (run.folder(results).path / "snapshots").mkdir(parents=True)
+        for epoch in (1, 2):
+            path = run.folder(results).path / f"snapshots/epoch-{epoch}.safetensors"
+            export(build(recipe, results)[0], recipe, path, run.id)
+    with pytest.raises(UserError, match=r"no weights of epoch 7; there are: 1, 2. execution.snap"):
+        lines(moco, 1, 7)
+    said = lines(moco)
+    assert [line.split()[:2] for line in said] == [
+        [f"epoch-{epoch}.safetensors", kind] for epoch in (1, 2) for kind in schedules
+    ]
+    again = lines(moco, 2)
+    assert again == said[2:]
+    kept = read_metrics(moco.folder(results).probes)
+    assert [(line["step"], line["epoch"]) for line in kept] == [(3, 1), (6, 2)]  # 12 images by 4
+    assert f"mIoU {100 * kept[1]['probe/halves/knn_miou']:.2f} " in again[1]
+    assert lines(cp2, 1, features="projection") != lines(cp2, 1, features="head")
+    with pytest.raises(UserError, match=r"features head, but .* has no pretrained head; write"):
+        lines(moco, 1, features="head")
+    with pytest.raises(UserError, match=r"size \[50, 32\] is no multiple of 16, the stride of"):
+        lines(moco, 1, size=(50, 32))
+
+
+def recipe_of(run: Run) -> ProbeRecipe:
+    assert isinstance(run.recipe, ProbeRecipe)
+    return run.recipe
+
+
+def test_a_campaign_has_them_as_columns(results: Path, tmp_path: Path) -> None:
+    plan = build_plan(load(tmp_path, CAMPAIGN.format(root=tmp_path)))
+    probes = [run for run in plan.stage("evaluate") if isinstance(run.recipe, ProbeRecipe)]
+    assert {recipe_of(run).schedule.size for run in probes} == {(48, 32), (160, 160)}
+    assert len(probes) == 6
+    assert all(work_of(run, plan, results) for run in probes)
+    few = "[{name: few, dataset: labelled, protocol: knn, label_fraction: 0.5}]"
+    columns = f"tables.evidence_methods.columns={few}"
+    found = build_plan(load(tmp_path, CAMPAIGN.format(root=tmp_path), columns))
+    assert {recipe_of(run).schedule.label_fraction for run in found.stage("evaluate")} == {0.5}
