@@ -63,6 +63,7 @@ if not workflow.remote_exec:
         default_target: True
         input:
             [PLAN.table_needs(name) for name in PLAN.tables],
+            PLAN.pretrained,
             f"{PLAN.reports}/index.html",
             f"{PLAN.reports}/tracked.txt",
         localrule: True

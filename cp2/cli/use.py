@@ -1,4 +1,4 @@
-"""`cp2 export`: a run's weights for other libraries."""
+"""Images of one's own in, weights out: new, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,28 @@ from typing import Annotated
 import typer
 
 from cp2.cli.app import USE, CampaignOptions, RunArgument, command
+
+
+@command(USE)
+def new(
+    name: Annotated[str, typer.Argument(help="of the campaign: configs/NAME.yaml is written")],
+    images: Annotated[Path, typer.Option(help="folder of images, at any depth")],
+    labelled: Annotated[
+        Path | None, typer.Option(help="folder with images/, labels/, train.txt, val.txt")
+    ] = None,
+    method: Annotated[str, typer.Option(help="of configs/methods/")] = "cp2",
+    backbone: Annotated[str, typer.Option(help="of configs/models/backbones/")] = "resnet50",
+    start: Annotated[
+        str | None, typer.Option(help="of configs/checkpoints.yaml: Quick Tuning of its weights")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="default: by the number of images")
+    ] = None,
+) -> None:
+    """Write a campaign for a folder of images, with settings that suit their number and size."""
+    from cp2.data.new_campaign import new_campaign
+
+    print(*new_campaign(name, images, labelled, method, backbone, start, epochs), sep="\n")
 
 
 @command(USE)

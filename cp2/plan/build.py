@@ -52,6 +52,13 @@ class _Builder:
                 raise UserError(f"select.{name}: not in tables; {nearest(name, campaign.tables)}")
         for name in campaign.tables:
             self.plan.tables[name] = self._table(self.configuration.table(name))
+        for pretraining in campaign.pretrainings:
+            for seed in campaign.seeds.pretrain:
+                run = self.stages.pretrain(
+                    pretraining, pretraining.backbone, pretraining.head, seed
+                )
+                self.plan.pretrainings.append(run.key)
+                self.plan.requested += len(self.plan.ancestors([run.key]))
         return self.plan
 
     def _table(self, table: TableSettings) -> PlannedTable:

@@ -146,6 +146,7 @@ class Plan:
 
     runs: dict[str, Run] = field(default_factory=dict)
     tables: dict[str, PlannedTable] = field(default_factory=dict)
+    pretrainings: list[str] = field(default_factory=list)  # keys of those that no table asks for
     requested: int = 0  # runs that would be needed if no table shared any
 
     def add(self, run: Run) -> Run:

@@ -44,6 +44,9 @@ def summary(configuration: Configuration, plan: Plan) -> str:
             )
             lines.append((f"  {row}", *map(str, counts)))
         parts.append("\n".join(columns(lines, right=range(1, 5))))
+    if plan.pretrainings:
+        lines = [("pretrainings", "state"), *((key, state[key]) for key in plan.pretrainings)]
+        parts.append("\n".join(columns(lines)))
     more = "cp2 plan --runs lists the runs, cp2 show <run id> one of them"
     return "\n\n".join([*parts, "\n".join([*_totals(plan, state), more])])
 

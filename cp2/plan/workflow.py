@@ -68,6 +68,11 @@ class Workflow:
     def tables(self) -> list[str]:
         return list(self.plan.tables)
 
+    @property
+    def pretrained(self) -> list[str]:
+        """Files of the pretrainings that the campaign names itself."""
+        return [path.as_posix() for key in self.plan.pretrainings for path in self._files(key)]
+
     def hand_on(self) -> None:
         """Write the runs for the jobs that are about to be started."""
         write_planned(self.planned, self.plan)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from cp2.settings.base import (
     FileName,
@@ -14,6 +14,7 @@ from cp2.settings.base import (
     Settings,
     added,
 )
+from cp2.settings.tables import Pretraining
 from cp2.stages import STAGES, names
 
 if TYPE_CHECKING:
@@ -114,6 +115,17 @@ class Resources(Settings):
     jobs_per_gpu: JobsPerGpu = 1  # that Snakemake starts beside each other on this machine
 
 
+class NamedPretraining(Pretraining):
+    """A pretraining that no table asks for.
+
+    Attributes:
+        head: which the method pretrains, if it does.
+    """
+
+    backbone: Name
+    head: Name | None = None
+
+
 class CampaignSettings(Settings):
     """One campaign file; see docs/architecture.md."""
 
@@ -121,7 +133,8 @@ class CampaignSettings(Settings):
     title: str
     base: str | None = None  # a campaign whose keys hold where this one has none
     scale: Literal["demo", "mini", "paper"]
-    tables: Annotated[tuple[Name, ...], Field(min_length=1), Once]
+    tables: Annotated[tuple[Name, ...], Once]
+    pretrainings: tuple[NamedPretraining, ...] = ()  # beside those that tables need
     select: dict[Name, TableSelection] = Field(default_factory=dict)
     extra_rows: bool = True  # rows that the published tables do not have (random init)
     seeds: SeedSettings = SeedSettings()
@@ -133,3 +146,9 @@ class CampaignSettings(Settings):
     world_checkpoints: dict[Name, PublishedCheckpoint] = Field(default_factory=dict)
     execution: Execution = Execution()
     resources: dict[Job, Resources] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> "CampaignSettings":
+        if not self.tables and not self.pretrainings:
+            raise ValueError("has neither tables nor pretrainings; name one of either")
+        return self

@@ -127,7 +127,7 @@ WRONG_VALUES = {
     "heads.aspp-small.dilations=[1, x]": "heads.aspp-small.dilations.1 = 'x': must be a whole",
     "campaign.seeds.finetune=[0, 0]": "0 is there twice; the same runs would count double",
     "campaign.seeds.finetune=[]": "needs at least 1 item(s), found 0",
-    "campaign.tables=[]": "campaign.tables: needs at least 1 item(s), found 0",
+    "campaign.tables=[]": "has neither tables nor pretrainings; name one of either",
     "campaign.name=My Name": "= 'My Name': must be lower-case letters, digits and . _ -",
     "datasets.camvid.archives=[{file: x, hash: md4:00}]": "datasets.camvid.archives.0.hash",
     "datasets.camvid.archives=[{file: ../x.zip}]": "archives.0.file = '../x.zip': must be a plain ",

@@ -136,6 +136,7 @@ rule report:
 rule track:
     input:
         PLAN.table_files(),
+        PLAN.pretrained,
     output:
         f"{PLAN.reports}/tracked.txt",
     log:
