@@ -39,10 +39,11 @@ def export(
         str, typer.Option("--to", help="timm, torchvision, mmseg, detectron2, smp or huggingface")
     ],
     head: Annotated[bool, typer.Option("--head", help="with the segmentation head")] = False,
+    epoch: Annotated[int | None, typer.Option(help="of a snapshot; default: the end")] = None,
 ) -> None:
     """Write a run's weights as another library loads them, with a model card."""
     from cp2.models.export.run import export_run
 
     configuration, plan = options.load()
     found = plan.with_weights(run)
-    print(export_run(found, plan, configuration.results, to, folder, head))
+    print(export_run(found, plan, configuration.results, to, folder, head, epoch))

@@ -74,8 +74,7 @@ def _moments(run: Run, results: Path, epochs: Sequence[int]) -> dict[int, Path]:
     outputs = run.outputs(results)
     if not isinstance(run.recipe, PretrainRecipe):
         return {0: outputs["model"]}
-    folder = run.folder(results).path / "snapshots"
-    found = {int(p.stem.split("-")[1]): p for p in folder.glob("epoch-*.safetensors")}
+    found = run.folder(results).snapshots()
     if run.is_done(results):
         found[run.recipe.epochs] = outputs["model"]
     there = ", ".join(map(str, sorted(found))) or "none"

@@ -66,6 +66,15 @@ class RunFolder:
         """Names of the images that could not be read, one a line; none: no such file."""
         return self.path / "unreadable.txt"
 
+    def snapshot(self, epoch: int) -> Path:
+        """Weights that a pretraining keeps after so many epochs."""
+        return self.path / "snapshots" / f"epoch-{epoch}.safetensors"
+
+    def snapshots(self) -> dict[int, Path]:
+        """Those that are there, by epoch in rising order."""
+        there = (self.path / "snapshots").glob("epoch-*.safetensors")
+        return dict(sorted((int(path.stem.removeprefix("epoch-")), path) for path in there))
+
     @property
     def done(self) -> Path:
         return self.path / "done.json"

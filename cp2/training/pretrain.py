@@ -126,7 +126,7 @@ def snapshot(
     """
     average_statistics(method)
     if rank() == 0:
-        path = folder.path / "snapshots" / f"epoch-{epoch}.safetensors"
+        path = folder.snapshot(epoch)
         path.parent.mkdir(exist_ok=True)
         export(method, recipe, path, run_id)
 

@@ -57,3 +57,11 @@ def test_an_unfinished_run(campaign: tuple[str, Run], tmp_path: Path) -> None:
     next(tmp_path.glob("results/pretrain/*/done.json")).unlink()
     with pytest.raises(UserError, match="is not finished; `cp2 status` shows how far it is"):
         export(run.id, str(tmp_path / "out"), "--to", "timm", "-c", file)
+    wrong = "--epoch 2: there are snapshots of epochs none; execution.snapshot_every keeps some"
+    with pytest.raises(UserError, match=wrong):
+        export(run.id, str(tmp_path / "out"), "--to", "timm", "-c", file, "--epoch", "2")
+    (model,) = tmp_path.glob("results/pretrain/*/model.safetensors")
+    (model.parent / "snapshots").mkdir()
+    model.rename(model.parent / "snapshots" / "epoch-2.safetensors")
+    export(run.id, str(tmp_path / "out"), "--to", "timm", "-c", file, "--epoch", "2")
+    assert (tmp_path / "out" / "model.safetensors").is_file()

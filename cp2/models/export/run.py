@@ -17,7 +17,13 @@ from cp2.record.readers import check_owner
 
 
 def export_run(
-    run: Run, plan: Plan, results: Path, to: str, folder: Path, with_head: bool = False
+    run: Run,
+    plan: Plan,
+    results: Path,
+    to: str,
+    folder: Path,
+    with_head: bool = False,
+    epoch: int | None = None,
 ) -> Path:
     """Write a run's weights as another library loads them; returns the weights' file.
 
@@ -25,6 +31,7 @@ def export_run(
         to: key of TARGETS.
         folder: to be made; it is there whole or not at all.
         with_head: the segmentation head, too.
+        epoch: of a snapshot; None: the last weights.
     Raises:
         UserError: the run is not finished or has no weights, the library cannot express them, or
             the folder is there already or cannot be made.
@@ -34,7 +41,7 @@ def export_run(
     target = TARGETS[to]
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: is there already; give another name, or remove it")
-    network = read_network(run, results)
+    network = read_network(run, results, epoch)
     check(target, network, with_head)
     check_writable(folder.absolute().parent)
     made = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -50,11 +57,11 @@ def export_run(
     return folder / target.file
 
 
-def read_network(run: Run, results: Path) -> Network:
-    """The weights of a finished run.
+def read_network(run: Run, results: Path, epoch: int | None = None) -> Network:
+    """The weights of a finished run, or a snapshot's.
 
     Raises:
-        UserError: it is not finished, or of a stage without weights.
+        UserError: it is not finished, of a stage without weights, or has no such snapshot.
         WrongFile: the weights are damaged, or the folder is another run's.
     """
     recipe = run.recipe
@@ -63,10 +70,14 @@ def read_network(run: Run, results: Path) -> Network:
         PretrainRecipe | CheckpointRecipe | SegmentationFinetuneRecipe | DetectionFinetuneRecipe,
     ):
         raise UserError(f"{run.key} has no weights; give a pretrain, checkpoint or finetune run")
-    if not run.is_done(results):
+    kept = run.folder(results).snapshots()
+    if epoch is not None and epoch not in kept:
+        there = ", ".join(map(str, kept)) or "none; execution.snapshot_every keeps some"
+        raise UserError(f"{run.key}: --epoch {epoch}: there are snapshots of epochs {there}")
+    if epoch is None and not run.is_done(results):
         raise UserError(f"{run.key} is not finished; `cp2 status` shows how far it is")
     check_owner(run.folder(results).recipe, run.id)
-    parts, _ = load_weights(run.outputs(results)["model"])
+    parts, _ = load_weights(run.outputs(results)["model"] if epoch is None else kept[epoch])
     settings = None if isinstance(recipe, DetectionFinetuneRecipe) else recipe.head
     head = parts.get("head")
     return Network(

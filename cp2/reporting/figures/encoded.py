@@ -112,14 +112,8 @@ def _before(run: Run, recipe: PretrainRecipe, results: Path) -> Moment:
 
 def _kept(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
     """Snapshots, in the order of their epochs."""
-    paths = snapshots(run.folder(results).path)
+    paths = run.folder(results).snapshots()
     return [_moment(f"epoch {epoch}", recipe.backbone, path) for epoch, path in paths.items()]
-
-
-def snapshots(folder: Path) -> dict[int, Path]:
-    """Epoch -> file, of the epochs that a pretraining kept."""
-    found = {int(path.stem.split("-")[1]): path for path in folder.glob("snapshots/epoch-*")}
-    return dict(sorted(found.items()))
 
 
 def _now(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
