@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from cp2.cluster.commands import REQUEUE
+from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.planned import VARIABLE, read_planned
@@ -36,8 +37,14 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print it and end")
     ] = False,
+    project: Annotated[
+        Path | None, typer.Option(help="folder with configs/; default: the current one")
+    ] = None,
 ) -> None:
-    pass
+    if project is not None:
+        if not (project / "configs").is_dir():
+            raise UserError(f"--project {project}: has no configs/; `cp2 init` makes a project")
+        os.chdir(project)
 
 
 # Panels of `cp2 --help`.

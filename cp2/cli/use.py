@@ -1,4 +1,4 @@
-"""Images of one's own in, weights out: new, export."""
+"""A project of one's own, images in, weights out: init, new, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,14 @@ from typing import Annotated
 import typer
 
 from cp2.cli.app import USE, CampaignOptions, RunArgument, command
+from cp2.record.project import init_project
+
+
+@command(USE)
+def init(folder: Annotated[Path, typer.Argument(help="empty, or to be made")]) -> None:
+    """Put configurations and workflow into an empty folder, for an installation without a clone."""
+    init_project(folder)
+    print(f"{folder}: made; cd {folder} && cp2 plan")
 
 
 @command(USE)
