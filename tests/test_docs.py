@@ -118,3 +118,15 @@ PROMISES = re.findall(
 @pytest.mark.parametrize(("file", "name"), PROMISES)
 def test_each_promise_has_the_test_that_it_names(file: str, name: str) -> None:
     assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_messages_of_the_troubleshooting_page_exist() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith('| "')]
+    messages = [message for row in rows for message in re.findall(r'"([^"]+)"', row)]
+    files = ROOT.glob("cp2/**/*.py")
+    # Texts go on over several lines of code.
+    code = re.sub(r'"\s*\n\s*f?"', "", "".join(f.read_text(encoding="utf-8") for f in files))
+    code = re.sub(r"{[^{}]*}", "", code)
+    assert len(messages) > 12
+    assert not [one for one in messages if one not in code]

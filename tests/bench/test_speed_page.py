@@ -1,4 +1,4 @@
-"""The README's table of speed is the one that the recorded figures give."""
+"""The table of docs/speed.md is the one that the recorded figures give."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import typer
 from benchmarks.__main__ import app
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 ORDER = ["data", "step", "pretrain", "finetune", "evaluate"]
 HEAD = [
@@ -60,11 +60,11 @@ def spread(rate):
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
 def test_the_table_is_that_of_the_record(record):
-    lines = README.read_text(encoding="utf-8").splitlines()
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
     expected = table(record)
     places = [i for i, line in enumerate(lines) if line == HEAD[0]]
     found = [lines[i : i + len(expected)] for i in places]
-    assert expected in found, "put this into README.md:\n" + "\n".join(expected)
+    assert expected in found, "put this into docs/speed.md:\n" + "\n".join(expected)
     assert f"benchmarks/results/{record.name}" in "\n".join(lines)
 
 
