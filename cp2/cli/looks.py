@@ -1,5 +1,6 @@
-"""Commands that look at what is there: plan, show, table, report, doctor."""
+"""Commands that look at what is there: plan, show, table, report, doctor, clean."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from cp2.errors import UserError
 from cp2.plan.graph import Plan
 from cp2.plan.requests import JobRequest, job_request
 from cp2.settings.campaign import Resources
-from cp2.settings.load import Configuration
+from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.messages import nearest
 from cp2.settings.sites import load_site
 from cp2.stages import ON_CLUSTER, STAGES
@@ -152,3 +153,27 @@ def _memory(
         return ()
     there = {request.stage: request for request in requests}
     return memory_notes(plan, there, configuration.campaign.execution, None)
+
+
+@command(LOOK)
+def clean(
+    options: CampaignOptions,
+    remove: Annotated[bool, typer.Option("--remove", help="remove them, too")] = False,
+) -> None:
+    """List the runs in the results that no campaign in configs/ wants, and remove them if asked."""
+    from cp2.plan.text import size
+    from cp2.plan.unused import disk_use, unused
+
+    found = unused(load_campaign(options.campaign, options.assignments or ()))
+    total = 0
+    for folder in found:
+        if held := folder.holder():
+            print(f"{folder.path}: kept, {held.owner} works on it")
+            continue
+        used = disk_use(folder.path)
+        total += used
+        if remove:
+            shutil.rmtree(folder.path)
+        print(f"{folder.path}: {size(used)}{', removed' if remove else ''}")
+    more = "" if remove or not found else "; --remove removes them"
+    print(f"{len(found)} runs that no campaign wants, {size(total)}{more}")
