@@ -38,7 +38,29 @@ class AdamWSettings(Settings):
     no_decay: NoDecay = "none"
 
 
-OptimizerSettings = Annotated[SgdSettings | AdamWSettings, Field(discriminator="kind")]
+class LarsSettings(Settings):
+    """SGD with a rate for each tensor; what is no matrix neither decays nor is scaled.
+
+    `form`: as SlotCon and PixPro released it, or as OpenSelfSup did (DenseCL's rows of BYOL and
+    SimCLR), where the norms of a shortcut's batch norm do decay and are scaled.
+    """
+
+    kind: Literal["lars"]
+    form: Literal["released", "openselfsup"] = "released"
+    lr: PositiveFloat
+    momentum: Share = 0.9
+    weight_decay: NonNegativeFloat
+    trust: PositiveFloat = 0.001
+
+    @property
+    def no_decay(self) -> str:
+        """What `build_optimizer` exempts."""
+        return f"lars-{self.form}"
+
+
+OptimizerSettings = Annotated[
+    SgdSettings | AdamWSettings | LarsSettings, Field(discriminator="kind")
+]
 
 
 class CosineSettings(Settings):

@@ -13,11 +13,13 @@ from cp2.models.devices import tensor_float
 from cp2.settings.optimization import (
     AdamWSettings,
     CosineSettings,
+    LarsSettings,
     OptimizerSettings,
     PolySettings,
     SgdSettings,
     StepSettings,
 )
+from cp2.training.lars import Lars
 
 _TOKENS = ("pos_embed", "cls_token")
 Named = list[tuple[str, nn.Parameter]]
@@ -37,6 +39,10 @@ def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.opt
         "none": lambda name, p: False,
         "norm": lambda name, p: id(p) in norms,
         "norm-pos-cls": lambda name, p: p.ndim <= 1 or name.endswith(_TOKENS),
+        "lars-released": lambda name, p: p.ndim <= 1,
+        "lars-openselfsup": lambda name, p: (
+            p.ndim <= 1 and not name.endswith("downsample.1.weight")
+        ),
         "mmsegmentation": lambda name, p: any(key in name for key in ("norm", *_TOKENS)),
     }
     groups = _groups(named, settings.weight_decay, exempt[settings.no_decay])
@@ -64,7 +70,16 @@ def _adamw(settings: AdamWSettings, groups: Groups, fused: bool | None) -> torch
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": _sgd, "adamw": _adamw}
+def _lars(settings: LarsSettings, groups: Groups, fused: bool | None) -> torch.optim.Optimizer:
+    scaled = [group | {"scaled": any(p.ndim > 1 for p in group["params"])} for group in groups]
+    return Lars(scaled, settings)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+    "lars": _lars,
+}
 
 
 def cosine_lr(
