@@ -118,13 +118,15 @@ def decoded(
 
 def _crops(batch: EncodedBatch, dataset: PretrainDataset, device: torch.device) -> Tensor:
     """The views (N, V, S, S, 3) uint8."""
-    size = dataset.settings.views.crop_size
+    views = dataset.settings.views
+    size, mode = views.crop_size, views.interpolation
     images = dict(zip(batch.images.tolist(), _pixels(batch, dataset, device), strict=True))
     boxes = batch.views.crops
     crops = torch.empty(*boxes.shape[:2], size, size, 3, dtype=torch.uint8, device=device)
     for sample, row in enumerate(boxes.tolist()):
         for view, (index, *box) in enumerate(row):
-            crops[sample, view].copy_(crop(images[index], tuple(box), size).permute(1, 2, 0))
+            view_of = crop(images[index], tuple(box), size, mode)
+            crops[sample, view].copy_(view_of.permute(1, 2, 0))
     return crops
 
 

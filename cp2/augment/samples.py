@@ -229,14 +229,14 @@ class PretrainDataset(Dataset[ViewBatch]):
         opened: Mapping[int, OpenImage],
     ) -> Tensor:
         """The views' pixels, (V, S, S, 3)."""
-        size = self.settings.views.crop_size
+        size, mode = self.settings.views.crop_size, self.settings.views.interpolation
         crops = torch.empty(len(indices), size, size, 3, dtype=torch.uint8)
         for view, (index, box) in enumerate(zip(indices, boxes, strict=True)):
             own = [other for i, other in zip(indices, boxes, strict=True) if i == index]
             scale = scale_for(own, size) if self.source.scaled else 1
             pixels = pool.pixels(opened[index], index, scale)
             box = scale_box(box, opened[index], pixels)
-            crops[view].copy_(crop(pixels, box, size).permute(1, 2, 0))
+            crops[view].copy_(crop(pixels, box, size, mode).permute(1, 2, 0))
         return crops
 
     def _masks(

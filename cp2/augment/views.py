@@ -19,7 +19,7 @@ PARAMETERS = 13
 RELEASED = 2  # in column JITTER
 
 
-def crop(image: torch.Tensor, box: Box, size: int) -> torch.Tensor:
+def crop(image: torch.Tensor, box: Box, size: int, mode: str = "bilinear") -> torch.Tensor:
     """Cut `box` out of a uint8 (3, H, W) image and resize it to (3, size, size), antialiased.
 
     The result is channels last in memory, and resizing is fastest where the source is, too. GPUs
@@ -30,7 +30,7 @@ def crop(image: torch.Tensor, box: Box, size: int) -> torch.Tensor:
     part = part.contiguous(memory_format=torch.channels_last)
     if not image.is_cpu:
         part = part.float()
-    view = F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+    view = F.interpolate(part, size=(size, size), mode=mode, antialias=True)[0]
     return view.round_().clamp_(0, 255).byte() if view.is_floating_point() else view
 
 

@@ -48,12 +48,15 @@ def draw_second_crop(
     """A crop of the same image that overlaps the first by `min_overlap` of its own area.
 
     Returns:
-        Both boxes: after ten crops that do not overlap so much, both are the central crop.
+        Both boxes: after ten crops that do not overlap so much, both are the central crop, or the
+        second is another that need not (`without_overlap`).
     """
     for _ in range(CROP_TRIES):
         box = draw_crop(rng, height, width, settings.crop_scale, settings.crop_ratio)
         if overlap(first, box) >= settings.min_overlap:
             return first, box
+    if settings.without_overlap == "any":
+        return first, draw_crop(rng, height, width, settings.crop_scale, settings.crop_ratio)
     middle = central_crop(height, width, settings.crop_ratio)
     return middle, middle
 
@@ -66,27 +69,28 @@ def overlap(box: Box, other: Box) -> float:
 
 
 def crop_misfit(views: ViewSettings) -> str | None:
-    """Why most pairs of views would be the same central crop; None where few are."""
+    """Why most pairs of views would not overlap as they should; None where few would not."""
     if not views.min_overlap:
         return None
-    share = min(_central_share(views, *extent) for extent in EXTENTS)
+    share = min(_failing_share(views, *extent) for extent in EXTENTS)
+    failing = "be the same central crop" if views.without_overlap == "central" else "hardly meet"
     if share <= TOLERATED:
         return None
     return (
         f"views.min_overlap {views.min_overlap:g} with crop_scale {list(views.crop_scale)} and "
         f"crop_ratio {list(views.crop_ratio)}: of {share:.0%} of the pairs no second crop of "
-        f"{CROP_TRIES} overlaps the first so much, and both views would be the same central "
-        "crop; choose a smaller min_overlap, or larger crops (crop_scale)"
+        f"{CROP_TRIES} overlaps the first so much, and both views would {failing}; "
+        "choose a smaller min_overlap, or larger crops (crop_scale)"
     )
 
 
 @cache
-def _central_share(views: ViewSettings, height: int, width: int) -> float:
-    """Share of pairs of views of such an image that are the central crop, in a trial."""
+def _failing_share(views: ViewSettings, height: int, width: int) -> float:
+    """Share of pairs of views of such an image without the overlap asked for, in a trial."""
     rng = counters.generator(0, counters.VIEWS)
-    central = 0
+    failing = 0
     for _ in range(_PAIRS):
         first = draw_crop(rng, height, width, views.crop_scale, views.crop_ratio)
         first, second = draw_second_crop(rng, height, width, views, first)
-        central += first is second
-    return central / _PAIRS
+        failing += first is second or overlap(first, second) < views.min_overlap
+    return failing / _PAIRS

@@ -27,7 +27,8 @@ class ViewSettings(Settings):
 
     Solarisation comes after the blur. `min_overlap` is the share of the second crop that must lie
     in the first one; up to ten second crops are drawn until one does, then both views are the
-    central crop (PixCon release).
+    central crop (PixCon release), or with `without_overlap: any` one more is drawn and taken as it
+    is (SlotCon release).
 
     `jitter: released` is what PixCon's release makes of the same four numbers: gain and bias, then
     0.8 to 1.2 is added to the saturation, where torchvision multiplies with it.
@@ -48,6 +49,8 @@ class ViewSettings(Settings):
     flip_probability: Share = 0.5
     solarize_probability: Share = added(0.0)
     min_overlap: Share = added(0.0)
+    without_overlap: Literal["central", "any"] = added("central")
+    interpolation: Literal["bilinear", "bicubic"] = added("bilinear")  # of crops, antialiased
     second: SecondView | None = added(None)
 
     def of(self, view: int) -> "ViewSettings":

@@ -143,3 +143,12 @@ def test_overlap_is_a_share_of_the_second_box():
     assert overlap((0, 0, 10, 10), (5, 5, 10, 10)) == 0.25
     assert overlap((0, 0, 100, 100), (5, 5, 10, 10)) == 1
     assert overlap((0, 0, 5, 5), (5, 5, 10, 10)) == 0
+
+
+def test_after_ten_misses_the_second_may_be_any():
+    settings = ViewSettings(crop_scale=(0.5, 0.5), min_overlap=0.5, without_overlap="any")
+    first = (0, 0, 3, 3)
+    rng, again = generator(0, 3, 0, 0), generator(0, 3, 0, 0)
+    boxes = draw_second_crop(rng, 90, 120, settings, first)
+    drawn = [draw_crop(again, 90, 120, (0.5, 0.5), settings.crop_ratio) for _ in range(11)]
+    assert boxes == (first, drawn[-1])

@@ -51,12 +51,13 @@ def test_where_no_crop_fits_the_largest_central_one_is_taken(height, width):
     assert ours == theirs
 
 
-def test_crop_equals_pils_crop_and_antialiased_resize():
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_crop_equals_pils_crop_and_antialiased_resize(mode):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, size=(90, 120, 3), dtype=np.uint8)
-    ours = views.crop(torch.from_numpy(pixels).permute(2, 0, 1), (5, 10, 70, 100), 48)
+    ours = views.crop(torch.from_numpy(pixels).permute(2, 0, 1), (5, 10, 70, 100), 48, mode)
     box = Image.fromarray(pixels).crop((10, 5, 110, 75))
-    theirs = np.asarray(box.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
+    theirs = np.asarray(box.resize((48, 48), Image.Resampling[mode.upper()])).astype(int)
     assert ours.dtype == torch.uint8
     assert np.abs(ours.permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 1
 

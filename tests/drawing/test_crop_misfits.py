@@ -22,3 +22,8 @@ def test_crops_that_can_hardly_overlap_so_much(scale, least):
 )
 def test_others(scale, least):
     assert crop_misfit(ViewSettings(crop_scale=scale, min_overlap=least)) is None
+
+
+def test_views_that_hardly_meet():
+    views = ViewSettings(crop_scale=(0.01, 0.01), min_overlap=0.01, without_overlap="any")
+    assert "views would hardly meet; choose a smaller" in crop_misfit(views)
