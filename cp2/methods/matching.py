@@ -1,13 +1,14 @@
-"""Matching of positions between two views, without gradient.
+"""Matching of positions between two views, by similarity or by where they lie.
 
-All matchings take unit vectors and return the key position of each query position, int64 (N, P),
-and a score of the match, (N, P).
+All matchings take unit vectors, without gradient, and return the key position of each query
+position, int64 (N, P), and a score of the match, (N, P).
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from cp2.augment.view_boxes import position_centres, position_diagonals
 from cp2.methods.contrastive import Vectors
@@ -57,3 +58,39 @@ def nearest(query: Vectors, keys: Vectors, boxes: Tensor) -> Match:
     unit = position_diagonals(boxes, side).amax(1)  # (N,)
     distance, index = torch.cdist(q, k).min(2)
     return index, -distance / unit[:, None]
+
+
+def overlaps(boxes: Tensor) -> Tensor:
+    """Where both views of an image overlap, in shares of either view as it is seen: (N, 2, 4).
+
+    Left, top, right, bottom; of views that do not meet, right is less than left or bottom than top.
+
+    Args:
+        boxes: view boxes (N, 2, 7), see `cp2.augment.view_boxes`.
+    """
+    top, left, height, width, mirrored = boxes[..., :5].float().unbind(-1)
+    inner = [side.amax(1, keepdim=True) for side in (left, top)]
+    outer = [side.amin(1, keepdim=True) for side in (left + width, top + height)]
+    x0, x1 = (inner[0] - left) / width, (outer[0] - left) / width
+    y0, y1 = (inner[1] - top) / height, (outer[1] - top) / height
+    flipped = mirrored > 0
+    x0, x1 = torch.where(flipped, 1 - x1, x0), torch.where(flipped, 1 - x0, x1)
+    return torch.stack([x0, y0, x1, y1], dim=-1)
+
+
+def aligned(score: Tensor, places: Tensor, mirrored: Tensor) -> Tensor:
+    """Scores (N, K, h, w) of the overlap alone, resampled to (h, w), as the image lies.
+
+    One sample a bin, as adaptive sampling takes of a box within the map; 0 where no views meet.
+
+    Args:
+        places: one view's rows of `overlaps`, (N, 4).
+        mirrored: bool (N,).
+    """
+    h, w = score.shape[2:]
+    index = torch.arange(len(score), device=score.device, dtype=score.dtype)[:, None]
+    rois = torch.cat([index, places * places.new_tensor([w, h, w, h])], dim=1)
+    cut = roi_align(score, rois, (h, w), sampling_ratio=1, aligned=True)
+    cut = torch.where(mirrored.view(-1, 1, 1, 1), cut.flip(3), cut)
+    meet = (places[:, 2:] > places[:, :2]).all(1)
+    return torch.where(meet.view(-1, 1, 1, 1), cut, 0.0)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.methods.step import Step
+from cp2.settings.contrastive import ContrastiveSettings, PlusSettings
 
 
 class MomentumPair(nn.Module):
@@ -38,7 +39,18 @@ def rising_momentum(first: float, last: float | None, step: Step) -> float:
     """
     if last is None:
         return first
-    done = max(step.number - 1, 0) / step.total
+    return _risen(first, last, max(step.number - 1, 0) / step.total)
+
+
+def cosine_momentum(settings: ContrastiveSettings, step: Step) -> float:
+    """The same with m(t) at the start of step t itself (PixPro and SlotCon releases)."""
+    last = settings.momentum_end if isinstance(settings, PlusSettings) else None
+    if last is None:
+        return settings.momentum
+    return _risen(settings.momentum, last, step.number / step.total)
+
+
+def _risen(first: float, last: float, done: float) -> float:
     return last - (last - first) * (1 + math.cos(math.pi * done)) / 2
 
 

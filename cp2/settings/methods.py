@@ -13,6 +13,12 @@ from cp2.settings.contrastive import (
 )
 from cp2.settings.dense import DenseClSettings, PixConSettings
 from cp2.settings.masks import MaskSettings, RectangleMaskSettings
+from cp2.settings.rivals import (
+    ByolSettings,
+    PixProSettings,
+    SimClrSettings,
+    SlotConSettings,
+)
 
 
 class MoCoV2Settings(ContrastiveSettings):
@@ -100,6 +106,14 @@ class Cp2Settings(CopyPasteSettings, ContrastiveSettings):
 
 
 MethodSettings = Annotated[
-    MoCoV2Settings | Cp2Settings | PlainSettings | DenseClSettings | PixConSettings,
+    MoCoV2Settings
+    | Cp2Settings
+    | PlainSettings
+    | DenseClSettings
+    | PixConSettings
+    | ByolSettings
+    | SimClrSettings
+    | PixProSettings
+    | SlotConSettings,
     Field(discriminator="kind"),
 ]

@@ -20,7 +20,7 @@ folder = Path(sys.argv[1])
 folder.mkdir()
 configuration, plan = write_noise(folder)
 run = next(r for r in plan.stage("pretrain") if r.tags["method"] == "moco-v2")
-run = relative(configuration, run, "byol")
+run = relative(configuration, run, "nnclr")
 pretrain(run, configuration.results, configuration.campaign.execution, Deadline())
 from cp2.models.weights import load_weights
 print(json.dumps(sorted(load_weights(run.folder(configuration.results).model)[0])))
@@ -38,9 +38,9 @@ def test_the_pages_method_is_trained(tmp_path):
     for folder in ("cp2", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, project / folder, ignore=ignored)
-    (project / "cp2/methods/byol.py").write_text(_block("python", "`cp2/methods/byol.py`:"))
-    (project / "configs/methods/byol.yaml").write_text(
-        _block("yaml", "`configs/methods/byol.yaml`")
+    (project / "cp2/methods/nnclr.py").write_text(_block("python", "`cp2/methods/nnclr.py`:"))
+    (project / "configs/methods/nnclr.yaml").write_text(
+        _block("yaml", "`configs/methods/nnclr.yaml`")
     )
     settings = project / "cp2/settings/methods.py"
     text = settings.read_text(encoding="utf-8")
@@ -55,4 +55,4 @@ def test_the_pages_method_is_trained(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "step 6/6  loss" in done.stdout
-    assert done.stdout.splitlines()[-1] == '["backbone", "fc"]'
+    assert done.stdout.splitlines()[-1] == '["backbone", "fc", "keys"]'
