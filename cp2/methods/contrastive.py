@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cp2.augment.photometric import send
 from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing.counters import KEY_SHUFFLE, QUEUE_VIEW
+from cp2.methods.health import health
 from cp2.methods.momentum import KeyQueue, MomentumPair, rising_momentum
 from cp2.methods.shuffle_bn import Vectors, bn_note, encode_shuffled, shuffles
 from cp2.methods.step import LossTerms, Method, Step
@@ -106,6 +107,7 @@ class Contrastive(Method):
         self.objective = objective
         self.grouped(objective)
         self.terms = objective.terms
+        self._seen: list[tuple[Tensor, Tensor]] = []  # a watched step's query and key vectors
 
     @property
     def encoders_of_images(self) -> tuple[nn.Module, ...]:
@@ -165,12 +167,32 @@ class Contrastive(Method):
         for view, vectors in zip(self.views, keys, strict=True):
             pair = batch.swapped() if view else batch
             features = self.encode_query(pair.images_q)
+            if self.watched and view == 0:
+                self._see(features, vectors, pair)
             directions.append(self.objective(features, vectors, pair, step))
         if self.plus is None or len(directions) == 1:
             return directions[0]
         terms = {name: torch.stack([d[name] for d in directions]).mean() for name in self.terms}
         losses = torch.stack([d["loss"] for d in directions])
         return terms | {"loss": losses.sum() if self.plus.view_losses == "sum" else losses.mean()}
+
+    @torch.no_grad()
+    def _see(self, features: Any, keys: Vectors, batch: PreparedBatch) -> None:
+        """Remember one vector an image of either view, for `health`."""
+        query = {**keys, **self.objective.keys(features)}
+        views = ((query, batch.mask_q), (keys, batch.mask_k))
+        found = [self.objective.entries(*view).get("queue", view[0].get("image")) for view in views]
+        if found[0] is not None and found[1] is not None:
+            self._seen.append((found[0], found[1]))
+
+    def health(self) -> dict[str, Tensor]:
+        """Of the query view, see `cp2.methods.health`; nothing of methods without whole views."""
+        seen, self._seen = self._seen, []
+        if not seen:
+            return {}
+        q, k = (gather(torch.cat(vectors)) for vectors in zip(*seen, strict=True))
+        queue = self.objective.queue() if "queue" in self.objective.queues else None
+        return health(q, k, queue, self.settings.temperature)
 
     def encode_query(self, images: Tensor) -> Any:
         """Features of images, with gradient, behind the predictor if there is one."""

@@ -40,9 +40,11 @@ class Method(nn.Module, ABC):
         micro_batches: parts that a process encodes its share in, to save memory.
     Attributes:
         terms: names of the scalars that `forward` returns.
+        watched: this step is logged, with what `health` says of it.
     """
 
     terms: tuple[str, ...] = ("loss",)
+    watched = False
 
     def __init__(self, settings: PretrainingSettings, micro_batches: int = 1) -> None:
         super().__init__()
@@ -97,6 +99,13 @@ class Method(nn.Module, ABC):
         Args:
             prepared: what `before_step` returned.
         """
+
+    def health(self) -> dict[str, Tensor]:
+        """Scalars that tell how the training fares, between a watched step's gradient and its end.
+
+        All processes call it together.
+        """
+        return {}
 
     @torch.no_grad()
     def after_step(self, batch: PreparedBatch, prepared: Any, step: Step) -> None:

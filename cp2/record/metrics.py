@@ -16,6 +16,7 @@ from cp2.errors import UserError
 from cp2.record.files import parse_json, write_text
 from cp2.record.lines import LineWriter, last_lines
 
+COLLAPSED = 0.1  # of the deviation of healthy features, 1
 _END_OF_TIME = 1e11  # seconds since 1970; beyond it, milliseconds fit no database
 
 
@@ -64,6 +65,17 @@ class MetricsWriter:
                 f"{self.path}: no space left on the disk for the metrics; free some and start the "
                 "same command again: it goes on from the last saved state"
             )
+
+
+def collapse(line: Mapping[str, Any]) -> str:
+    """A warning where a line says that all images have nearly the same features; else nothing."""
+    deviation = line.get("health/deviation")
+    if not isinstance(deviation, int | float) or not deviation < COLLAPSED:
+        return ""
+    return (
+        f"features collapse: deviation {deviation:.3f}, 1 is healthy, 0 means that all images look "
+        "alike; see docs/probes.md"
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from cp2.plan.graph import Plan, PlannedTable
 from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import PretrainRecipe
+from cp2.record.metrics import collapse, last_metrics
 from cp2.settings.based_files import read_method
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
@@ -92,6 +93,7 @@ def _view(
 ) -> TableView:
     settings = configuration.table(planned.name)
     batches = batch_notes(plan, planned, configuration.configs)
+    batches += collapse_notes(plan, planned, configuration.results)
     view = TableView(settings, lines, configuration.campaign.scale, batches=batches)
     return replace(view, protocol=_protocol_text(configuration, settings, view.columns))
 
@@ -137,6 +139,13 @@ def batch_notes(plan: Plan, planned: PlannedTable, configs: Path) -> tuple[str, 
         f"{title} was pretrained here with batches of {size}; published: {published}."
         for (title, size), published in sizes.items()
     )
+
+
+def collapse_notes(plan: Plan, planned: PlannedTable, results: Path) -> tuple[str, ...]:
+    """One sentence a pretraining whose features had collapsed when it last logged."""
+    runs = [run for run in plan.ancestors(planned.runs) if run.stage == "pretrain"]
+    lines = {run.id: last_metrics(run.folder(results).metrics) or {} for run in runs}
+    return tuple(f"{name}: {collapse(line)}." for name, line in lines.items() if collapse(line))
 
 
 def _published_size(method: MethodSettings, configs: Path) -> int:

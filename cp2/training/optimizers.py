@@ -171,6 +171,12 @@ class Precision:
         with tensor_float(self._tensor_float):
             self.scaler.scale(loss).backward()
 
+    def gradient_norm(self, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """Length of the gradient of all parameters, without the loss's scale."""
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        return nn.utils.get_total_norm(gradients) / self.scaler.get_scale()
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the parameters; the gradients are used up."""
         align_gradients(optimizer)

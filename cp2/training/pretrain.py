@@ -108,9 +108,9 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         images = content()
         if trainer.step == 0 and rank() == 0:
             picture_views(batch, settings, trainer.folder.pictures / "composed.png")
-        train_step(trainer, method, images, Step(trainer.step, total, seed))
+        health = train_step(trainer, method, images, Step(trainer.step, total, seed))
         done = epoch + (position + 1) / steps_an_epoch
-        trainer.advance(settings.batch_size, {"lr": lr, "epoch": done})
+        trainer.advance(settings.batch_size, {"lr": lr, "epoch": done, **health})
     trainer.finish(
         lambda path: export(method, recipe, path, run.id),
         lambda: [*unreadable.notes(), *central.notes()],
@@ -131,13 +131,18 @@ def snapshot(
         export(method, recipe, path, run_id)
 
 
-def train_step(trainer: Trainer, method: Method, batch: PreparedBatch, step: Step) -> None:
-    """Before, gradient, optimiser, after; see `Method`."""
+def train_step(
+    trainer: Trainer, method: Method, batch: PreparedBatch, step: Step
+) -> dict[str, float]:
+    """Before, gradient, optimiser, after; see `Method`. Of a step that is logged, its health."""
+    method.watched = trainer.logs_next
     with trainer.precision.autocast():
         prepared = method.before_step(batch, step)
     parts = split(method.micro_batches, (batch, prepared))
     trainer.learn([partial(trainer.parallel.call, *part, step) for part in parts])
+    found = method.health() if method.watched else {}
     method.after_step(batch, prepared, step)
+    return {name: value.item() for name, value in found.items()}
 
 
 def zeros_like_a_micro_batch(method: Method, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from cp2.models.batch_norm import average_statistics
 from cp2.models.devices import choose_device, device_name
 from cp2.models.distributed import rank
 from cp2.plan.graph import Run
-from cp2.record.metrics import MetricsWriter
+from cp2.record.metrics import MetricsWriter, collapse
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
 from cp2.training.clock import Deadline, StoppedForResumeError
@@ -77,6 +77,8 @@ class Trainer:
         self._writer = StateWriter(self.folder.state, self._progress.say) if self._leads else None
         self._begin = self._last_save = time.monotonic()
         self._values: dict[str, float] = {}
+        self._gradient: torch.Tensor | None = None
+        self._collapsed = ""
         self._notes: list[str] = []
 
     def _restore(self) -> list[str]:
@@ -143,7 +145,15 @@ class Trainer:
         self._window.end_step()
         if self.device.type == "cpu":  # nothing to wait for: stop before the weights are spoiled
             self._window.check(self.step + 1)
+        if self.logs_next:
+            self._gradient = self.precision.gradient_norm(self._optimizer)
         self.precision.step(self._optimizer)
+
+    @property
+    def logs_next(self) -> bool:
+        """Whether the step that is about to be made will be logged."""
+        after = self.step + 1
+        return after == self._total or after % self._execution.log_every == 0
 
     def advance(self, samples: int, shown: Mapping[str, float]) -> None:
         """The step is complete: log it, save where a save is due, stop where asked to.
@@ -155,15 +165,24 @@ class Trainer:
             UserError: a term is not finite.
             StoppedForResumeError: the clock or a signal asked to stop; the state is saved.
         """
+        logged = self.logs_next
         self.step += 1
         self._progress.step(samples)
         last = self.step == self._total
-        if last or self.step % self._execution.log_every == 0:
+        if logged:
             means = self._window.means(self.step)
-            self._values = self._progress.report(self.step, {**means, **shown})
+            norm = {} if self._gradient is None else {"gradient_norm": self._gradient.item()}
+            self._values = self._progress.report(self.step, {**means, **shown, **norm})
+            self._warn()
             if self._metrics:
                 self._metrics.write(self.step, self._values | machine_metrics(self.device))
         self._agree(last)
+
+    def _warn(self) -> None:
+        """Say once that features collapse, and again where they had recovered."""
+        said, self._collapsed = self._collapsed, collapse(self._values)
+        if self._collapsed and not said:
+            self.say(f"step {self.step}: {self._collapsed}")
 
     def _agree(self, last: bool) -> None:
         """Save or stop, all processes at the same step."""
@@ -237,7 +256,7 @@ class Trainer:
         export(self.folder.model)
         summary = self._progress.finish() | {"seconds": self._seconds()}
         sha256 = digest(self.folder.model, "sha256")
-        self._notes += notes()
+        self._notes += [*notes(), *filter(None, [self._collapsed])]
         if self._window.skipped:
             self._notes.append(f"{self._window.skipped} steps overflowed fp16 and were skipped")
         self._run.finish(

@@ -86,6 +86,7 @@ def _running(status: CampaignStatus, paint: Paint) -> list[str]:
     for run in _in_state(status, "running"):
         words = [word for word in _progress_words(run) if word]
         lines += [f"  {run.key}", f"    {', '.join(words)}"]
+        lines += [f"    {run.warning}"] if run.warning else []
     return [paint("running", "running"), *lines, ""] if lines else []
 
 

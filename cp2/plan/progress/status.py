@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.steps import Steps, steps_of
 from cp2.record.attempts import AttemptRecord, read_attempts
-from cp2.record.metrics import last_metrics
+from cp2.record.metrics import collapse, last_metrics
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
@@ -33,6 +33,7 @@ class RunStatus:
         holder: who works on it.
         error: last line of the last attempt's error.
         log: what to read about a failed run.
+        warning: what the last logged line gives reason to worry about.
     """
 
     key: str
@@ -45,6 +46,7 @@ class RunStatus:
     holder: str | None = None
     error: str | None = None
     log: Path | None = None
+    warning: str = ""
 
     @property
     def share(self) -> float | None:
@@ -154,6 +156,7 @@ def _progress(
         eta=_eta(line["step"], steps, rate),
         age=None if written is None else max(0.0, now - written),
         holder=holder,
+        warning=collapse(line),
     )
 
 
