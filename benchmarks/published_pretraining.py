@@ -24,6 +24,7 @@ from cp2.data.pillow import open_image
 from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.masks import RectangleMaskSettings
 from cp2.settings.methods import Cp2Settings
+from cp2.settings.models import trained_as
 from cp2.settings.optimization import OptimizerSettings
 from cp2.training.pretrain import build
 
@@ -119,7 +120,7 @@ def published_training(
     assert isinstance(settings, Cp2Settings)
     torch.manual_seed(0)
     method = PublishedCp2(settings, build(recipe, Path())[0].exported).to(device).train()
-    return method, published_optimizer(settings.optimizer[recipe.backbone.family], method)
+    return method, published_optimizer(settings.optimizer[trained_as(recipe.backbone)], method)
 
 
 def published_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:

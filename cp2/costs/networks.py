@@ -28,7 +28,7 @@ from cp2.plan.recipes import PretrainRecipe
 from cp2.protocols.detection.files import build_detector
 from cp2.protocols.detection.networks import Detector
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised
-from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
 from cp2.settings.optimization import OptimizerSettings, SgdSettings
 from cp2.training.optimizers import build_optimizer
 
@@ -74,7 +74,7 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
             gflop = _step_gflop(method)
         parts = [method.exported.state_dict(), *method.extras.values()]
         weights = sum(_bytes(part.values()) for part in parts)
-        optimizer = recipe.method.optimizer[recipe.backbone.family]
+        optimizer = recipe.method.optimizer[trained_as(recipe.backbone)]
         _KNOWN[key] = Counts(gflop, weights, *_state_bytes(method, optimizer))
     return _KNOWN[key]
 

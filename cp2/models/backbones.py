@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cp2.errors import UserError
-from cp2.models.conventions import ToColours, pad_as_trained
-from cp2.settings.models import BackboneSettings, ResNetSettings, ViTSettings
+from cp2.models.conventions import pad_as_trained, to_colours
+from cp2.settings.models import BackboneSettings, ResNetSettings, TimmSettings, ViTSettings
 
 # Arguments of timm's constructors that this module sets itself, and where the user sets them.
 _RESERVED = {
@@ -26,6 +26,9 @@ _RESERVED = {
     "features_only": "nothing: only the last map is used",
     "dynamic_img_size": "nothing: every image size works",
 }
+
+
+_FREE_OF_TIMM = ("num_heads", "final_norm", "dynamic_img_size", "zero_init_last")
 
 
 class Backbone(nn.Module):
@@ -49,12 +52,14 @@ class ResNetBackbone(Backbone):
         stage_channels: channels of the four stages.
 
     Args:
-        to_colours: the network sees colours from 0 to 1; images come normalised as ImageNet's.
+        colours: from images that are normalised as ImageNet's to what the network sees.
     """
 
-    def __init__(self, net: Any, channels: int, stride: int, to_colours: bool = False) -> None:
+    def __init__(
+        self, net: Any, channels: int, stride: int, colours: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.to_colours = ToColours() if to_colours else nn.Identity()
+        self.to_colours = colours or nn.Identity()
         self.channels = channels
         self.stage_channels: tuple[int, ...] = tuple(
             one["num_chs"] for one in net.feature_info[-4:]
@@ -130,6 +135,34 @@ class ViTBackbone(Backbone):
         return max(1, height // self.stride), max(1, width // self.stride)
 
 
+class TimmBackbone(Backbone):
+    """Any network of timm's, by the maps that its `features_only` hands out.
+
+    What comes behind the last map (norm, last convolution, classifier) is cut off.
+
+    Attributes:
+        stage_channels: channels of the last two maps.
+        prefix: what timm's names of the parameters are below.
+    """
+
+    def __init__(self, features: Any, colours: nn.Module) -> None:
+        super().__init__()
+        self.to_colours = colours
+        self.stage_channels: tuple[int, ...] = tuple(features.feature_info.channels())
+        self.channels = self.stage_channels[-1]
+        self.stride = features.feature_info.reduction()[-1]
+        self.prefix = "net.model."
+        self.net: nn.Module = features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last_two(images)[1]
+
+    def last_two(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps of the last stage but one and of the last."""
+        before, last = self.net(self.to_colours(images))
+        return before, last
+
+
 def build_backbone(
     settings: BackboneSettings, zero_init_residual: bool = False, conv_init: str = "fan-out"
 ) -> Backbone:
@@ -151,7 +184,7 @@ def build_backbone(
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         return backbone
-    return _build_vit(settings)
+    return _build_timm(settings) if isinstance(settings, TimmSettings) else _build_vit(settings)
 
 
 def _build_resnet(settings: ResNetSettings, zero_init_residual: bool) -> ResNetBackbone:
@@ -160,19 +193,21 @@ def _build_resnet(settings: ResNetSettings, zero_init_residual: bool) -> ResNetB
     net = _create(
         settings,
         module="resnet",
+        num_classes=0,
+        global_pool="",
         output_stride=settings.output_stride,
         zero_init_last=zero_init_residual,
     )
     pad_as_trained(net, settings.padding)
-    return ResNetBackbone(
-        net, net.num_features, settings.output_stride, settings.input == "zero-one"
-    )
+    return ResNetBackbone(net, net.num_features, settings.output_stride, to_colours(settings))
 
 
 def _build_vit(settings: ViTSettings) -> ViTBackbone:
     net = _create(
         settings,
         module="vision_transformer",
+        num_classes=0,
+        global_pool="",
         num_heads=settings.heads,
         final_norm=settings.final_norm,
         dynamic_img_size=True,
@@ -193,7 +228,27 @@ def _build_vit(settings: ViTSettings) -> ViTBackbone:
     return ViTBackbone(net, settings.heads)
 
 
-def _create(settings: ResNetSettings | ViTSettings, module: str, **ours: Any) -> Any:
+def _build_timm(settings: TimmSettings) -> TimmBackbone:
+    ours = {"features_only": True, "feature_cls": "getter", "out_indices": (-2, -1)}
+    net = _create(settings, module="", **ours)
+    own = net.feature_info.reduction()[-1]
+    if own != settings.output_stride:
+        net = _create(settings, module="", output_stride=settings.output_stride, **ours)
+    if net.feature_info.reduction()[-1] != settings.output_stride:
+        raise UserError(
+            f"backbone {settings.name}: timm cannot dilate {settings.arch} to output_stride "
+            f"{settings.output_stride}; write its own, output_stride: {own}"
+        )
+    if any(getattr(module, "strict_img_size", False) for module in net.modules()):
+        raise UserError(
+            f"backbone {settings.name}: {settings.arch} takes images of one size only; write "
+            "args: {strict_img_size: false} for a Swin transformer, {dynamic_img_size: true} for a "
+            "vision transformer"
+        )
+    return TimmBackbone(net, to_colours(settings))
+
+
+def _create(settings: BackboneSettings, module: str, **ours: Any) -> Any:
     """timm's model of this name, without pooling and classifier."""
     import timm  # here, because it costs seconds that most commands need not pay
 
@@ -206,18 +261,18 @@ def _create(settings: ResNetSettings | ViTSettings, module: str, **ours: Any) ->
             f'All: python -c "import timm; print(timm.list_models(module={module!r}))"'
         )
     for key in settings.args:
-        if key in _RESERVED:
+        if key in _RESERVED and not (settings.family == "timm" and key in _FREE_OF_TIMM):
             raise UserError(
                 f"backbone {settings.name}: args.{key} is not allowed; use {_RESERVED[key]}."
             )
     try:
-        return timm.create_model(
-            settings.arch, num_classes=0, global_pool="", **ours, **settings.args
-        )
-    except (TypeError, ValueError, AssertionError) as error:
+        return timm.create_model(settings.arch, **ours, **settings.args)
+    except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
+        stride = f" or output_stride {ours['output_stride']}" if "output_stride" in ours else ""
         raise UserError(
-            f"backbone {settings.name}: timm's {settings.arch} refuses args {settings.args}: "
-            f"{error}. Look at the arguments of its class and correct the backbone's YAML file."
+            f"backbone {settings.name}: timm's {settings.arch} refuses args {settings.args}"
+            f"{stride}: {error}. Look at the arguments of its class and correct the backbone's "
+            "YAML file."
         ) from error
 
 

@@ -250,6 +250,9 @@ def _neighbours(count: int) -> Any:
 def _replace(module: nn.Module, make: Any) -> nn.Module:
     if isinstance(module, _BatchNorm):
         replaced: nn.Module = make(module)
+        if hasattr(module, "act"):  # timm's norms that end with an activation
+            rest = nn.Sequential(module.drop, module.act)  # type: ignore[arg-type]
+            replaced.register_forward_hook(lambda _, inputs, output: rest(output))
         return replaced
     for name, child in module.named_children():
         setattr(module, name, _replace(child, make))

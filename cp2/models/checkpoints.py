@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cp2.errors import WrongFile
-from cp2.models.backbones import Backbone, ViTBackbone, resize_positions
+from cp2.models.backbones import Backbone, TimmBackbone, ViTBackbone, resize_positions
 from cp2.models.layouts.pytorch import WrongNames
 from cp2.models.readers.torch_files import some
 from cp2.models.weights import State, plain
@@ -38,6 +38,8 @@ def load_backbone(
     """
     state = dict(state)
     notes: list[str] = []
+    if isinstance(backbone, TimmBackbone) and not any(k.startswith("net.") for k in state):
+        state = {backbone.prefix + key: tensor for key, tensor in state.items()}  # a file of timm's
     if isinstance(backbone, ViTBackbone):
         _check_heads(backbone, metadata or {}, source)
         notes += _drop_final_norm(backbone, state) + _fit_positions(backbone, state)

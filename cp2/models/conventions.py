@@ -9,37 +9,52 @@ from cp2.settings.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     BackboneSettings,
+    InputScale,
     Padding,
-    ResNetSettings,
 )
 
 Colour = tuple[float, float, float]
 
 
 class ToColours(nn.Module):
-    """Images normalised by ImageNet's mean and deviation -> colours from 0 to 1 (SimCLR's input).
+    """Images normalised by ImageNet's mean and deviation -> as a network was trained with.
 
-    Not folded into the first convolution: that one pads with 0, which is black here and the mean
-    colour there.
+    Not folded into the first convolution: that one pads with 0, which is another colour there.
+
+    Args:
+        mean, std: of the network's own input; colours from 0 to 1 are SimCLR's.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Colour = (0.0, 0.0, 0.0), std: Colour = (1.0, 1.0, 1.0)) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        pixels = torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1)
+        own = torch.tensor([mean, std]).view(2, 3, 1, 1)
+        self.register_buffer("mean", (pixels[0] - own[0]) / own[1], persistent=False)
+        self.register_buffer("std", pixels[1] / own[1], persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images * self.std + self.mean
 
 
+_INPUT: dict[InputScale, tuple[Colour, Colour]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "zero-one": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
 def input_statistics(settings: BackboneSettings) -> tuple[Colour, Colour]:
     """Mean and deviation by which colours from 0 to 1 are normalised for a network, in RGB."""
-    if isinstance(settings, ResNetSettings) and settings.input == "zero-one":
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return IMAGENET_MEAN, IMAGENET_STD
+    return _INPUT["imagenet" if settings.family == "vit" else settings.input]
+
+
+def to_colours(settings: BackboneSettings) -> nn.Module:
+    """From the pipeline's images to those that the network sees."""
+    own = input_statistics(settings)
+    return nn.Identity() if own == _INPUT["imagenet"] else ToColours(*own)
 
 
 def pad_as_trained(net: Any, padding: Padding) -> None:

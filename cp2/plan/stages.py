@@ -25,7 +25,7 @@ from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.datasets import Archive
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
-from cp2.settings.models import BackboneSettings
+from cp2.settings.models import BackboneSettings, trained_as
 from cp2.settings.tables import Pretraining, Row, TableSettings
 
 
@@ -122,9 +122,9 @@ class Stages:
         )
         usual = configuration.method(method.name).model_dump()
         backbone = configuration.backbone(configuration.used(backbone_name))
-        if backbone.family not in method.optimizer:
+        if trained_as(backbone) not in method.optimizer:
             raise UserError(
-                f"method {method.name!r} has no optimizer.{backbone.family}, which backbone "
+                f"method {method.name!r} has no optimizer.{trained_as(backbone)}, which backbone "
                 f"{backbone.name!r} needs; it has: {', '.join(method.optimizer)}"
             )
         start = self._start(pretraining, backbone_name, seed)
@@ -233,6 +233,10 @@ def as_trained(backbone: BackboneSettings, checkpoint: CheckpointSettings) -> Ba
             update={"padding": checkpoint.padding, "input": checkpoint.input}
         )
     where = f"checkpoint {checkpoint.name!r} of backbone {backbone.name!r}"
+    if backbone.family == "timm":
+        if checkpoint.padding != "symmetric":
+            raise UserError(f"{where}: padding is for ResNets; remove it")
+        return backbone.model_copy(update={"input": checkpoint.input})
     if checkpoint.padding != "symmetric" or checkpoint.input != "imagenet":
         raise UserError(f"{where}: padding and input are for ResNets; remove them")
     if checkpoint.attention_heads is None:
@@ -260,7 +264,7 @@ def as_pretrained(
     backbone: BackboneSettings, configured: BackboneSettings, method: PretrainingSettings
 ) -> BackboneSettings:
     """The backbone at the stride that a method wants it; that of its start is no matter."""
-    if backbone.family == "resnet" and configured.family == "resnet":
+    if backbone.family != "vit" and configured.family != "vit":
         stride = method.output_stride or configured.output_stride
         return backbone.model_copy(update={"output_stride": stride})
     return backbone

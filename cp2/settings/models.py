@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from cp2.settings.base import Name, PositiveInt, Settings, Share, unhashed
 
 Padding = Literal["symmetric", "same-pool", "same"]
-InputScale = Literal["imagenet", "zero-one"]
+InputScale = Literal["imagenet", "zero-one", "half"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB, in colours from 0 to 1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,7 +32,8 @@ class ResNetSettings(_Backbone):
     `padding` and `input` are set by the checkpoint that a run starts from: networks that were
     trained in TensorFlow or Haiku pad the lower right side more where the stride is 2 ("same": all
     layers, "same-pool": the first pooling only), and SimCLR's sees colours from 0 to 1 ("zero-one")
-    instead of ImageNet's mean and deviation. The pipeline's images are converted back for it.
+    instead of ImageNet's mean and deviation; "half": colours from -1 to 1 (Inception's, which many
+    of timm's networks see). The pipeline's images are converted back for it.
     """
 
     family: Literal["resnet"]
@@ -67,7 +68,40 @@ class ViTSettings(_Backbone):
         return PATCH
 
 
-BackboneSettings = Annotated[ResNetSettings | ViTSettings, Field(discriminator="family")]
+class TimmSettings(_Backbone):
+    """Any other network of timm's whose last map `features_only` hands out.
+
+    Attributes:
+        output_stride: pixels between two positions of the last map. Where it is not the network's
+            own, timm must be able to dilate it; what timm cannot is refused.
+        optimizer: which family's optimiser and rate of methods and protocols it is trained with:
+            `resnet` (SGD) suits networks with batch norm, `vit` (AdamW) those with layer norm.
+        input: as a ResNet's; set by the checkpoint that a run starts from.
+    """
+
+    family: Literal["timm"]
+    name: Name
+    title: str = unhashed()
+    arch: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    output_stride: PositiveInt = 16
+    optimizer: Literal["resnet", "vit"] = "resnet"
+    input: InputScale = "imagenet"
+
+    @property
+    def stride(self) -> int:
+        """Pixels between two positions of the last feature map."""
+        return self.output_stride
+
+
+BackboneSettings = Annotated[
+    ResNetSettings | ViTSettings | TimmSettings, Field(discriminator="family")
+]
+
+
+def trained_as(backbone: ResNetSettings | ViTSettings | TimmSettings) -> Literal["resnet", "vit"]:
+    """The family whose optimiser and learning rate a backbone is trained with."""
+    return backbone.optimizer if backbone.family == "timm" else backbone.family
 
 
 class AsppSettings(Settings):

@@ -22,6 +22,7 @@ from cp2.plan.graph import Run
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
+from cp2.settings.models import trained_as
 from cp2.training.cache import image_source
 from cp2.training.clock import Deadline
 from cp2.training.compiling import compile_encoders
@@ -57,7 +58,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     micro_batches = execution.accumulate.get("pretrain", 1)
     method, notes = build(recipe, results, micro_batches)
     to_device(method)
-    optimizer = build_optimizer(settings.optimizer[recipe.backbone.family], method)
+    optimizer = build_optimizer(settings.optimizer[trained_as(recipe.backbone)], method)
     trainer = Trainer(
         run,
         results,
@@ -80,7 +81,7 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         f"{len(dataset)} images, {steps_an_epoch} steps an epoch, {recipe.epochs} epochs",
         [*notes, *method.notes],
     )
-    base_lr = settings.optimizer[recipe.backbone.family].lr
+    base_lr = settings.optimizer[trained_as(recipe.backbone)].lr
     unreadable = UnreadableImages(dataset.source, trainer.folder.unreadable, trainer.say)
     central = CentralPairs(settings.views, trainer.say)
     loader = batches(

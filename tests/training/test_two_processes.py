@@ -175,6 +175,8 @@ def test_the_numbers_are_those_of_one_process(done: Done, place: str, case: str)
     expected, found = done.losses("one", case), done.losses(place, case)
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for ours, theirs in zip(found, expected, strict=True):
+        # Norms of tiny variance enlarge roundings on the way back to the first layers.
+        assert ours.pop("gradient_norm") == pytest.approx(theirs.pop("gradient_norm"), rel=0.01)
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
     weights, ours = done.weights("one", case), done.weights(place, case)
     assert weights.keys() == ours.keys()

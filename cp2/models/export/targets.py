@@ -14,7 +14,7 @@ from cp2.errors import UserError
 from cp2.models.conventions import input_statistics
 from cp2.models.export.names import detectron2_resnet, mmseg_backbone, mmseg_head
 from cp2.models.weights import State
-from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings
+from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings, ViTSettings
 
 _BASIC = ("resnet18", "resnet34")
 _RESNETS = (*_BASIC, "resnet50", "resnet101", "resnet152")
@@ -73,6 +73,11 @@ def check(target: Target, network: Network, with_head: bool) -> None:
         UserError: architecture, padding, input or head; says which libraries can.
     """
     settings, where = network.settings, f"{network.name}: cannot be exported to {target.title}"
+    if settings.family == "timm":
+        raise UserError(
+            f"{where}: backbones of family timm are not exported yet; model.safetensors has timm's "
+            "own names below backbone.net.model."
+        )
     if isinstance(settings, ResNetSettings):
         if settings.padding != "symmetric":
             raise UserError(
@@ -122,6 +127,7 @@ def model_args(settings: BackboneSettings) -> dict[str, Any]:
     """Arguments with which timm makes the very network."""
     if isinstance(settings, ResNetSettings):
         return {"output_stride": settings.output_stride, **settings.args}
+    assert isinstance(settings, ViTSettings)
     ours = {"num_heads": settings.heads, "final_norm": settings.final_norm}
     return {**ours, "dynamic_img_size": True, "global_pool": "avg", **settings.args}
 
@@ -141,7 +147,7 @@ def snippet(target: Target, network: Network, folder: Path) -> str:
             "detectron2": "RES2_OUT_CHANNELS: 64" if basic else f"RES5_DILATION: {32 // stride}",
             "mmseg": _keywords(type='"ResNet"', depth=depth, **_MMSEG_STRIDES[stride]),
         }
-    else:
+    elif isinstance(settings, ViTSettings):
         fields["mmseg"] = _keywords(
             type='"VisionTransformer"',
             embed_dims=network.backbone["cls_token"].shape[-1],

@@ -16,7 +16,7 @@ _QUERY = ("encoder_q.", "base_encoder.")  # the trained encoder of MoCo v1 and v
 _SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _CANDIDATES = 100  # prefixes that are tried
 _FINAL_NORM = {"norm.weight", "norm.bias"}  # of a ViT, left out where the backbone has none
-_CLASSIFIERS = ("fc.", "head.")  # a classifier or MoCo's projection
+_CLASSIFIERS = ("fc.", "head.", "classifier.")  # a classifier or MoCo's projection
 _HEAD = ("image_pool.", "aspp_modules.", "bottleneck.", "convs.", "conv_cat.")
 _PROJECTION = "contrast_conv."
 

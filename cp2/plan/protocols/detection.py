@@ -57,8 +57,8 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
     if backbone.family != "resnet":
         raise UserError(
-            f"{cell}: backbone {backbone.name!r} is a vision transformer; a detector needs the "
-            "four stages of a ResNet"
+            f"{cell}: backbone {backbone.name!r} is of family {backbone.family}; a detector "
+            "needs the four stages of a ResNet"
         )
     detector = schedule.detector
     recipe = DetectionFinetuneRecipe(

@@ -103,7 +103,7 @@ def probe_recipe(
             f"kind {kind} needs one that has, such as voc2012 or kind labelled"
         )
     backbone = backbone_of(start, configured)
-    if backbone.family == "resnet" and schedule.output_stride:
+    if backbone.family != "vit" and schedule.output_stride:
         backbone = backbone.model_copy(update={"output_stride": schedule.output_stride})
     if min(schedule.size) < backbone.stride or any(s % backbone.stride for s in schedule.size):
         raise UserError(

@@ -16,7 +16,7 @@ from cp2.plan.recipes import (
 from cp2.plan.stages import Stages, backbone_of, source_name
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings, Size, added, unhashed
 from cp2.settings.metrics import Metric
-from cp2.settings.models import BackboneSettings, HeadSettings
+from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
 from cp2.settings.optimization import AdamWSettings, OptimizerSettings, SgdSettings
 from cp2.settings.protocols.segmentation import (
     DatasetSchedule,
@@ -125,6 +125,7 @@ def _finetuning(
     backbone = as_finetuned(backbone_of(start, configured), configured, schedule)
     pretrained_head = head_is_pretrained(cell.row, start, head)
     fraction = column.label_fraction or protocol.label_fraction
+    family = trained_as(backbone)
     auxiliary = None
     if schedule.auxiliary:
         second = configuration.head(configuration.used(schedule.auxiliary.head))
@@ -137,7 +138,7 @@ def _finetuning(
         classes=len(dataset.recipe.classes.classes),
         label_fraction=fraction,
         augmentation=schedule.augmentation,
-        optimization=optimization_of(protocol, column.dataset, backbone.family, pretrained_head),
+        optimization=optimization_of(protocol, column.dataset, family, pretrained_head),
         amp=protocol.amp,
         align_corners=schedule.align_corners,
         auxiliary=auxiliary,
@@ -224,7 +225,7 @@ def as_finetuned(
     Raises:
         UserError: the schedule asks for what this backbone does not have.
     """
-    if backbone.family == "resnet" and configured.family == "resnet":
+    if backbone.family != "vit" and configured.family != "vit":
         if schedule.augmentation.normalization == "legacy" and backbone.input != "imagenet":
             raise UserError(
                 f"backbone {backbone.name!r} sees input {backbone.input!r}, which cannot be "

@@ -36,7 +36,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     configuration = stages.configuration
     schedule: SvmSchedule = cell.protocol.schedule_of(cell.column.dataset)
     backbone = backbone_of(start, configuration.backbone(configuration.used(cell.row.backbone)))
-    if backbone.family == "resnet":
+    if backbone.family != "vit":
         backbone = backbone.model_copy(update={"output_stride": schedule.output_stride})
     _check_pool(backbone, schedule, f"{cell}, protocol {cell.protocol.name!r}")
     recipe = SvmRecipe(dataset=dataset.id, split="test", backbone=backbone, schedule=schedule)
