@@ -9,6 +9,7 @@ import typer
 
 from benchmarks.data import bench_data, bench_memory
 from benchmarks.evaluate import bench_evaluate
+from benchmarks.evidence import write_evidence
 from benchmarks.figures import Figures, check_results, write_figures
 from benchmarks.finetune import bench_finetune
 from benchmarks.numerics import bench_numerics
@@ -97,6 +98,15 @@ def data(
     files.write("memory", figures)
     if not figures["flat"]:
         raise typer.Exit(1)
+
+
+@command(group=app)
+def evidence(
+    campaign: Annotated[str, typer.Option(help="name in configs/")] = "evidence",
+    out: Annotated[Path, typer.Option(help="folder")] = Path("benchmarks/evidence"),
+) -> None:
+    """CSV, table and figure of the probes that a campaign's results hold so far."""
+    print(write_evidence(campaign, out))
 
 
 @command(group=app)

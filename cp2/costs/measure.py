@@ -88,7 +88,12 @@ def _plain(run: Run) -> bool:
 
 def _rate(run: Run, plan: Plan, given: Execution, images: WorkFolder, steps: int) -> float:
     window = max(2, min(10, steps))
-    no_files = {"save_minutes": 1e6, "snapshot_epochs": (), "snapshot_every": None}
+    no_files = {
+        "save_minutes": 1e6,
+        "snapshot_epochs": (),
+        "snapshot_every": None,
+        "validate_every": None,
+    }
     execution = given.model_copy(update={"log_every": window, **no_files})
     warmup = window * math.ceil(max(3, PREFETCH * given.workers + 1) / window)
     total = warmup + window * math.ceil(steps / window)

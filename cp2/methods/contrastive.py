@@ -192,7 +192,7 @@ class Contrastive(Method):
             return {}
         q, k = (gather(torch.cat(vectors)) for vectors in zip(*seen, strict=True))
         queue = self.objective.queue() if "queue" in self.objective.queues else None
-        return health(q, k, queue, self.settings.temperature)
+        return health(q, k, queue, getattr(self.settings, "temperature", 1.0))
 
     def encode_query(self, images: Tensor) -> Any:
         """Features of images, with gradient, behind the predictor if there is one."""

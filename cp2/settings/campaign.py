@@ -97,6 +97,14 @@ class Execution(Settings):
     snapshot_epochs: tuple[PositiveInt, ...] = ()
     snapshot_every: PositiveInt | None = None
 
+    # Of segmentation: steps between two looks at the validation split, whole images, in the log.
+    validate_every: PositiveInt | None = None
+
+    def validates(self, step: int) -> bool:
+        """Whether a finetuning looks at its validation split at this step, which is logged."""
+        every, before = self.validate_every, (step - 1) // self.log_every * self.log_every
+        return every is not None and step // every > before // every
+
     def keeps(self, epoch: int) -> bool:
         """Whether the weights after so many epochs of a pretraining are kept."""
         every = self.snapshot_every

@@ -63,9 +63,14 @@ def forward(method, pair=None, step=FIRST):
 @pytest.mark.parametrize("chosen", EVERY.values(), ids=EVERY)
 def test_a_step(chosen):
     method = build(chosen)
+    method.watched = True
     pair, step = batch(), Step(4, 10, 0)
     terms, prepared = forward(method, pair, step)
     terms["loss"].backward()
+    health = method.health()
+    assert all(torch.isfinite(value) for value in health.values())
+    whole_views = chosen.kind == "byol" or getattr(chosen, "image_branch", False)
+    assert ("health/deviation" in health) == whole_views
     method.after_step(pair, prepared, step)
     assert sorted(terms) == sorted(method.terms)
     assert all(torch.isfinite(value) for value in terms.values())

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from attempts import StopAfter, timeless_metrics
+from PIL import Image
 from squares import (
+    CLASSES,
+    COLOURS,
     HEAD,
     IMAGES,
     RECIPE,
@@ -22,6 +26,7 @@ from squares import (
 )
 
 from cp2.data import decoded
+from cp2.data.images import decode_rgb
 from cp2.data.index import read_index
 from cp2.data.labels import IGNORE
 from cp2.drawing import counters
@@ -38,7 +43,7 @@ from cp2.protocols.segmentation.finetuning import (
     segmentation_terms,
 )
 from cp2.settings.campaign import Execution
-from cp2.settings.models import ResNetSettings, ViTSettings
+from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD, ResNetSettings, ViTSettings
 from cp2.settings.optimization import AdamWSettings, PolySettings
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.saving import wait_for_saves
@@ -302,3 +307,33 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     assert draw(0, 5) == draw(0, 5)
     assert len({tuple(draw(*at)) for at in [(0, 5), (0, 6), (1, 5)]}) == 3
     assert counters.FINETUNE_DROPOUT not in (counters.FINETUNE_ORDER, counters.FINETUNE_SAMPLES)
+
+
+def test_a_look_at_the_validation_split_changes_no_weight(results: Path) -> None:
+    folder = results / "datasets/squares"
+    items = read_index(folder).items
+    tiny.write_labelled(
+        folder, [*items, *(i._replace(split="val") for i in items)], CLASSES, COLOURS
+    )
+    run, looked = make(), make(name="two")
+    train(run, results)
+    train(looked, results, validate_every=3)
+    lines = numbers(looked, results)
+    assert [line["step"] for line in lines if "val/miou" in line] == [4, 6]  # after 3 and 6
+    train(make(name="three"), results, validate_every=7)
+    *_, last = numbers(make(name="three"), results)
+    models = [one.folder(results).model for one in (run, looked)]
+    assert models[0].read_bytes()[-1000:] == models[1].read_bytes()[-1000:]
+    model, right, asked = load_segmentor(models[0]).eval(), 0, 0
+    for item in items:
+        image = decode_rgb(folder / item.image).float() / 255
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        pixels = torch.nn.functional.interpolate(image[None] * 255, size=(32, 38), mode="bilinear")
+        logits = model((pixels.round() / 255 - mean) / std)
+        for size in ((32, 38), (40, 48)):
+            logits = torch.nn.functional.interpolate(logits, size=size, mode="bilinear")
+        label = torch.from_numpy(np.array(Image.open(folder / item.label)))
+        right += int((logits.argmax(1)[0] == label).sum())
+        asked += int((label != IGNORE).sum())
+    assert last["step"] == STEPS
+    assert last["val/accuracy"] == pytest.approx(right / asked, abs=0.01)

@@ -21,7 +21,10 @@ from cp2.errors import UserError
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
-from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe
+from cp2.plan.protocols.segmentation import (
+    SegmentationEvaluateRecipe,
+    SegmentationFinetuneRecipe,
+)
 from cp2.protocols.registry import Scored, picture_indices
 from cp2.protocols.segmentation.inference import infer
 from cp2.protocols.segmentation.pictures import PictureWriter
@@ -30,7 +33,7 @@ from cp2.protocols.segmentation.scores import ConfusionMatrix, score
 from cp2.record.files import whole_file
 from cp2.record.folder import RunFolder
 from cp2.settings.campaign import Execution
-from cp2.settings.protocols.segmentation import Normalization
+from cp2.settings.protocols.segmentation import InferenceSettings, Normalization
 
 CONFUSION = "confusion.npz"  # matrix (K, K) of pixels, rows are labels; names of the classes
 Item = TypeVar("Item")
@@ -104,6 +107,28 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
         np.savez_compressed(file, matrix=matrix, classes=np.array(names))
     per_class = dict(zip(names, iou, strict=True))
     return Scored(metrics, len(images), per_class, {"mode": recipe.inference.mode}, waited)
+
+
+def validation(
+    model: Segmentor, index: DatasetIndex, recipe: SegmentationFinetuneRecipe
+) -> dict[str, float]:
+    """Scores of a model in training on the validation split, for the log: no table shows them.
+
+    Whole images, whatever the protocol's inference; the model is in eval mode afterwards.
+    """
+    augmentation = recipe.augmentation
+    asked = SegmentationEvaluateRecipe(
+        dataset=recipe.dataset,
+        split="val",
+        resize=augmentation.resize,
+        inference=InferenceSettings(),
+        align_corners=recipe.align_corners,
+        normalization=augmentation.normalization,
+        pictures=0,
+    )
+    images = ValImages(index, asked.split, asked.resize)
+    matrix, _ = _predict_all(model.eval(), images, asked, 0, RunFolder(index.folder), index)
+    return {f"val/{name}": value for name, value in score(matrix)[0].items()}
 
 
 def _checked_classes(index: DatasetIndex, model: Segmentor, path: Path) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from cp2.models.segmentor_files import build_segmentor, save_segmentor
 from cp2.plan.graph import Run
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised, set_dropout_rows
+from cp2.protocols.segmentation.evaluation import validation
 from cp2.protocols.segmentation.samples import (
     FinetuneDataset,
     LabelledPair,
@@ -93,7 +94,11 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         with trainer.waiting():
             _, content = next(stream)
         train_step(trainer, trained, content(), count, seed, loss)
-        trainer.advance(settings.batch_size, {"lr": lr})
+        shown = {"lr": lr}
+        if trainer.logs_next and rank() == 0 and execution.validates(trainer.step + 1):
+            shown |= validation(model, index, recipe)
+            trained.train()
+        trainer.advance(settings.batch_size, shown)
     trainer.say(kept_in_memory(dataset))
     trainer.finish(lambda path: save_segmentor(path, model, recipe.backbone, recipe.head, run.id))
 

@@ -1,0 +1,123 @@
+"""What small pretrainings on photographs show: a campaign's results as CSV, table and figure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.machine import describe_machine
+from cp2.errors import UserError
+from cp2.plan.build import build_plan
+from cp2.plan.graph import Plan, Run
+from cp2.plan.places import Places
+from cp2.plan.protocols.linear_segmentation import ProbeRecipe
+from cp2.plan.recipes import PretrainRecipe
+from cp2.record.files import write_json, write_text
+from cp2.record.metrics import read_metrics
+from cp2.record.readers import read_environment, read_scores
+from cp2.reporting.figures.drawing import COLOURS, STYLE, panel_grid, save
+from cp2.settings.load import load_campaign
+
+KINDS = {"linear-segmentation": "linear", "knn": "nearest"}
+COLUMNS = ["table", "row", "seed", "epoch", "probe", "miou", "run", "commit"]
+
+
+def write_evidence(campaign: str, folder: Path) -> Path:
+    """Write <campaign>.{csv,md,png,svg,json} from whatever is done; returns the table's file.
+
+    Raises:
+        UserError: nothing is done yet.
+    """
+    configuration = load_campaign(campaign)
+    plan = build_plan(configuration)
+    found = pd.DataFrame(_rows(plan, configuration.results), columns=COLUMNS)
+    if found.empty:
+        raise UserError(f"campaign {campaign!r}: nothing was probed yet; see docs/probes.md")
+    found = found.drop_duplicates([*COLUMNS[:5]]).sort_values([*COLUMNS[:5]], kind="stable")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{campaign}.csv", found.to_csv(index=False, lineterminator="\n"))
+    write_json(folder / f"{campaign}.json", describe_machine(torch.device("cpu")))
+    table = folder / f"{campaign}.md"
+    write_text(table, to_markdown(found))
+    draw(found, folder, campaign)
+    return table
+
+
+def _rows(plan: Plan, results: Path) -> Iterator[list[Any]]:
+    """Of finished evaluations, then of snapshots; mIoU in per cent."""
+    places = Places(plan)
+    for run in plan.runs.values():
+        if isinstance(run.recipe, ProbeRecipe) and run.is_done(results):
+            scores = read_scores(run.folder(results).scores, run.recipe.metrics, run.id).values
+            trained = places.pretraining_of(run)
+            epochs = trained.recipe.epochs if trained else 0  # type: ignore[union-attr]
+            start = trained or run
+            yield _row(places, start, results, run, epochs, run.recipe.protocol, scores["miou"])
+    for run in plan.stage("pretrain"):
+        for line in read_metrics(run.folder(results).probes):
+            for key, value in line.items():
+                kind = key.rpartition("/")[2].removesuffix("_miou")
+                if key.endswith("_miou") and kind in KINDS and places.rows[run.key]:
+                    yield _row(places, run, results, run, line["epoch"], kind, value)
+
+
+def _row(
+    places: Places, start: Run, results: Path, scored: Run, epoch: int, kind: str, miou: float
+) -> list[Any]:
+    place = places.rows[scored.key][0]
+    commit = read_environment(start.folder(results).environment).get("git_commit")
+    short = str(commit or "")[:7]
+    seed = start.seed if isinstance(start.recipe, PretrainRecipe) else 0
+    return [
+        place.table,
+        place.name,
+        seed,
+        epoch,
+        KINDS[kind],
+        round(100 * miou, 3),
+        start.id,
+        short,
+    ]
+
+
+def to_markdown(found: pd.DataFrame) -> str:
+    """A line a row and epoch: every seed's mIoU, mean and standard deviation (n - 1)."""
+    lines = ["| row | epochs | linear: each seed | mean | nearest: each seed | mean |"]
+    lines.append("|---|---|---|---|---|---|")
+    for (_, name, epoch), some in found.groupby(["table", "row", "epoch"], sort=False):
+        cells = [str(name), str(epoch) if epoch else "-"]
+        for probe in KINDS.values():
+            values = some[some["probe"] == probe].sort_values("seed")["miou"].to_numpy()
+            spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+            cells.append(", ".join(f"{value:.2f}" for value in values) or "-")
+            cells.append(f"{values.mean():.2f}{spread} ({len(values)})" if len(values) else "-")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
+    """A panel a table and probe: a line a seed over the epochs; what was not trained lies flat."""
+    panels = list(found.groupby(["table", "probe"], sort=False))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panel_grid(len(panels), across=2, width=4.2, height=3.0)
+        for axis, ((table, probe), some) in zip(axes, panels, strict=True):
+            for number, (row, points) in enumerate(some.groupby("row", sort=False)):
+                colour = COLOURS[number % len(COLOURS)]
+                for seed, line in points.groupby("seed"):
+                    label = str(row) if seed == points["seed"].min() else None
+                    if not line["epoch"].any():
+                        axis.axhline(line["miou"].iloc[0], color=colour, ls=":", lw=1, label=label)
+                        continue
+                    axis.plot(
+                        line["epoch"], line["miou"], marker=".", color=colour, lw=1, label=label
+                    )
+            axis.set_title(f"{str(table).removeprefix('evidence_').replace('_', ' ')}: {probe}")
+            axis.set_xlabel("epoch")
+            axis.set_ylabel("mIoU, per cent")
+            axis.set_xticks(np.unique(found["epoch"]))
+            axis.legend(fontsize=7)
+        save(figure, folder, name, "Evidence", "")
