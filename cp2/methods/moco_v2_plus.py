@@ -12,8 +12,16 @@ from cp2.settings.methods import PlainSettings
 
 
 def encoder(settings: PlainSettings, backbone: Backbone, head: Head | None) -> GlobalEncoder:
-    """As MoCo v2's, with batch norm in the projection if asked for."""
-    return GlobalEncoder(backbone, settings.dim, settings.projector_norm)
+    """As MoCo v2's, with batch norm, another width or a third layer in the projection if asked."""
+    made = GlobalEncoder(backbone, settings.dim, settings.projector_norm)
+    width = settings.projector_width
+    if width and settings.projector_layers == 2:
+        made.fc = mlp(backbone.channels, width, settings.dim, settings.projector_norm)
+    elif settings.projector_layers == 3:
+        width = width or backbone.channels
+        layers = mlp(backbone.channels, width, width, settings.projector_norm)
+        made.fc = nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Linear(width, settings.dim))
+    return made
 
 
 def method(settings: PlainSettings, encoder: nn.Module, micro_batches: int) -> Contrastive:

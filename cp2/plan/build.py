@@ -11,7 +11,7 @@ from cp2.plan.imported import Place, read_imported
 from cp2.plan.names import check_names
 from cp2.plan.pretraining import mask_checkpoint
 from cp2.plan.protocols import check_metrics, evaluate_cell, metric_of
-from cp2.plan.sources import missing_checkpoint
+from cp2.plan.sources import missing_checkpoint, stand_in
 from cp2.plan.stages import Stages
 from cp2.settings.imported import ImportedScores
 from cp2.settings.load import Configuration
@@ -135,7 +135,7 @@ class _Builder:
         for name in filter(None, names):
             settings = configuration.checkpoint(configuration.used(name))
             reason = missing_checkpoint(configuration, settings)
-            if reason:
+            if reason and not stand_in(configuration, settings):
                 return reason
         return None
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cp2.settings.checkpoints import CheckpointSettings
+from cp2.settings.checkpoints import CheckpointSettings, StandIn
 from cp2.settings.load import Configuration
 
 
@@ -26,3 +26,10 @@ def missing_checkpoint(configuration: Configuration, settings: CheckpointSetting
         return None
     manual = f" {archive.manual}" if archive.manual else ""
     return f"{archive.file} has no public URL and is not in {folders[0]}.{manual}"
+
+
+def stand_in(configuration: Configuration, settings: CheckpointSettings) -> StandIn | None:
+    """What is pretrained here in place of a checkpoint that cannot be had, if the campaign asks."""
+    if configuration.campaign.stand_ins and missing_checkpoint(configuration, settings):
+        return settings.stand_in
+    return None

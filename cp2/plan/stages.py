@@ -20,6 +20,7 @@ from cp2.plan.recipes import (
     PublishRecipe,
     WorldRecipe,
 )
+from cp2.plan.sources import stand_in
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.datasets import Archive
@@ -185,14 +186,22 @@ class Stages:
     def start(self, table: TableSettings, row: Row, seed: int) -> Run | None:
         """The checkpoint or pretraining whose weights a row judges; None: random ones."""
         if row.checkpoint:
-            return self.checkpoint(row.checkpoint, row.backbone)
+            return self._published(row.checkpoint, row.backbone, seed)
         if row.pretrain:
             return self.pretrain(row.pretrain, row.backbone, table.head, seed)
         return None
 
+    def _published(self, name: str, backbone: str, seed: int) -> Run:
+        """A checkpoint, or what stands in for it."""
+        settings = self.configuration.checkpoint(self.configuration.used(name))
+        if own := stand_in(self.configuration, settings):
+            pretraining = Pretraining(method=own.method, epochs=own.epochs)
+            return self.pretrain(pretraining, backbone, None, seed)
+        return self.checkpoint(name, backbone)
+
     def _start(self, pretraining: Pretraining, backbone: str, seed: int) -> Run | None:
         if pretraining.checkpoint:
-            return self.checkpoint(pretraining.checkpoint, backbone)
+            return self._published(pretraining.checkpoint, backbone, seed)
         if pretraining.start:
             return self.pretrain(pretraining.start, backbone, None, seed)
         return None

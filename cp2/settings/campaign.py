@@ -144,6 +144,7 @@ class CampaignSettings(Settings):
     tables: Annotated[tuple[Name, ...], Once]
     pretrainings: tuple[NamedPretraining, ...] = ()  # beside those that tables need
     select: dict[Name, TableSelection] = Field(default_factory=dict)
+    stand_ins: bool = False  # pretrain here what stands in for files that cannot be had
     extra_rows: bool = True  # rows that the published tables do not have (random init)
     seeds: SeedSettings = SeedSettings()
     epochs: dict[int, PositiveInt] = Field(default_factory=dict)  # published: at this scale

@@ -15,6 +15,13 @@ WITH_HEAD = ("cp2", "own")
 NOT_TORCH = ("simclr", "haiku-pickle", "haiku-numpy", "own")  # files of other containers
 
 
+class StandIn(Settings):
+    """A pretraining of our own in the place of a file that was never published."""
+
+    method: Name
+    epochs: PositiveInt  # as published
+
+
 class CheckpointSettings(Settings):
     """A published model file.
 
@@ -49,6 +56,7 @@ class CheckpointSettings(Settings):
     padding: Padding = "symmetric"
     input: InputScale = "imagenet"
     licence: str = unhashed("")
+    stand_in: StandIn | None = unhashed(None)  # used where the campaign has `stand_ins: true`
     note: str = unhashed("")  # what a reader of the tables has to know; printed below them
 
     @model_validator(mode="after")

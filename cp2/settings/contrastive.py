@@ -33,6 +33,7 @@ class PretrainingSettings(Settings):
     kind: str
     name: Name
     title: str = unhashed()
+    note: str = unhashed("")  # what a reader of the tables has to know; printed below them
     views: ViewSettings = ViewSettings()
     reading: ReadingSettings = ReadingSettings()
     batch_size: Annotated[int, Field(ge=2)] = 256  # batch norm needs two images

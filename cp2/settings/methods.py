@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cp2.settings.base import NonNegativeFloat, PositiveFloat, added
+from cp2.settings.base import NonNegativeFloat, PositiveFloat, PositiveInt, added
 from cp2.settings.contrastive import (
     ContrastiveSettings,
     HeadInit,
@@ -32,6 +32,8 @@ class PlainSettings(PlusSettings):
     """Methods without options of their own, each in `cp2/methods/<kind>.py`."""
 
     kind: Literal["moco-v2-plus"]
+    projector_layers: Literal[2, 3] = added(2)
+    projector_width: PositiveInt | None = added(None)  # None: the backbone's
 
 
 class CopyPasteSettings(PretrainingSettings):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Cell, Plan, Run
-from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe
+from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, PretrainRecipe
 from cp2.record.attempts import read_attempts
 from cp2.record.readers import read_object
 
@@ -36,13 +36,13 @@ def external_note(plan: Plan, cell: Cell, results: Path) -> str | None:
             f"scores imported, not run here: {scores.source} ({scores.file}, sha256 "
             f"{scores.sha256[:_SHOWN]})"
         )
-    notes = [
-        note
-        for run in plan.ancestors(list(cell.runs))
-        if isinstance(run.recipe, CheckpointRecipe)
-        for note in _checkpoint_notes(run, run.recipe, results)
-    ]
-    return "; ".join(notes) or None
+    notes: list[str] = []
+    for run in plan.ancestors(list(cell.runs)):
+        if isinstance(run.recipe, CheckpointRecipe):
+            notes += _checkpoint_notes(run, run.recipe, results)
+        elif isinstance(run.recipe, PretrainRecipe) and run.recipe.method.note:
+            notes.append(run.recipe.method.note)
+    return "; ".join(dict.fromkeys(notes)) or None
 
 
 def failed_file(plan: Plan, cell: Cell, results: Path) -> str | None:

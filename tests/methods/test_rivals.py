@@ -1,15 +1,21 @@
 """Steps of the methods that the papers compare themselves with."""
 
+import os
+
 import pytest
 import tiny
 import torch
+from torch import multiprocessing, nn
 from torch.nn import functional as F
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.registry import build_encoder, build_method
 from cp2.methods.step import Step
 from cp2.models.backbones import build_backbone
+from cp2.settings.methods import PlainSettings
 from cp2.settings.rivals import ByolSettings, PixProSettings, SimClrSettings, SlotConSettings
+from cp2.training.parallel import joined
+from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
 
 BATCH, SIZE = 4, 96
 FIRST = Step(0, 10, 0)
@@ -49,7 +55,7 @@ def build(chosen):
     return build_method(chosen, encoder).train()
 
 
-def batch(seed=1, boxes=BOXES):
+def batch(seed=3, boxes=BOXES):
     images = torch.randn(2, BATCH, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
     return PreparedBatch(images[0], images[1], None, None, boxes)
 
@@ -303,3 +309,55 @@ def test_pixpro_against_loops():
         images.append(total / count if count else torch.zeros(()))
     expected = -2 * torch.stack(images).mean()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def whole_step(method, pair):
+    """Gradients, and what a step leaves in the objective."""
+    terms, prepared = forward(method, pair)
+    terms["loss"].backward()
+    method.after_step(pair, prepared, FIRST)
+    gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    kept = {n: b for n, b in method.named_buffers() if "objective" in n and "tracked" not in n}
+    return terms["loss"].detach(), gradients, kept
+
+
+def _share(rank, rendezvous, folder):
+    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
+    os.environ[RENDEZVOUS] = rendezvous
+    half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    with joined():
+        pair = PreparedBatch(*(None if part is None else part[half] for part in batch()))
+        torch.save(
+            {name: whole_step(build(chosen), pair) for name, chosen in EVERY.items()},
+            f"{folder}/{rank}.pt",
+        )
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shares")
+    multiprocessing.spawn(_share, (str(folder / "meeting"), str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_two_processes_make_the_step_of_one(name, shares):
+    loss, gradients, kept = whole_step(build(EVERY[name]), batch())
+    losses, halves, after = zip(*(share[name] for share in shares), strict=True)
+    torch.testing.assert_close(sum(losses) / 2, loss, rtol=1e-5, atol=1e-5)
+    whole = torch.cat([gradient.flatten() for gradient in gradients.values()])
+    mean = torch.cat([(halves[0][key] + halves[1][key]).flatten() / 2 for key in gradients])
+    assert (mean - whole).norm() < 0.01 * whole.norm()  # rounding may turn a ReLU on or off
+    for key, buffer in kept.items():
+        for rank in (0, 1):
+            torch.testing.assert_close(after[rank][key], buffer, rtol=1e-4, atol=1e-5)
+
+
+def test_a_projection_of_three_layers():
+    given = GIVEN | {"kind": "moco-v2-plus", "queue_size": 20, "projector_width": 24}
+    three = build(PlainSettings(**given, projector_layers=3)).encoders.query.fc
+    shapes = [tuple(layer.weight.shape) for layer in three if isinstance(layer, nn.Linear)]
+    channels = three[0].in_features
+    assert shapes == [(24, channels), (24, 24), (8, 24)]
+    two = build(PlainSettings(**given)).encoders.query.fc
+    assert [tuple(two[i].weight.shape) for i in (0, 2)] == [(24, channels), (8, 24)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cp2.errors import UserError
+from cp2.tables.external import external_note
 
 BASE = """
 title: Test
@@ -161,6 +162,22 @@ def test_missing_rows_say_why(plan_of, tmp_path):
     (tmp_path / "mirror" / "moco_v2_vits16_300ep.pth").touch()
     cells = plan_of("paper", elsewhere).tables["cp2_deeplabv3"].cells
     assert all(c.runs for c in cells if "v.300" in c.row)
+
+
+def test_what_was_never_published_can_be_pretrained_here(plan_of, tmp_path):
+    execution = f"campaign.execution={{mirrors: ['{tmp_path}'], results: '{tmp_path}'}}"
+    plan = plan_of("paper", execution, "campaign.stand_ins=true")
+    cells = [c for c in plan.tables["cp2_deeplabv3"].cells if "v.300" in c.row]
+    assert all(c.runs for c in cells)
+    (own,) = (run for run in plan.stage("pretrain") if run.tags["method"] == "moco-v2-vits")
+    assert (own.recipe.epochs, own.recipe.backbone.name) == (300, "vit-s16")
+    quick = next(run for run in plan.stage("pretrain") if run.recipe.start == own.key)
+    assert quick.tags["method"] == "cp2-qt"
+    for cell in cells:
+        assert "not the authors' checkpoint" in external_note(plan, cell, tmp_path)
+    (tmp_path / "moco_v2_vits16_300ep.pth").touch()  # whoever has the file needs no stand-in
+    plan = plan_of("paper", execution, "campaign.stand_ins=true")
+    assert not [run for run in plan.stage("pretrain") if run.tags["method"] == "moco-v2-vits"]
 
 
 def test_extra_rows_and_selection(plan_of):
