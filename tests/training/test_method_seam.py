@@ -20,8 +20,9 @@ from cp2.models.encoders import GlobalEncoder
 from cp2.models.weights import load_weights
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import PretrainRecipe
-from cp2.settings.contrastive import PlusSettings, PretrainingSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration
+from cp2.settings.methods import PlainSettings
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.pretrain import pretrain
 
@@ -61,10 +62,10 @@ class SimClr(Method):
         return {"loss": F.cross_entropy(logits, partner)}
 
 
-class CentredSettings(PlusSettings):
+class CentredSettings(PlainSettings):
     """DINO-like: a teacher, a centre of its outputs, no queue."""
 
-    kind: Literal["toy"]
+    kind: Literal["toy"]  # type: ignore[assignment]
 
 
 class Centred(Objective):
