@@ -37,7 +37,10 @@ def write_evidence(campaign: str, folder: Path) -> Path:
     found = pd.DataFrame(_rows(plan, configuration.results), columns=COLUMNS)
     if found.empty:
         raise UserError(f"campaign {campaign!r}: nothing was probed yet; see docs/probes.md")
-    found = found.drop_duplicates([*COLUMNS[:5]]).sort_values([*COLUMNS[:5]], kind="stable")
+    order = {cell.row: n for table in plan.tables.values() for n, cell in enumerate(table.cells)}
+    found = found.drop_duplicates(COLUMNS[:5]).sort_values(
+        COLUMNS[:5], key=lambda one: one.map(order) if one.name == "row" else one
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{campaign}.csv", found.to_csv(index=False, lineterminator="\n"))
     write_json(folder / f"{campaign}.json", describe_machine(torch.device("cpu")))
