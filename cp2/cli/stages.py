@@ -18,7 +18,7 @@ from cp2.cli.app import (
 from cp2.record.attempts import recorded
 from cp2.record.folder import RunFolder
 
-Part = Annotated[str, typer.Argument(help="scenes, or voc2007")]
+Part = Annotated[str, typer.Argument(help="scenes, voc2007, or coco2017")]
 
 
 @command(DEMO)

@@ -27,6 +27,7 @@ from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
 from cp2.protocols.detection.files import build_detector
 from cp2.protocols.detection.networks import Detector
+from cp2.protocols.detection.roi_heads import MOST, POSITIVES
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised
 from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
 from cp2.settings.optimization import OptimizerSettings, SgdSettings
@@ -176,10 +177,15 @@ def detector_gflop(recipe: DetectionFinetuneRecipe, size: Size, regions: int) ->
     """Forward pass of an image with so many regions."""
     model = _detector(recipe.model_dump_json())
     with FlopCounterMode(display=False) as counter:
-        maps = model.maps(torch.empty(1, 3, *size, device=META))
+        sides = (-(-side // model.divisible) * model.divisible for side in size)
+        maps = model.maps(torch.empty(1, 3, *sides, device=META))
         model.rpn(maps)
         pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
         model.predictor(model.features(pooled))
+        if model.mask_head is not None:  # of a quarter of the regions, or of all detections
+            shape = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
+            objects = min(int(regions * POSITIVES), MOST)
+            model.mask_head(torch.empty(objects, *shape, device=META))
     return counter.get_total_flops() / GIGA
 
 

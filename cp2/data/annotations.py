@@ -1,9 +1,10 @@
-"""Objects of an image in PASCAL VOC's XML: class, box, whether it is difficult."""
+"""Objects of an image: of PASCAL VOC's XML, or of what `cp2 dataset` keeps of a COCO file."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,18 +18,27 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SLACK = 1.0  # pixels: some tools count from 0, or write the picture's width as the last column
 
 
-class VocObject(NamedTuple):
+Box = tuple[float, float, float, float]
+
+
+class ImageObject(NamedTuple):
     """One object.
 
     Attributes:
-        box: xmin, ymin, xmax, ymax as the file says: pixels from 1, the last one included; VOC
-            2012 has fractions.
-        difficult: VOC neither rewards nor punishes finding it.
+        box: x0, y0, x1, y1 in pixels from 0, the right and lower end outside. VOC counts its pixels
+            from 1 with the last one included, and has fractions in 2012.
+        difficult: finding it is neither rewarded nor punished.
+        crowd: COCO's box around many objects, which is not learned from; difficult, too.
+        area: in pixels, of the mask where there is one.
+        mask: COCO's polygons (x, y, x, y, ...) or runs {"counts": [...], "size": [height, width]}.
     """
 
     name: str
-    box: tuple[float, float, float, float]
+    box: Box
     difficult: bool
+    crowd: bool = False
+    area: float | None = None
+    mask: Any = None
 
 
 class _Tree(ElementTree.TreeBuilder):
@@ -38,17 +48,20 @@ class _Tree(ElementTree.TreeBuilder):
 
 def read_objects(
     path: Path, classes: Sequence[str], size: tuple[int, int] | None = None
-) -> list[VocObject]:
+) -> list[ImageObject]:
     """Objects in the file's order; there may be none.
 
     Args:
+        path: VOC's XML, or JSON as `write_objects` writes it.
         classes: names that objects may have.
         size: width and height of the image, which boxes are held to.
 
     Raises:
-        WrongFile: no readable XML, or an object of no known class, without a box, or whose box has
-            no area or leaves the image; names the object.
+        WrongFile: not readable, or an object of no known class, without a box, or whose box has no
+            area or leaves the image; names the object.
     """
+    if path.suffix == ".json":
+        return _kept_objects(path, size)
     with reading(path, "an annotation in VOC's XML", "correct it, or take its image off the list"):
         parser = ElementTree.XMLParser(target=_Tree())
         root = ElementTree.parse(path, parser).getroot()
@@ -58,7 +71,7 @@ def read_objects(
 
 def _object(
     element: ElementTree.Element, where: str, classes: Sequence[str], size: tuple[int, int] | None
-) -> VocObject:
+) -> ImageObject:
     name = (element.findtext("name") or "").strip()
     if name not in classes:
         what = f"is of class {name!r}" if name else "has no name"
@@ -74,7 +87,7 @@ def _object(
     width, height = size or (math.inf, math.inf)
     if min(xmin, ymin) < 1 - _SLACK or xmax > width + _SLACK or ymax > height + _SLACK:
         raise WrongFile(f"{where}: {shown} leaves the image, which is {width}x{height} pixels")
-    return VocObject(name, (xmin, ymin, xmax, ymax), difficult == "1")
+    return ImageObject(name, (xmin - 1, ymin - 1, xmax, ymax), difficult == "1")
 
 
 def _side(element: ElementTree.Element, side: str, where: str) -> float:
@@ -86,6 +99,25 @@ def _side(element: ElementTree.Element, side: str, where: str) -> float:
     if not math.isfinite(number):
         raise WrongFile(f"{where}: {side} of its bndbox is {text!r}, must be a number")
     return number
+
+
+def write_objects(path: Path, size: tuple[int, int], objects: Sequence[ImageObject]) -> None:
+    """The objects of an image of (width, height) whose annotations are no file of its own."""
+    path.write_text(json.dumps({"size": size, "objects": objects}))
+
+
+def _kept_objects(path: Path, size: tuple[int, int] | None) -> list[ImageObject]:
+    with reading(path, "what `cp2 dataset` writes", "delete the data set's folder, prepare again"):
+        content = json.loads(path.read_bytes())
+        objects = [ImageObject(*one)._replace(box=tuple(one[1])) for one in content["objects"]]
+        said = tuple(content["size"])
+    if size is not None and said != size:
+        turned = "; save it upright (mogrify -auto-orient)" if said == size[::-1] else ""
+        raise WrongFile(
+            f"{path.stem} is {size[0]}x{size[1]}, its annotations are of an image of "
+            f"{said[0]}x{said[1]} (width x height){turned}"
+        )
+    return objects
 
 
 def image_labels(paths: Sequence[Path], classes: Sequence[str]) -> npt.NDArray[np.int8]:

@@ -83,6 +83,8 @@ def _drawn(kind: str, world: WorldSettings) -> dict[str, int]:
             return {"train": train, "unlabelled": train, "val": world.voc_val}
         case "voc2007":
             return {"train": world.voc2007_train, "test": world.voc2007_test}
+        case "coco-instances":
+            return {"train": world.coco_train, "test": world.coco_val}
         case "cityscapes":
             return {"train": world.cityscapes_train, "val": world.cityscapes_val}
         case "ade20k":

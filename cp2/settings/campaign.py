@@ -53,6 +53,8 @@ class WorldSettings(Settings):
     imagenet_per_class: PositiveInt = 48
     voc2007_train: PositiveInt = added(96)
     voc2007_test: PositiveInt = added(96)
+    coco_train: PositiveInt = added(96)
+    coco_val: PositiveInt = added(48)
 
 
 class SeedSettings(Settings):

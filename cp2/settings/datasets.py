@@ -18,7 +18,12 @@ from cp2.settings.base import (
 )
 
 Level = Annotated[int, Field(ge=0, le=255)]
-OWN_FOLDER = ("images", "labelled", "voc")  # kinds that use a folder of the user's in place
+OWN_FOLDER = (
+    "images",
+    "labelled",
+    "voc",
+    "coco-json",
+)  # kinds that use a folder of the user's in place
 _NOT_PRINTED = re.compile(
     "[|\x00-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -61,6 +66,8 @@ class DatasetSettings(Settings):
         "images",
         "labelled",
         "voc",
+        "coco-instances",
+        "coco-json",
     ]
     name: Name
     title: str = unhashed()
@@ -89,6 +96,10 @@ class DatasetSettings(Settings):
                 "kind voc2007 needs the archives of trainval and test, in this order, and may have "
                 "a third, VOC 2012's of trainval"
             )
+        if self.kind == "coco-instances" and len(self.archives) != 3:
+            raise ValueError(
+                "kind coco-instances needs the archives of train2017, val2017 and the annotations"
+            )
         if self.labels and self.classes is None:
             raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
         return self
@@ -98,7 +109,12 @@ class DatasetSettings(Settings):
         """What an image's label holds: a class a pixel, or objects with boxes."""
         if self.kind in ("imagenet", "coco", "images"):
             return None
-        return "objects" if self.kind in ("voc2007", "voc") else "pixels"
+        return "objects" if self.kind in ("voc2007", "voc") or self.masks else "pixels"
+
+    @property
+    def masks(self) -> bool:
+        """Whether objects have masks."""
+        return self.kind in ("coco-instances", "coco-json")
 
 
 class ClassList(Settings):

@@ -22,6 +22,8 @@ TINY = WorldSettings(
     imagenet_per_class=3,
     voc2007_train=5,
     voc2007_test=4,
+    coco_train=5,
+    coco_val=3,
 )
 
 
@@ -31,6 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "scenes"
     write_world(folder, TINY)
     write_world(folder.parent / "voc2007", TINY, "voc2007")
+    write_world(folder.parent / "coco2017", TINY, "coco2017")
     return folder
 
 

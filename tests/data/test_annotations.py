@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cp2.data.annotations import VocObject, image_labels, read_objects
+from cp2.data.annotations import ImageObject, image_labels, read_objects
 from cp2.errors import WrongFile
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden" / "svm.npz"
@@ -28,8 +28,8 @@ def test_reads_objects_but_not_their_parts(tmp_path: Path) -> None:
     hard = one("bird", "<difficult>1</difficult>", xmax="100")
     path = write(tmp_path / "1.xml", one("cat", ""), hard)
     assert read_objects(path, CLASSES, (100, 50)) == [
-        VocObject("cat", (10, 20.5, 30, 40), False),
-        VocObject("bird", (10, 20.5, 100, 40), True),
+        ImageObject("cat", (9, 19.5, 30, 40), False),
+        ImageObject("bird", (9, 19.5, 100, 40), True),
     ]
     assert read_objects(write(path), CLASSES, (100, 50)) == []
 

@@ -20,6 +20,7 @@ COUNTS = {
     "ade20k": {"train": 20210, "val": 2000},
     "imagenet": {"train": 1281167},
     "coco2017": {"train": 118287},
+    "coco2017-instances": {"train": 118287, "test": 5000},
     "coco2017-plus": {"train": 118287 + 123403},
     "camvid": {"train": 367, "val": 101, "test": 233},
 }

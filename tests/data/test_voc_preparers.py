@@ -108,8 +108,8 @@ def test_objects_are_counted_and_what_cannot_be_scored_is_told(tmp_path: Path) -
     Image.new("RGB", (8, 6), "blue").save(tmp_path / "own/JPEGImages/3.png")
     prepare(settings, TWO, tmp_path / "set")
     assert read_index(tmp_path / "set").record.notes == (
-        "objects of train: cat 2, difficult 0",
-        "objects of test: cat 1, dog 1, difficult 0",
+        "objects of train: cat 2, difficult or a crowd 0",
+        "objects of test: cat 1, dog 1, difficult or a crowd 0",
         "no object in train of 1 (dog)",
         "test has objects of 1 (dog), but train has none: they score 0",
         "the same images in two splits: 1 (1 of train is 1 of test)",
@@ -122,7 +122,7 @@ def test_objects_are_counted_and_what_cannot_be_scored_is_told(tmp_path: Path) -
         ("<annotation></annotation>", "split test has no object; nothing can"),
         (
             XML.format("dog", 8).replace("</object>", "<difficult>1</difficult></object>"),
-            "split test has no object that is not difficult",
+            "split test has no object that is not difficult or a crowd",
         ),
     ],
 )

@@ -29,6 +29,7 @@ from cp2.data.annotations import read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetRecord, Split, read_index, write_record
 from cp2.data.labels import plain_table, read_label, to_train_ids
+from cp2.data.preparers.coco_file import CocoFile
 from cp2.data.preparers.common import read_lines
 from cp2.data.unpack import unpack
 from cp2.errors import UserError
@@ -200,6 +201,23 @@ def _objects() -> list[bytes]:
     head = b'<?xml version="1.0" encoding="utf-8"?><!DOCTYPE a [<!ENTITY c "cat">]>'
     found = b"<annotation>" + one + one.replace(b"cat", b"&c;") + b"</annotation>"
     return [head + found, b"<annotation>" + one + b"</annotation>"]
+
+
+def _coco() -> list[bytes]:
+    shape = {"image_id": 1, "category_id": 3, "bbox": [1, 1.5, 3, 2], "area": 6, "iscrowd": 0}
+    polygon = {"segmentation": [[1, 1, 4.5, 1, 4, 3]]}
+    runs = {"segmentation": {"counts": "Q1", "size": [9, 9]}}
+    content = {
+        "info": {},
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [{"id": 1} | shape | polygon, {"id": 2} | shape | runs],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    return [json.dumps(content).encode()]
+
+
+def _read_coco(path: Path) -> None:
+    list(CocoFile(path, ("cat",), strict=True).objects())
 
 
 def _lists() -> list[bytes]:
@@ -376,6 +394,7 @@ TARGETS = {
     "labels": Target("a.png", lambda: _pictures("PNG", "GIF", "BMP", "TIFF", mode="P"), _label),
     "sbd": Target("a.mat", _sbd, read_label),
     "objects": Target("a.xml", _objects, lambda path: read_objects(path, ("cat",), (9, 9))),
+    "coco": Target("a.json", _coco, _read_coco),
     "lists": Target("index.csv", _lists, _read_lists),
     "archives": Target("a.tar", _archives, _unpack),
     "records": Target("mlflow.json", _records, _read_records),

@@ -87,3 +87,47 @@ def test_the_kind_of_a_protocol_counts_in_run_ids():
         make_run("evaluate", "x", kind(dataset="x", split="val"), [], {}) for kind in (Vote, Probe)
     )
     assert one.key != two.key
+
+
+DETECTION = "protocol: coco-detection, name: d, dataset: coco2017-instances"
+SCHEDULE = "protocols.coco-detection.datasets.coco2017-instances"
+
+
+def detector(plan_of, metric, *changes):
+    table = f"{{head: fcn, columns: [{{{DETECTION}, metric: {metric}}}]}}"
+    text = "title: T\nscale: paper\ntables: [cp2_fcn]\nselect: {cp2_fcn: {rows: [random init]}}\n"
+    text += f"overrides: {{tables: {{cp2_fcn: {table}}}}}\n"
+    return plan_of(text, *(f"{SCHEDULE}.{change}" for change in changes))
+
+
+def test_a_mask_rcnn_is_planned_as_released(plan_of):
+    plan = detector(plan_of, "mask_ap75")
+    (run,) = plan.stage("finetune")
+    training, model = run.recipe.training, run.recipe.detector
+    assert (model.kind, model.masks, run.recipe.classes) == ("fpn", True, 80)
+    assert (training.short_sides, training.long_side) == ((640, 672, 704, 736, 768, 800), 1333)
+    assert (training.batch_size, training.iterations, training.lr) == (16, 90_000, 0.02)
+    drops = [round(share * training.iterations) for share in training.step.milestones]
+    assert (drops, training.step.warmup_iterations) == ([60_000, 80_000], 1000)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "message"),
+    [
+        ("mask_ap", ["detector.masks=false"], "a detector without masks has no mask_ap; it has ap"),
+        ("ap_small", ["score=voc2007", "detector.masks=false"], "score voc2007 .* has no ap_small"),
+        ("ap", ["score=voc2007"], "score voc2007 knows no masks; write score: coco"),
+        ("ap", ["detector={kind: c4, masks: true}"], "masks are of kind fpn"),
+    ],
+)
+def test_what_a_detector_cannot_do_is_refused_by_the_plan(plan_of, metric, changes, message):
+    with pytest.raises(UserError, match=message):
+        detector(plan_of, metric, *changes)
+
+
+def test_masks_need_a_data_set_with_masks(plan_of):
+    text = "title: T\nscale: paper\ntables: [cp2_fcn]\nselect: {cp2_fcn: {rows: [random init]}}\n"
+    text += "substitute: {coco2017-instances: voc2007}\noverrides: {tables: {cp2_fcn: "
+    text += f"{{head: fcn, columns: [{{{DETECTION}}}]}}}}}}\n"
+    with pytest.raises(UserError, match=r"'voc2007' \(kind voc2007\) has boxes but no masks"):
+        plan_of(text)

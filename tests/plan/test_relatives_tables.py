@@ -16,6 +16,7 @@ RELATIVES = f"title: Relatives\nscale: paper\ntables: [{', '.join(STEMS)}]\n"
 MADE_HERE = {"voc2012 mIoU", "cityscapes mIoU", "voc seg mIoU", "ade20k mIoU"}
 MADE_HERE |= {"COCO time/epoch", "ImageNet time/epoch", "voc2007 SVM cls mAP"}
 MADE_HERE |= {"voc det AP", "voc det AP50", "voc det AP75"}
+MADE_HERE |= {f"coco {kind}{overlap}" for kind in ("APbb", "APmk") for overlap in ("", "50", "75")}
 QUOTED = ("ORL", "Odin", "UniVIP")
 
 

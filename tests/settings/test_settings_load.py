@@ -242,7 +242,10 @@ def test_assignments_that_lead_nowhere(assignment, expected, tmp_path):
         ("{methods: {cp: {dim: 1}}}", "no method 'cp' (from my.yaml (overrides)); did you mean"),
         ("{datasets: {mine: {kind: images, title: t}}}", "kind images needs root: the folder"),
         ("{datasets: {mine: {kind: voc2012, title: t, classes: voc2012}}}", "needs archives"),
-        ("{datasets: {voc2012: {root: /data}}}", "root is for kinds images, labelled, voc, not"),
+        (
+            "{datasets: {voc2012: {root: /data}}}",
+            "root is for kinds images, labelled, voc, coco-json, not",
+        ),
         ("{datasets: {m: {kind: labelled, title: t, root: /data}}}", "kind labelled needs classes"),
         ("{datasets: {mine: {root: /data}}}", "no dataset 'mine'"),
     ],

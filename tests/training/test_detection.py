@@ -13,19 +13,23 @@ from PIL import Image
 from tiny import resnet, write_labelled
 from two_processes import Training, on_two
 
+from cp2.data.annotations import ImageObject, write_objects
 from cp2.data.index import Item
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
 from cp2.plan.recipes import DatasetRecipe
+from cp2.protocols.detection.coco_scores import as_coco_results, as_coco_truth, coco_scores
 from cp2.protocols.detection.files import load_detector
 from cp2.protocols.detection.finetuning import finetune
-from cp2.protocols.detection.samples import DetectionImages, grouped_batches
+from cp2.protocols.detection.masks import encoded, mask_targets
+from cp2.protocols.detection.samples import DetectionImages, grouped_batches, moved_mask
+from cp2.protocols.detection.voc_scores import Found
 from cp2.protocols.registry import evaluate
 from cp2.settings.campaign import Execution
 from cp2.settings.datasets import DatasetSettings
 from cp2.settings.optimization import StepSettings
-from cp2.settings.protocols.detection import DetectionTraining, DetectorSettings
+from cp2.settings.protocols.detection import COCO_NUMBERS, DetectionTraining, DetectorSettings
 from cp2.training.clock import Deadline, StoppedForResumeError
 
 NAMES, COLOURS = ("red", "blue"), ((220, 30, 30), (30, 30, 220))
@@ -52,11 +56,13 @@ def annotation(objects: list[tuple[str, list[int]]]) -> str:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A results folder with a data set of coloured squares on noise, one image without any."""
-    folder = tmp_path / "datasets" / "squares"
-    folder.mkdir(parents=True)
+    """A results folder with data sets of coloured squares on noise, one image without any: with
+    VOC's boxes, and with COCO's masks, of which some are runs and one a crowd's."""
+    folders = [tmp_path / "datasets" / name for name in ("squares", "instances")]
+    for folder in folders:
+        folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    items = []
+    items: dict[str, list[Item]] = {".xml": [], ".json": []}
     for number in range(16):
         height, width = (48, 64) if number % 3 else (64, 48)
         pixels = rng.integers(90, 150, (height, width, 3), dtype=np.uint8)
@@ -66,12 +72,33 @@ def results(tmp_path: Path) -> Path:
             x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
             pixels[y : y + side, x : x + side] = COLOURS[kind]
             objects.append((NAMES[kind], [x, y, x + side, y + side]))
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        (folder / f"{number}.xml").write_text(annotation(objects))
+        for folder in folders:
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folders[0] / f"{number}.xml").write_text(annotation(objects))
+        size = (width, height)
+        masked = [instance(name, box, size, number) for name, box in objects]
+        write_objects(folders[1] / f"{number}.json", size, masked)
         split = "train" if number < 12 else "test"
-        items.append(Item(split, f"{number}.png", f"{number}.xml"))
-    write_labelled(folder, items, NAMES, COLOURS)
+        for suffix, listed in items.items():
+            listed.append(Item(split, f"{number}.png", f"{number}{suffix}"))
+    for folder, listed in zip(folders, items.values(), strict=True):
+        write_labelled(folder, listed, NAMES, COLOURS)
     return tmp_path
+
+
+def instance(name: str, box: list[int], size: tuple[int, int], number: int) -> ImageObject:
+    """A square with its mask: polygons, or runs where the image's number is odd."""
+    x0, y0, x1, y1 = box
+    mask: Any = [[float(side) for side in (x0, y0, x1, y0, x1, y1, x0, y1)]]
+    if number % 2:
+        pixels = np.zeros(size[::-1], bool)
+        pixels[y0:y1, x0:x1] = True
+        edges = np.flatnonzero(np.diff(pixels.ravel("F"), prepend=False, append=False))
+        runs = np.diff(edges, prepend=0, append=pixels.size).tolist()
+        mask = {"counts": runs, "size": list(size[::-1])}
+    crowd = number == 5 and name == "red"
+    sides = (float(x0), float(y0), float(x1), float(y1))
+    return ImageObject(name, sides, crowd, crowd, float((x1 - x0) * (y1 - y0)), mask)
 
 
 @pytest.fixture
@@ -79,30 +106,39 @@ def runs() -> Callable[..., tuple[Run, Run]]:
     """The finetuning of a detector, and its evaluation."""
 
     def make(kind: str, name: str = "run", **changes: Any) -> tuple[Run, Run]:
-        settings = DatasetSettings(kind="images", name="squares", title="", root="squares")
+        masks = kind == "masks"
+        dataset = "instances" if masks else "squares"
+        settings = DatasetSettings(kind="images", name=dataset, title="", root="squares")
         data = make_run(
             "dataset",
-            "squares",
+            dataset,
             DatasetRecipe(dataset=settings, classes=None),
             [],
             {},
             plain_name=True,
         )
         recipe = DetectionFinetuneRecipe(
-            dataset="squares",
+            dataset=dataset,
             backbone=resnet(output_stride=32),
             classes=2,
-            detector=DetectorSettings(kind=kind, anchors=ANCHORS, regions=32, width=16, hidden=32),
+            detector=DetectorSettings(
+                kind="fpn" if masks else kind,
+                anchors=ANCHORS,
+                regions=32,
+                width=16,
+                hidden=32,
+                masks=masks,
+            ),
             training=TRAINING.model_copy(update=changes),
             amp="off",
         )
         trained = make_run("finetune", name, recipe, [data], {}, 0)
         scored = DetectionEvaluateRecipe(
-            dataset="squares",
+            dataset=dataset,
             split="test",
             short_side=64,
             long_side=100,
-            score="voc2007",
+            score="coco" if masks else "voc2007",
             pictures=2,
         )
         return trained, make_run("evaluate", name, scored, [data, trained], {}, 0)
@@ -114,7 +150,7 @@ def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
     return timeless_metrics(run.folder(results).metrics)
 
 
-@pytest.mark.parametrize("kind", ["c4", "fpn"])
+@pytest.mark.parametrize("kind", ["c4", "fpn", "masks"])
 def test_interrupted_equals_uninterrupted(
     results: Path, runs: Callable[..., tuple[Run, Run]], kind: str
 ) -> None:
@@ -146,7 +182,34 @@ def test_it_learns_and_is_scored(results: Path, runs: Callable[..., tuple[Run, R
     assert np.load(folder.path / "detections.npz")["boxes"].shape[1] == 4
 
 
-@pytest.mark.parametrize("kind", ["c4", "fpn"])
+def test_masks_are_learned_and_scored(results: Path, runs: Callable[..., tuple[Run, Run]]) -> None:
+    trained, scored = runs("masks", iterations=16, lr=0.05)
+    finetune(trained, results, EXECUTION, Deadline())
+    lines = numbers(trained, results)
+    assert lines[-1]["loss_mask"] < lines[0]["loss_mask"]
+    evaluate(scored, results, EXECUTION)
+    folder = scored.folder(results)
+    scores = json.loads(folder.scores.read_text())
+    known = {name for metric in COCO_NUMBERS for name in (metric, f"mask_{metric}")}
+    assert {"ap", "mask_ap", "ar_100", "mask_ar_100"} <= scores["metrics"].keys() <= known
+    assert scores["per_class"].keys() == scores["mask_per_class"].keys() == set(NAMES)
+    assert len(list(folder.pictures.glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_masks_move_with_their_image(flip: bool) -> None:
+    """Polygons and runs of one square agree, wherever it goes."""
+    box = [10, 20, 30, 40]
+    found = [
+        mask_targets([moved_mask(one.mask, (64, 48), (96, 72), flip)], torch.tensor([around]))
+        for one in (instance("red", box, (48, 64), number) for number in (0, 1))
+        for around in ([27.0, 30, 57, 60] if flip else [15.0, 30, 45, 60],)
+    ]
+    assert found[0].all()
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["c4", "fpn", "masks"])
 def test_two_processes_give_the_numbers_of_one(
     results: Path, runs: Callable[..., tuple[Run, Run]], tmp_path: Path, kind: str
 ) -> None:
@@ -172,6 +235,21 @@ def test_batches_hold_images_of_one_shape_and_follow_from_the_seed() -> None:
     assert len(set(seen)) == len(seen)
     again = grouped_batches(wide, 4, 7)
     assert [next(again) for _ in range(20)] == batches
+
+
+def test_objects_as_detections_are_all_right() -> None:
+    """Of both kinds, with a crowd, whose detection counts for nothing."""
+    objects = [
+        [instance(name, [2, 3, 20, 18], (48, 40), number) for name in NAMES] for number in range(6)
+    ]
+    truth = as_coco_truth(objects, [(40, 48)] * 6, NAMES)
+    boxes = np.array([one.box for these in objects for one in these])
+    found = Found(np.arange(12) // 2, np.arange(12) % 2, np.ones(12), boxes)
+    masks = [encoded(one.mask, (40, 48)) for these in objects for one in these]
+    for kind in ("bbox", "segm"):
+        scores = coco_scores(truth, as_coco_results(found, masks), kind)
+        assert scores.values["ap"] == scores.values["ar_100"] == pytest.approx(1.0)
+        assert scores.per_category == pytest.approx([1.0, 1.0])
 
 
 def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:

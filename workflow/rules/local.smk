@@ -19,7 +19,7 @@ rule world:
         "cp2 world > {log:q} 2>&1"
 
 
-# A part of it that only some campaigns need.
+# Parts of it that only some campaigns need.
 rule world_voc2007:
     output:
         f"{PLAN.results}/world/voc2007/SHA256SUMS",
@@ -37,6 +37,25 @@ rule world_voc2007:
         digest=PLAN.world_digest("voc2007"),
     shell:
         "cp2 world voc2007 > {log:q} 2>&1"
+
+
+rule world_coco2017:
+    output:
+        f"{PLAN.results}/world/coco2017/SHA256SUMS",
+    log:
+        f"{PLAN.results}/world/coco2017.log",
+    retries: 0
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        digest=PLAN.world_digest("coco2017"),
+    shell:
+        "cp2 world coco2017 > {log:q} 2>&1"
 
 
 # Scores -> one table as Markdown, CSV, LaTeX and HTML. `snakemake --report report.zip` collects what

@@ -48,7 +48,9 @@ class Census:
     """
 
     def __init__(self, name: str, classes: Sequence[str], own: bool, objects: bool = False) -> None:
-        self._unit, self._ignored = ("object", "difficult") if objects else ("pixel", "ignored")
+        self._unit, self._ignored = (
+            ("object", "difficult or a crowd") if objects else ("pixel", "ignored")
+        )
         self._name, self._classes, self._own = name, classes, own
         self._images: dict[str, int] = {}
         self._ids: dict[str, npt.NDArray[np.int64]] = {}
@@ -93,7 +95,7 @@ class Census:
             if self._unit == "object":
                 raise WrongFile(
                     f"data set {self._name}: split {split} has no object"
-                    + (" that is not difficult" if self._ids[split][IGNORE] else "")
+                    + (" that is not difficult or a crowd" if self._ids[split][IGNORE] else "")
                     + "; nothing can be learned or scored there. Check that its annotations hold "
                     "<object> elements, and that its list names images that show some"
                 )

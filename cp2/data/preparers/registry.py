@@ -21,6 +21,7 @@ from cp2.data.preparers.camvid import prepare_camvid
 from cp2.data.preparers.census import Census
 from cp2.data.preparers.check import finish
 from cp2.data.preparers.cityscapes import prepare_cityscapes
+from cp2.data.preparers.coco import prepare_coco_instances, prepare_coco_json
 from cp2.data.preparers.common import Job, Layout, Preparer
 from cp2.data.preparers.labelled import prepare_labelled
 from cp2.data.preparers.unlabelled import own_root, prepare_coco, prepare_imagenet, prepare_images
@@ -43,6 +44,8 @@ PREPARERS: dict[str, Preparer] = {
     "images": prepare_images,
     "labelled": prepare_labelled,
     "voc": prepare_voc,
+    "coco-instances": prepare_coco_instances,
+    "coco-json": prepare_coco_json,
 }
 
 

@@ -2,15 +2,19 @@
 
 import gzip
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count as counting
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.io
+from contourpy import contour_generator
 from PIL import Image
 
 from cp2.data.labels import IGNORE
@@ -35,6 +39,7 @@ WNIDS = {
     "n03028079": "church",
 }
 _DIFFICULT = 0.02  # share of the picture below which an object is called so
+_CROWD = 0.005  # likewise
 _MAT_HEADER = 116  # bytes of free text, in which scipy writes the time
 
 
@@ -106,6 +111,45 @@ def write_voc2007(world: World, trainval: Path, test: Path) -> None:
         members.append((f"VOCdevkit/VOC2007/ImageSets/Main/{split}.txt", _lines(ids)))
         _write_tar(path, members)
         first += count
+
+
+def write_coco(world: World, train: Path, val: Path, annotations: Path) -> None:
+    """COCO 2017's three zips: each class of a scene is an object, a small one a crowd, as runs."""
+    files, objects, settings = [], counting(1), world.settings
+    categories = [{"id": number, "name": name} for name, number in VOC_IDS.items()]
+    splits = (("train2017", train, settings.coco_train), ("val2017", val, settings.coco_val))
+    for stream, (split, path, images) in enumerate(splits, 22):
+        photographs: list[Member] = []
+        content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
+        for index in range(images):
+            rng = world.rng(stream, index)
+            image, labels = voc_scene(rng, *world.size(rng))
+            name, (height, width) = f"{index + 1:012d}.jpg", labels.shape
+            photographs.append((f"{split}/{name}", _jpeg(image)))
+            size = {"width": width, "height": height}
+            content["images"].append({"id": index + 1, "file_name": name} | size)
+            content["annotations"] += [
+                {"id": next(objects), "image_id": index + 1, "category_id": number}
+                | _instance(labels == number)
+                for number in np.unique(labels[labels > 0]).tolist()
+            ]
+        _write_zip(path, photographs)
+        files.append((f"annotations/instances_{split}.json", json.dumps(content).encode()))
+    _write_zip(annotations, files)
+
+
+def _instance(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Box, area and mask of an object as COCO writes them."""
+    rows, columns = np.nonzero(mask)
+    box = np.array([columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1])
+    found: dict[str, Any] = {"bbox": box.tolist(), "area": rows.size}
+    if rows.size < _CROWD * mask.size:
+        edges = np.flatnonzero(np.diff(mask.ravel("F"), prepend=False, append=False))
+        runs = np.diff(edges, prepend=0, append=mask.size).tolist()
+        return found | {"iscrowd": 1, "segmentation": {"counts": runs, "size": mask.shape}}
+    lines = contour_generator(z=np.pad(mask, 1).astype(float)).lines(0.5)
+    outlines = [(np.array(line)[:-1] - 0.5).ravel().tolist() for line in lines]  # centres are at .5
+    return found | {"iscrowd": 0, "segmentation": outlines}
 
 
 def write_cityscapes(world: World, images: Path, labels: Path) -> None:

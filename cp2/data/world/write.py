@@ -8,6 +8,7 @@ from cp2.data.world.archives import (
     World,
     write_ade20k,
     write_cityscapes,
+    write_coco,
     write_imagenet,
     write_voc,
     write_voc2007,
@@ -23,6 +24,7 @@ IMAGENET = "demo-ILSVRC_img_train.tar"
 FILES = {
     "scenes": (VOC, SBD, CITYSCAPES_IMAGES, CITYSCAPES_LABELS, ADE20K, IMAGENET),
     "voc2007": ("demo-VOC2007trainval.tar", "demo-VOC2007test.tar"),
+    "coco2017": (*("demo-train2017.zip", "demo-val2017.zip", "demo-annotations_trainval2017.zip"),),
 }
 
 
@@ -39,6 +41,8 @@ def write_world(folder: Path, settings: WorldSettings, part: str = "scenes") -> 
     world, paths = World(settings), [folder / file for file in FILES[part]]
     if part == "voc2007":
         write_voc2007(world, *paths)
+    elif part == "coco2017":
+        write_coco(world, *paths)
     else:
         write_voc(world, folder / VOC, folder / SBD)
         write_cityscapes(world, folder / CITYSCAPES_IMAGES, folder / CITYSCAPES_LABELS)

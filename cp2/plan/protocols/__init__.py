@@ -70,7 +70,8 @@ def dataset_with_objects(stages: Stages, cell: CellSettings, hint: str = "") -> 
     if settings.labels != "objects" or classes is None:
         raise UserError(
             f"{cell}: data set {dataset.id!r} (kind {settings.kind}) does not say which objects an "
-            f"image shows; kind {cell.protocol.kind} needs one of kind voc2007 or voc"
+            f"image shows; kind {cell.protocol.kind} needs one of kind "
+            "voc2007, voc, coco-instances or coco-json"
         )
     if cell.column.label_fraction or cell.column.head:
         raise UserError(f"{cell}: label_fraction and head are for segmentation{hint}")

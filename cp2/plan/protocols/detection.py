@@ -5,7 +5,7 @@ from typing import Literal
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
 from cp2.plan.protocols import CellSettings, dataset_with_objects
-from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
+from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
 from cp2.plan.stages import Stages, backbone_of, source_name
 from cp2.settings.base import PositiveInt, unhashed
 from cp2.settings.metrics import Metric
@@ -61,6 +61,19 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
             "needs the four stages of a ResNet"
         )
     detector = schedule.detector
+    assert isinstance(dataset.recipe, DatasetRecipe)
+    if detector.masks and not dataset.recipe.dataset.masks:
+        raise UserError(
+            f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) has boxes but "
+            "no masks; write detector: {masks: false}, or use kind coco-instances or coco-json"
+        )
+    metric, measured = cell.column.metric, cell.protocol.measured(cell.column.dataset)
+    if metric and metric not in measured:
+        kind = "with" if detector.masks else "without"
+        raise UserError(
+            f"{cell}: score {schedule.score} of a detector {kind} masks has no {metric}; it has "
+            f"{', '.join(measured)}"
+        )
     recipe = DetectionFinetuneRecipe(
         dataset=dataset.id,
         backbone=backbone.model_copy(update={"output_stride": STRIDE}),

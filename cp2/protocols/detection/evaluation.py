@@ -1,25 +1,33 @@
 """Scores of a detector: average precision on the test split, per class, and pictures."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
 from cp2.augment.pipeline import Batches
-from cp2.data.annotations import VocObject, read_objects
+from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.index import read_index
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe
 from cp2.protocols.detection.boxes import clip, has_area
+from cp2.protocols.detection.coco_scores import (
+    as_coco_results,
+    as_coco_truth,
+    coco_scores,
+)
 from cp2.protocols.detection.files import load_detector
+from cp2.protocols.detection.masks import paste, runs_of
+from cp2.protocols.detection.pictures import write_picture
 from cp2.protocols.detection.roi_heads import Detections
 from cp2.protocols.detection.rpn import Size
 from cp2.protocols.detection.samples import fitted, resize
@@ -29,8 +37,7 @@ from cp2.record.files import whole_file
 from cp2.settings.campaign import Execution
 
 DETECTIONS = "detections.npz"
-SHOWN_SCORE = 0.5  # of detections in pictures
-GAP = 4  # white pixels between two pictures
+Judged = tuple[dict[str, float], dict[str, npt.NDArray[np.float64]]]  # metrics, values of classes
 
 
 class TestImage(NamedTuple):
@@ -79,31 +86,74 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
         images, batch_size=None, num_workers=execution.workers
     )
     shown = set(picture_indices(len(images), recipe.pictures))
-    found = []
+    found, sizes = [], []
+    masks: list[Any] | None = None if model.mask_head is None else []
     bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
     for number, one in enumerate(bar):
         pixels = normalize(one.resized.to(device)[None].float().div_(255))[0]
         size: Size = (one.image.shape[1], one.image.shape[2])
         detections = rescaled(model.detect([pixels])[0], (pixels.shape[1], pixels.shape[2]), size)
-        found.append(detections)
+        found.append(replace(detections, masks=None))
+        sizes.append(size)
+        pasted = None
+        if masks is not None and detections.masks is not None:
+            pasted = paste(detections.masks, detections.boxes, size).cpu().numpy()
+            masks += runs_of(pasted)
         if number in shown:
-            write_picture(
-                folder.pictures / f"{number:04d}.png", one.image, objects[number], detections, names
-            )
+            path = folder.pictures / f"{number:04d}.png"
+            write_picture(path, one.image, objects[number], detections, pasted, names)
     rows = as_rows(found)
     with whole_file(folder.path / DETECTIONS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **rows._asdict(), names=np.array(names))
+    score = _by_coco if recipe.score == "coco" else _by_voc
+    metrics, tables = score(recipe, objects, sizes, rows, masks, names)
+    if all(np.isnan(one).all() for one in tables.values()):
+        raise UserError(f"data set {index.record.name}: split {recipe.split} has no object to find")
+    per_class = {
+        kind: {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(names, column, strict=True)
+        }
+        for kind, column in tables.items()
+    }
+    return Scored(
+        metrics, len(images), per_class.pop("per_class"), {"score": recipe.score, **per_class}
+    )
+
+
+def _by_voc(
+    recipe: DetectionEvaluateRecipe,
+    objects: list[list[ImageObject]],
+    sizes: list[Size],
+    rows: Found,
+    masks: list[Any] | None,
+    names: tuple[str, ...],
+) -> Judged:
     area = recipe.score == "voc2012"
     table = voc_average_precision(as_truth(objects, names), rows, len(names), area)
     if np.isnan(table).all():
-        raise UserError(f"data set {index.record.name}: split {recipe.split} has no object to find")
+        return {}, {"per_class": table[:, 0]}
     means = np.nanmean(table, 0)
-    per_class = {
-        name: None if np.isnan(row).any() else float(row.mean())
-        for name, row in zip(names, table, strict=True)
-    }
     metrics = {"ap": float(means.mean()), "ap50": float(means[0]), "ap75": float(means[5])}
-    return Scored(metrics, len(images), per_class, {"score": recipe.score})
+    return metrics, {"per_class": table.mean(1)}
+
+
+def _by_coco(
+    recipe: DetectionEvaluateRecipe,
+    objects: list[list[ImageObject]],
+    sizes: list[Size],
+    rows: Found,
+    masks: list[Any] | None,
+    names: tuple[str, ...],
+) -> Judged:
+    truth, results = as_coco_truth(objects, sizes, names), as_coco_results(rows, masks or ())
+    boxes = coco_scores(truth, results, "bbox")
+    metrics, tables = boxes.values, {"per_class": np.array(boxes.per_category)}
+    if masks is not None:
+        of_masks = coco_scores(truth, results, "segm")
+        metrics |= {f"mask_{name}": value for name, value in of_masks.values.items()}
+        tables["mask_per_class"] = np.array(of_masks.per_category)
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}, tables
 
 
 def rescaled(found: Detections, before: Size, after: Size) -> Detections:
@@ -111,7 +161,8 @@ def rescaled(found: Detections, before: Size, after: Size) -> Detections:
     scale = found.boxes.new_tensor([after[1] / before[1], after[0] / before[0]]).repeat(2)
     boxes = clip(found.boxes * scale, after)
     kept = has_area(boxes)
-    return Detections(boxes[kept], found.scores[kept], found.classes[kept])
+    masks = found.masks if found.masks is None else found.masks[kept]
+    return Detections(boxes[kept], found.scores[kept], found.classes[kept], masks)
 
 
 def as_rows(found: list[Detections]) -> Found:
@@ -126,45 +177,13 @@ def as_rows(found: list[Detections]) -> Found:
     )
 
 
-def as_truth(objects: list[list[VocObject]], names: tuple[str, ...]) -> Truth:
-    """Objects of all images, boxes cut to whole pixels as the evaluator reads them."""
+def as_truth(objects: list[list[ImageObject]], names: tuple[str, ...]) -> Truth:
+    """Objects of all images as the evaluator reads them: whole pixels from 1, both ends inside."""
     flat = [(image, one) for image, these in enumerate(objects) for one in these]
+    boxes = np.array([one.box for _, one in flat], np.float64).reshape(-1, 4)
     return Truth(
         np.array([image for image, _ in flat], np.int64),
         np.array([names.index(one.name) for _, one in flat], np.int64),
-        np.array([one.box for _, one in flat], np.float64).reshape(-1, 4).astype(int).astype(float),
+        (boxes + np.array([1.0, 1.0, 0.0, 0.0])).astype(int).astype(float),
         np.array([one.difficult for _, one in flat], bool),
     )
-
-
-def write_picture(
-    path: Path,
-    image: Tensor,
-    objects: list[VocObject],
-    found: Detections,
-    names: tuple[str, ...],
-) -> None:
-    """A PNG: the image with its objects, and beside it with what was found, best on top.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    sheet = Image.new("RGB", (2 * picture.width + GAP, picture.height), "white")
-    truth = [(one.box, one.name) for one in objects]
-    kept = (found.scores > SHOWN_SCORE).nonzero()[:, 0].flip(0).tolist()
-    guesses = [
-        (found.boxes[row].tolist(), f"{names[found.classes[row]]} {found.scores[row]:.2f}")
-        for row in kept
-    ]
-    for left, boxes, colour in ((0, truth, "lime"), (picture.width + GAP, guesses, "red")):
-        panel = picture.copy()
-        draw = ImageDraw.Draw(panel)
-        for box, text in boxes:
-            draw.rectangle(tuple(box), outline=colour, width=2)
-            place = (box[0] + 3, max(box[1] - 11, 0))
-            draw.rectangle(draw.textbbox(place, text), fill="black")
-            draw.text(place, text, fill=colour)
-        sheet.paste(panel, (left, 0))
-    with whole_file(path) as temporary:
-        sheet.save(temporary, format="PNG")

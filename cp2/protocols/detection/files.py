@@ -24,7 +24,7 @@ def build_detector(settings: DetectorSettings, backbone: ResNetSettings, classes
         model = C4Detector(body, classes, settings.anchors, settings.recompute)
     else:
         width, hidden = settings.width, settings.hidden
-        model = FPNDetector(body, classes, settings.anchors, width, hidden, masks=False)
+        model = FPNDetector(body, classes, settings.anchors, width, hidden, settings.masks)
     model.regions = settings.regions
     return model
 

@@ -47,7 +47,8 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         )
     index = read_index(run.needed_folder("dataset", results).path)
     paths, labels = index.paths("train"), index.labels("train")
-    data = DetectionImages(paths, labels, index.classes or (), settings, seed)
+    masks = recipe.detector.masks
+    data = DetectionImages(paths, labels, index.classes or (), settings, seed, masks)
     torch.manual_seed(seed)
     model = build_detector(recipe.detector, recipe.backbone, recipe.classes)
     notes = []
@@ -62,7 +63,8 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         model,
     )
     total = settings.iterations
-    trainer = Trainer(run, results, execution, deadline, model, optimizer, recipe.amp, TERMS, total)
+    terms = (*TERMS, "loss_mask") if masks else TERMS
+    trainer = Trainer(run, results, execution, deadline, model, optimizer, recipe.amp, terms, total)
     images = f"{len(data)} of {len(paths)} images have objects"
     trainer.announce(f"{images}, {total} steps of {settings.batch_size}", notes)
     device, size = trainer.device, settings.batch_size
@@ -100,7 +102,7 @@ def on_device(batch: list[Sample], device: torch.device) -> Inputs:
         normalize(one.image.to(device, non_blocking=True)[None].float().div_(255))[0]
         for one in batch
     ]
-    objects = [Objects(one.boxes.to(device), one.classes.to(device)) for one in batch]
+    objects = [Objects(one.boxes.to(device), one.classes.to(device), one.masks) for one in batch]
     generators = [
         Generators(*(torch.Generator(device).manual_seed(seed) for seed in one.seeds.tolist()))
         for one in batch

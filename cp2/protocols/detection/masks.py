@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from cp2.errors import UserError
 from cp2.protocols.detection.roi_heads import Size, mean_count
@@ -16,6 +17,7 @@ from cp2.protocols.detection.roi_heads import Size, mean_count
 SIDE = 28  # cells of a mask
 
 Polygons = Sequence[npt.NDArray[np.float64]]  # of one instance: x, y, x, y, ... in pixels
+Mask = Polygons | Tensor  # or its pixels: uint8 (h, w)
 
 
 class MaskHead(nn.Module):
@@ -56,10 +58,20 @@ def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
     return loss / (mean_count(len(own), own.device) * SIDE**2)
 
 
-def mask_targets(polygons: Sequence[Polygons], boxes: Tensor) -> Tensor:
-    """Each instance's polygons within its box (R, 4), rasterised at 28 x 28: (R, 28, 28) bool."""
+def mask_targets(masks: Sequence[Mask], boxes: Tensor) -> Tensor:
+    """Each instance's mask within its box (R, 4), at 28 x 28: (R, 28, 28) bool.
+
+    Polygons are rasterised; pixels are averaged where cells are larger, as detectron2's bit masks.
+    """
     found = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.bool)
-    for row, (one, box) in enumerate(zip(polygons, boxes.double().cpu().numpy(), strict=True)):
+    for row, (one, box) in enumerate(zip(masks, boxes.double().cpu().numpy(), strict=True)):
+        if isinstance(one, Tensor):
+            region = torch.tensor([[0.0, *box.tolist()]])
+            found[row] = (
+                roi_align(one[None, None].float(), region, SIDE, sampling_ratio=0, aligned=True)
+                >= 0.5
+            )[0, 0]
+            continue
         scale = SIDE / (box[2:] - box[:2]).clip(min=0.1)
         moved = [(points.reshape(-1, 2) - box[:2]) * scale for points in one]
         found[row] = torch.from_numpy(
@@ -75,6 +87,31 @@ def rasterised(polygons: Polygons, size: Size) -> npt.NDArray[np.bool_]:
     runs = coco.frPyObjects([points.tolist() for points in polygons], height, width)
     mask: npt.NDArray[np.bool_] = coco.decode(coco.merge(runs)).astype(bool)
     return mask
+
+
+def decoded(mask: Any, size: Size) -> npt.NDArray[np.uint8]:
+    """A mask of COCO, polygons or runs, as pixels (height, width) of 0 and 1."""
+    coco = coco_module("mask")
+    pixels: npt.NDArray[np.uint8] = coco.decode(encoded(mask, size))
+    return pixels
+
+
+def encoded(mask: Any, size: Size) -> Any:
+    """COCO's compressed runs of polygons or of runs, which may be compressed already."""
+    coco = coco_module("mask")
+    if isinstance(mask, dict) and not isinstance(mask["counts"], list):
+        return mask
+    if isinstance(mask, list):
+        return coco.merge(coco.frPyObjects(mask, *size))
+    return coco.frPyObjects(mask, *size)
+
+
+def runs_of(pixels: npt.NDArray[np.bool_]) -> list[Any]:
+    """COCO's compressed runs of each mask of (n, height, width)."""
+    runs: list[Any] = coco_module("mask").encode(
+        np.asfortranarray(pixels.transpose(1, 2, 0), np.uint8)
+    )
+    return runs
 
 
 def coco_module(name: str) -> Any:

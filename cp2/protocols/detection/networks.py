@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from cp2.models.backbones import ResNetBackbone
 from cp2.models.distributed import gather, world_size
 from cp2.models.norm_statistics import statistics_kept
-from cp2.protocols.detection.masks import MaskHead, Polygons, mask_loss, mask_targets
+from cp2.protocols.detection.masks import Mask, MaskHead, mask_loss, mask_targets
 from cp2.protocols.detection.roi_heads import (
     REGIONS,
     BoxPredictor,
@@ -36,12 +36,12 @@ class Objects(NamedTuple):
     Attributes:
         boxes: (G, 4).
         classes: (G,).
-        polygons: of each instance, where masks are learned.
+        masks: of each one, where masks are learned.
     """
 
     boxes: Tensor
     classes: Tensor
-    polygons: Sequence[Polygons] = ()
+    masks: Sequence[Mask] = ()
 
 
 @dataclass(frozen=True)
@@ -160,15 +160,15 @@ class Detector(ABC, nn.Module):
             return terms
         found = [r.classes < self.predictor.classes for r in regions]
         inside = [r.boxes[rows] for r, rows in zip(regions, found, strict=True)]
-        polygons = [
-            one.polygons[index]
+        masks = [
+            one.masks[index]
             for r, rows, one in zip(regions, found, objects, strict=True)
             for index in r.objects[rows].tolist()
         ]
         if world_size() == 1 and not any(map(len, inside)):  # norms need rows
             return terms | {"loss_mask": boxes.sum() * 0.0}
         logits = self.mask_head(pool(maps, self.strides, inside, 2 * self.pooled))
-        targets = mask_targets(polygons, torch.cat(inside))
+        targets = mask_targets(masks, torch.cat(inside))
         named = torch.cat([r.classes[rows] for r, rows in zip(regions, found, strict=True)])
         return terms | {"loss_mask": mask_loss(logits, named, targets)}
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cp2.augment.pipeline import Batches
-from cp2.data.annotations import VocObject, read_objects
+from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.pillow import open_image, reading
 from cp2.drawing import counters
 from cp2.errors import UserError
+from cp2.protocols.detection.masks import Mask, decoded
 from cp2.protocols.detection.rpn import Size
 from cp2.settings.protocols.detection import DetectionTraining
 
@@ -31,12 +32,14 @@ class Sample(NamedTuple):
         boxes: float32 (G, 4) in its pixels.
         classes: int64 (G,).
         seeds: (2,) of its samples of anchors and of regions.
+        masks: of each object in the image's pixels, where masks are learned.
     """
 
     image: Tensor
     boxes: Tensor
     classes: Tensor
     seeds: Tensor
+    masks: list[Mask]
 
 
 def fitted(size: Size, short: int, long: int) -> Size:
@@ -75,17 +78,30 @@ def moved_boxes(
 
 
 def as_arrays(
-    objects: Sequence[VocObject], classes: Sequence[str]
+    objects: Sequence[ImageObject], classes: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Boxes (G, 4) counted from 0, the right end outside, and classes (G,); difficult ones too."""
+    """Boxes (G, 4) and classes (G,); difficult ones too."""
     boxes = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
-    return boxes - (1, 1, 0, 0), np.array([classes.index(one.name) for one in objects], np.int64)
+    return boxes, np.array([classes.index(one.name) for one in objects], np.int64)
+
+
+def moved_mask(mask: Any, before: Size, after: Size, flip: bool) -> Mask:
+    """A mask of COCO in an image that is resized, then mirrored: its polygons, or its pixels."""
+    if isinstance(mask, list):
+        points = (np.array(one, np.float64).reshape(-1, 2) for one in mask)
+        return [moved(one, before, after, flip).ravel() for one in points]
+    picture = Image.fromarray(decoded(mask, before))
+    resized = np.array(picture.resize((after[1], after[0]), Image.Resampling.NEAREST))
+    return torch.from_numpy(resized[:, ::-1].copy() if flip else resized)
 
 
 class DetectionImages(Dataset[Sample]):
     """Training images with their boxes, as (epoch, image) asks for them.
 
-    Images without a box are not learned from.
+    Crowds are not learned from, nor objects without area, nor images without an object.
+
+    Args:
+        masks: learn masks, too, of objects that have one.
 
     Attributes:
         wide: which images are wider than high.
@@ -98,23 +114,37 @@ class DetectionImages(Dataset[Sample]):
         classes: Sequence[str],
         settings: DetectionTraining,
         seed: int,
+        masks: bool = False,
     ) -> None:
-        self._settings, self._seed = settings, seed
+        self._settings, self._seed, self._names, self._masks = settings, seed, classes, masks
         self._images: list[Path] = []
+        self._annotations: list[Path] = []
         self._boxes, self._classes = [], []
         wide = []
         for image, annotation in zip(images, annotations, strict=True):
-            boxes, named = as_arrays(read_objects(annotation, classes), classes)
+            boxes, named = as_arrays(self._learned(annotation), classes)
             if not len(boxes):
                 continue
             with reading(image), open_image(image) as header:
                 wide.append(header.width > header.height)
             self._images.append(image)
+            self._annotations.append(annotation)
             self._boxes.append(boxes)
             self._classes.append(named)
         if not wide:
-            raise UserError("no training image has an object; a detector learns from boxes")
+            what = "object with a mask" if masks else "object"
+            raise UserError(f"no training image has an {what}; a detector learns from boxes")
         self.wide = np.array(wide)
+
+    def _learned(self, annotation: Path) -> list[ImageObject]:
+        return [
+            one
+            for one in read_objects(annotation, self._names)
+            if not one.crowd
+            and one.box[0] < one.box[2]
+            and one.box[1] < one.box[3]
+            and (one.mask or not self._masks)
+        ]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -131,11 +161,17 @@ class DetectionImages(Dataset[Sample]):
         image = resize(image, after)
         boxes = moved_boxes(self._boxes[index], before, after, flip)
         kept = (boxes[:, 2:] - boxes[:, :2] > LEAST_SIDE).all(1)
+        masks: list[Mask] = []
+        if self._masks:  # read again: those of all images would fill the memory
+            objects = self._learned(self._annotations[index])
+            rows = np.flatnonzero(kept).tolist()
+            masks = [moved_mask(objects[row].mask, before, after, flip) for row in rows]
         return Sample(
             image.flip(2) if flip else image,
             torch.from_numpy(boxes[kept]).float(),
             torch.from_numpy(self._classes[index][kept]),
             torch.from_numpy(seeds),
+            masks,
         )
 
 

@@ -1,0 +1,300 @@
+"""A COCO json of any size, read entry by entry: what is kept of it is a few numbers an object."""
+
+import json
+import math
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cp2.data.annotations import ImageObject
+from cp2.errors import WrongFile, reading
+from cp2.settings.messages import nearest
+
+_CHUNK = 1 << 20
+_LARGEST = 64 << 20  # bytes of one entry
+_SLACK = 1.0  # pixels that a box or a polygon may lie outside
+_DECODER = json.JSONDecoder()
+_LEAST = 6  # numbers of a polygon: three corners
+_LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
+
+
+class CocoImage(NamedTuple):
+    """An image as the file describes it."""
+
+    id: int
+    file: str
+    size: tuple[int, int]  # width, height
+
+
+class CocoFile:
+    """Images of a file, and their objects on demand.
+
+    Args:
+        path: a json of `images`, `annotations` and `categories`, in any order.
+        classes: names that its categories may have; ids may have holes.
+        strict: objects without area and masks that are none are errors. The official files hold a
+            few, which are scored as they are and not learned from.
+    Raises:
+        WrongFile: it is damaged, an id is there twice, or an annotation belongs to no image or
+            category; names it.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str], strict: bool) -> None:
+        self.path, self._strict = path, strict
+        self.images: list[CocoImage] = []
+        self._categories: dict[int, str] = {}
+        self._rows = array("q")  # of each annotation: image, id, first byte, end
+        with reading(path, "a COCO json", "correct it, or take it from where it came again"):
+            ids: dict[str, set[int]] = {"image": set(), "category": set()}
+            seen = set()
+            for name, entry, first, end in _entries(path):
+                seen.add(name)
+                self._add(_LISTS[name], entry, first, end, ids)
+            if lacking := [name for name in _LISTS if name not in seen]:
+                raise WrongFile(f"{path} has no {', '.join(lacking)}; a COCO json lists all three")
+        for name in self._categories.values():
+            if name not in classes:
+                raise WrongFile(f"{path}: category {name!r} is no class; {nearest(name, classes)}")
+        rows = np.frombuffer(self._rows, np.int64).reshape(-1, 5)
+        self._check(rows, ids)
+        self._sorted = rows[np.argsort(rows[:, 0], kind="stable")]
+        del self._rows
+
+    def _add(self, kind: str, entry: Any, first: int, end: int, ids: dict[str, set[int]]) -> None:
+        number = _whole(entry, "id", f"{self.path}: {kind}")
+        where = f"{self.path}: {kind} {number}"
+        if kind == "annotation":
+            owners = (_whole(entry, key, where) for key in ("image_id", "category_id"))
+            self._rows.extend((*owners, number, first, end))
+            return
+        if number in ids[kind]:
+            raise WrongFile(f"{where} is there twice; ids must differ")
+        ids[kind].add(number)
+        if kind == "image":
+            file = entry.get("file_name")
+            if not isinstance(file, str) or not file:
+                raise WrongFile(f"{where} has no file_name")
+            size = _whole(entry, "width", where), _whole(entry, "height", where)
+            if min(size) < 1:
+                raise WrongFile(f"{where} ({file}) is {size[0]}x{size[1]} pixels")
+            self.images.append(CocoImage(number, file, size))
+        else:
+            self._categories[number] = str(entry.get("name"))
+
+    def _check(self, rows: npt.NDArray[np.int64], ids: dict[str, set[int]]) -> None:
+        numbers, times = np.unique(rows[:, 2], return_counts=True)
+        if (times > 1).any():
+            raise WrongFile(
+                f"{self.path}: annotation {numbers[times > 1][0]} is there twice; ids must differ"
+            )
+        for column, kind in enumerate(("image", "category")):
+            for owner, annotation in rows[:, [column, 2]].tolist():
+                if owner not in ids[kind]:
+                    raise WrongFile(
+                        f"{self.path}: annotation {annotation} is of {kind} {owner}, which the "
+                        "file does not have; add it, or remove the annotation"
+                    )
+        for what, names in (
+            ("file_name", [one.file for one in self.images]),
+            ("category", list(self._categories.values())),
+        ):
+            name, uses = Counter(names).most_common(1)[0] if names else ("", 0)
+            if uses > 1:
+                raise WrongFile(f"{self.path}: {uses} have the {what} {name!r}; each needs its own")
+
+    def objects(self) -> Iterator[tuple[CocoImage, list[ImageObject]]]:
+        """Images in the file's order with their objects.
+
+        Raises:
+            WrongFile: an object is not what it should be; names it and its image.
+        """
+        with self.path.open("rb") as file:
+            for image in self.images:
+                low, high = np.searchsorted(self._sorted[:, 0], [image.id, image.id + 1])
+                yield image, [self._object(file, image, row) for row in self._sorted[low:high]]
+
+    def _object(self, file: BinaryIO, image: CocoImage, row: Any) -> ImageObject:
+        _, category, number, first, end = row.tolist()
+        entry = json.loads(os.pread(file.fileno(), end - first, first))
+        name = self._categories[category]
+        where = f"{self.path}: annotation {number} ({name}) of {image.file}"
+        box = _numbers(entry.get("bbox"), f"{where}: bbox")
+        if len(box) != 4:
+            raise WrongFile(f"{where}: bbox {box} must be x, y, width, height")
+        crowd, area = entry.get("iscrowd", 0), entry.get("area")
+        if crowd not in (0, 1):
+            raise WrongFile(f"{where}: iscrowd is {crowd!r}, must be 0 or 1")
+        if area is not None:
+            (area,) = _numbers([area], f"{where}: area")
+        x, y, width, height = box
+        mask = _mask(entry.get("segmentation"), image.size, where, self._strict)
+        if self._strict:
+            shown = f"{where}: its box {x:g}, {y:g} of {width:g}x{height:g}"
+            if min(width, height) <= 0:
+                raise WrongFile(f"{shown} has no area")
+            _inside([x, y, x + width, y + height], image.size, shown)
+            if area is not None and area <= 0:
+                raise WrongFile(f"{where}: its area is {area:g}; leave it out, or correct it")
+        return ImageObject(
+            name, (x, y, x + width, y + height), bool(crowd), bool(crowd), area, mask
+        )
+
+
+def _mask(found: Any, size: tuple[int, int], where: str, strict: bool) -> Any:
+    """Polygons, or runs that add up to the image; None where there is no mask."""
+    if not found:
+        return None
+    if isinstance(found, dict):
+        width, height = size
+        if list(found.get("size", ())) != [height, width]:
+            raise WrongFile(
+                f"{where}: its mask is of size {found.get('size')}, must be [{height}, {width}]"
+            )
+        counts = found.get("counts")
+        if isinstance(counts, str):
+            counts = _runs(counts)
+        if (
+            not isinstance(counts, list)
+            or not all(type(count) is int and count >= 0 for count in counts)
+            or sum(counts) != width * height
+        ):
+            raise WrongFile(
+                f"{where}: the runs of its mask must be whole numbers that add up to {width} x "
+                f"{height} pixels"
+            )
+        if strict and not any(counts[1::2]):
+            raise WrongFile(f"{where}: its mask has no pixel")
+        return {"counts": counts, "size": [height, width]}
+    if not isinstance(found, list) or not all(isinstance(one, list) for one in found):
+        raise WrongFile(f"{where}: segmentation must be a list of polygons, or counts and size")
+    for number, one in enumerate(found, 1):
+        points = _numbers(one, f"{where}: polygon {number}")
+        if strict:
+            shown = f"{where}: polygon {number}"
+            if len(points) < _LEAST or len(points) % 2 or not _area(points):
+                raise WrongFile(f"{shown} of {len(points)} numbers has no area")
+            _inside(points, size, shown)
+    return [one for one in found if len(one) >= _LEAST and not len(one) % 2] or None
+
+
+def _runs(text: str) -> list[int]:
+    """COCO's compressed runs: numbers of 5 bits a character, from the third on as a difference."""
+    counts: list[int] = []
+    number = shift = 0
+    for code in text.encode("latin-1", "replace"):
+        part = code - 48
+        number |= (part & 31) << shift
+        shift += 5
+        if not part & 32:
+            if part & 16:
+                number -= 1 << shift
+            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+            number = shift = 0
+    return counts
+
+
+def _area(points: Sequence[float]) -> float:
+    x, y = np.array(points).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def _inside(points: Sequence[float], size: tuple[int, int], shown: str) -> None:
+    for side, values in zip(size, (points[::2], points[1::2]), strict=True):
+        if min(values) < -_SLACK or max(values) > side + _SLACK:
+            raise WrongFile(f"{shown} leaves the image, which is {size[0]}x{size[1]} pixels")
+
+
+def _numbers(found: Any, where: str) -> list[float]:
+    good = isinstance(found, list) and all(
+        type(one) in (int, float) and math.isfinite(one) for one in found
+    )
+    if not good:
+        raise WrongFile(f"{where} is {str(found)[:80]}, must be numbers")
+    return list(found)
+
+
+def _whole(entry: Any, key: str, where: str) -> int:
+    found = entry.get(key) if isinstance(entry, dict) else None
+    if type(found) is not int or abs(found) >= 1 << 62:
+        raise WrongFile(f"{where}: {key} is {str(found)[:80]!r}, must be a whole number")
+    return found
+
+
+class _Text:
+    """A file's bytes as text of one character a byte, of which little is held at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._text, self._at, self._before = file, "", 0, 0
+
+    def _more(self) -> bool:
+        held = len(self._text) - self._at
+        if held > _LARGEST:
+            raise ValueError(f"an entry of more than {_LARGEST >> 20} MiB")
+        chunk = self._file.read(max(_CHUNK, held))  # as much again: a long entry is not slower
+        self._before += self._at
+        self._text, self._at = self._text[self._at :] + chunk.decode("latin-1"), 0
+        return bool(chunk)
+
+    def peek(self) -> str:
+        """The next character that is no space."""
+        while True:
+            while self._at < len(self._text):
+                if not (char := self._text[self._at]).isspace():
+                    return char
+                self._at += 1
+            if not self._more():
+                raise ValueError("it ends too early")
+
+    def take(self, char: str) -> None:
+        if (found := self.peek()) != char:
+            raise ValueError(f"{found!r} at byte {self._before + self._at}, not {char!r}")
+        self._at += 1
+
+    def value(self) -> tuple[Any, int, bytes]:
+        """The next value, its first byte, and all of them."""
+        self.peek()
+        while True:
+            try:
+                found, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if not self._more():
+                    raise
+                continue
+            if end == len(self._text) and self._more():
+                continue  # a number may go on
+            first, self._at = self._at, end
+            return found, self._before + first, self._text[first:end].encode("latin-1")
+
+    def until(self, end: str) -> Iterator[None]:
+        """Stop before each entry of what began; take its end."""
+        while self.peek() != end:
+            yield
+            if self.peek() != end:
+                self.take(",")
+        self.take(end)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any, int, int]]:
+    """Each entry of the lists: the list's name, the entry, its first byte and its end."""
+    with path.open("rb") as file:
+        text = _Text(file)
+        text.take("{")
+        for _ in text.until("}"):
+            name, *_ = text.value()
+            text.take(":")
+            if text.peek() != "[":
+                text.value()
+                continue
+            text.take("[")
+            for _ in text.until("]"):
+                entry, first, content = text.value()
+                if name in _LISTS:
+                    if name != "annotations":  # whose numbers need no decoding
+                        entry = json.loads(content)
+                    yield name, entry, first, first + len(content)
