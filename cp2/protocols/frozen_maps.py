@@ -1,6 +1,7 @@
 """Frozen feature maps of labelled images, and scores of class maps; what probes share."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -75,18 +76,6 @@ def frozen_network(recipe: ProbeRecipe, weights: PretrainedWeights | None, seed:
         load_head(module, state, weights.path)
         layers.append(module)
     return nn.Sequential(*layers).eval()
-
-
-def extraction_of(
-    run: Run, results: Path, execution: Execution, device: torch.device
-) -> "Extraction":
-    """Of an evaluate run; see `frozen_network`."""
-    recipe = run.recipe
-    assert isinstance(recipe, ProbeRecipe)
-    weights = PretrainedWeights(run.pretrained, results) if run.pretrained else None
-    network = frozen_network(recipe, weights, run.seed or 0)
-    index = read_index(run.needed_folder("dataset", results).path)
-    return Extraction(network, recipe, index, device, execution.workers)
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):
@@ -185,7 +174,7 @@ class Extraction:
                 "snapshot"
             )
 
-    def scored(self, class_maps: Iterator[Tensor], more: dict[str, object]) -> Scored:
+    def scored(self, class_maps: Iterable[Tensor], more: dict[str, object]) -> Scored:
         """Scores of one map (K, h, w) a validation image, enlarged to the label's own size."""
         names, pairs = self.index.classes or (), self.pairs(self.recipe.split)
         confusion = ConfusionMatrix(len(names), torch.device("cpu"))
@@ -218,3 +207,26 @@ def present_classes(classes: Tensor, index: DatasetIndex) -> tuple[Tensor, dict[
         )
     lacking = [name for number, name in enumerate(names) if number not in present]
     return present, {"without_training_positions": lacking} if lacking else {}
+
+
+def score_run(
+    run: Run,
+    results: Path,
+    execution: Execution,
+    device: torch.device,
+    probe: Callable[[Extraction, Positions, Positions], Scored],
+) -> Scored:
+    """Score the backbone of an evaluate run; its features stay in state/ until they are scored.
+
+    Raises:
+        UserError: the weights or the data set are missing or damaged, too few classes or positions.
+    """
+    recipe, state = run.recipe, run.folder(results).state
+    assert isinstance(recipe, ProbeRecipe)
+    weights = PretrainedWeights(run.pretrained, results) if run.pretrained else None
+    network = frozen_network(recipe, weights, run.seed or 0)
+    index = read_index(run.needed_folder("dataset", results).path)
+    extraction = Extraction(network, recipe, index, device, execution.workers)
+    found = probe(extraction, *extraction.both(state))
+    shutil.rmtree(state, ignore_errors=True)
+    return found

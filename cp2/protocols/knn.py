@@ -1,6 +1,5 @@
 """Each position gets the classes of the training positions whose features are nearest."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -9,22 +8,15 @@ from torch.nn import functional as F
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.protocols.frozen_maps import Extraction, Positions, extraction_of, present_classes
+from cp2.protocols.frozen_maps import Extraction, Positions, present_classes, score_run
 from cp2.protocols.registry import Scored
 from cp2.settings.campaign import Execution
 from cp2.settings.protocols.probes import KnnSchedule
 
 
 def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:
-    """Score one backbone.
-
-    Raises:
-        UserError: the weights or the data set are missing or damaged, too few positions.
-    """
-    extraction, state = extraction_of(run, results, execution, device), run.folder(results).state
-    found = probe(extraction, *extraction.both(state))
-    shutil.rmtree(state, ignore_errors=True)
-    return found
+    """Score one backbone; see `score_run`."""
+    return score_run(run, results, execution, device, probe)
 
 
 def probe(extraction: Extraction, train: Positions, val: Positions) -> Scored:

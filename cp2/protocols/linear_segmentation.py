@@ -1,6 +1,5 @@
 """A linear classifier of frozen positions, fitted to its optimum: one model has one score."""
 
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.protocols.frozen_maps import Extraction, Positions, extraction_of, present_classes
+from cp2.protocols.frozen_maps import Extraction, Positions, present_classes, score_run
 from cp2.protocols.registry import Scored
 from cp2.protocols.segmentation.scores import ConfusionMatrix, score
 from cp2.settings.campaign import Execution
@@ -32,15 +31,8 @@ class Linear(NamedTuple):
 
 
 def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:
-    """Score one backbone.
-
-    Raises:
-        UserError: the weights or the data set are missing or damaged, too few classes.
-    """
-    extraction, state = extraction_of(run, results, execution, device), run.folder(results).state
-    found = probe(extraction, *extraction.both(state))
-    shutil.rmtree(state, ignore_errors=True)
-    return found
+    """Score one backbone; see `score_run`."""
+    return score_run(run, results, execution, device, probe)
 
 
 def probe(extraction: Extraction, train: Positions, val: Positions) -> Scored:
