@@ -121,6 +121,7 @@ def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
             axis.set_title(f"{str(table).removeprefix('evidence_').replace('_', ' ')}: {probe}")
             axis.set_xlabel("epoch")
             axis.set_ylabel("mIoU, per cent")
+            axis.set_ylim(bottom=0)
             axis.set_xticks(np.unique(found["epoch"]))
             axis.legend(fontsize=7)
         save(figure, folder, name, "Evidence", "")
