@@ -15,6 +15,7 @@ from cp2.settings.messages import nearest
 
 PRESENT, ABSENT, DIFFICULT = 1, 0, -1  # of a class in an image
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+_MOST_ELEMENTS, _DEEPEST = 100_000, 100  # of a file; VOC's have hundreds, four in each other
 _SLACK = 1.0  # pixels: some tools count from 0, or write the picture's width as the last column
 
 
@@ -42,6 +43,21 @@ class ImageObject(NamedTuple):
 
 
 class _Tree(ElementTree.TreeBuilder):
+    """Raises ValueError at what takes far more memory than its text."""
+
+    elements = depth = 0
+
+    def start(self, tag: Any, attrs: Any) -> Any:
+        self.elements += 1
+        self.depth += 1
+        if self.elements > _MOST_ELEMENTS or self.depth > _DEEPEST:
+            raise ValueError(f"over {_MOST_ELEMENTS} elements, or {_DEEPEST} in each other")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> Any:
+        self.depth -= 1
+        return super().end(tag)
+
     def doctype(self, *_: str | None) -> None:
         raise ValueError("it has a DOCTYPE, which may stand for any amount of text")
 

@@ -14,6 +14,7 @@ from cp2.settings.datasets import Archive
 
 SUMS = "SHA256SUMS"
 _SHA256 = re.compile("[0-9a-f]{64}")
+_BSD = re.compile(r"^SHA(?:2-)?256 ?\((.*)\) ?= (\w+)$")  # and OpenSSL's
 _SUMS_BYTES = 1 << 20  # of SHA256SUMS at most: some 10,000 files
 _WEAK = 32  # hex digits; a file can be made to match fewer
 
@@ -121,14 +122,14 @@ def _sums_name(archive: Archive) -> str:
 
 
 def _from_sums(sums: Path, file: str, where: str) -> str:
-    """The hash of a file in a SHA256SUMS, also as Windows' shells and `sha256sum ./*` write it."""
+    """The hash of a file in a SHA256SUMS, as `sha256sum ./*`, BSD, OpenSSL and Windows write it."""
     again = f"make it again with: sha256sum * > {SUMS}"
     content = _beginning(sums, _SUMS_BYTES + 1, again)
     if len(content) > _SUMS_BYTES:
         raise WrongFile(f"{where} is larger than {_SUMS_BYTES} bytes; {again}")
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for line in content.decode("utf-16" if wide else "utf-8-sig", errors="replace").splitlines():
-        digits, _, name = line.strip().partition(" ")
+        digits, _, name = _BSD.sub(r"\2 \1", line.strip()).partition(" ")
         named = name.strip().removeprefix("*").removeprefix("./") == file
         if named and _SHA256.fullmatch(digits.lower()):
             return f"sha256:{digits.lower()}"

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-MOST_BYTES = 64 << 20  # of a variable when it is unpacked; SBD's have 0.3 MB
+MOST_BYTES = 64 << 20  # of all variables when they are unpacked; SBD's have 0.3 MB
 _ELEMENTS = 1000  # in a row; SBD's have a dozen
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
@@ -26,9 +26,12 @@ def read_sbd(data: bytes) -> npt.NDArray[np.uint8]:
     order = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}.get(data[124:128])
     if order is None:
         raise ValueError("it is no MATLAB 5 file")
+    left = MOST_BYTES
     for kind, content in _elements(data[128:], order):
         if kind == _COMPRESSED:
-            kind, content = next(_elements(_unpacked(content), order))
+            unpacked = _unpacked(content, left)
+            left -= len(unpacked)
+            kind, content = next(_elements(unpacked, order))
         if kind == _MATRIX and _name(content, order) == b"GTcls":
             return _array(_field(content, order, b"Segmentation"), order)
     raise ValueError("it holds no variable GTcls")
@@ -52,11 +55,10 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         at = end if kind == _COMPRESSED else -(-end // 8) * 8
 
 
-def _unpacked(content: bytes) -> bytes:
-    unpacker = zlib.decompressobj()
-    data = unpacker.decompress(content, MOST_BYTES)
-    if unpacker.unconsumed_tail:
-        raise ValueError(f"a variable unpacks to more than {MOST_BYTES} bytes")
+def _unpacked(content: bytes, most: int) -> bytes:
+    data = zlib.decompressobj().decompress(content, most + 1)
+    if len(data) > most:
+        raise ValueError(f"its variables unpack to more than {MOST_BYTES} bytes")
     return data
 
 

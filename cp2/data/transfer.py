@@ -53,9 +53,7 @@ def transfer(url: str, part: Path, known: bool = False, most: int | None = None)
     except ValueError as error:
         raise Unreachable(f"is no address: {error}") from None
     if scheme == "file":
-        as_written = Path(url.removeprefix("file://"))  # a path may hold % or # as they are
-        _copy(as_written if as_written.is_file() else _from_uri(url), part, most)
-        return None
+        return _copy(_local(url), part, most)
     if scheme not in ("http", "https"):
         raise UserError(
             f"cannot download {plain_urls(url)}: only file://, http:// and https:// are known"
@@ -72,13 +70,20 @@ def transfer(url: str, part: Path, known: bool = False, most: int | None = None)
             time.sleep(BACKOFF * 2 ** (attempt - 1))
 
 
-def _from_uri(url: str) -> Path:
-    return Path(url2pathname(urlsplit(url).path))
+def _local(url: str) -> Path:
+    """The file of a file:// address; its path may hold % or # as they are."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise Unreachable(
+            "it names no file of this machine; write file:// and its whole path, /..."
+        )
+    as_written = Path(url.removeprefix("file://"))
+    return as_written if as_written.is_file() else Path(url2pathname(parts.path))
 
 
 def _copy(source: Path, part: Path, most: int | None) -> None:
     if not source.is_file():
-        raise Unreachable("no such file")
+        raise Unreachable("a folder or a device" if source.exists() else "no such file")
     total = _at_most(source.stat().st_size, most)
     part.unlink(missing_ok=True)
     with source.open("rb") as reader, part.open("xb") as writer, _bar(part, 0, total) as bar:

@@ -13,6 +13,7 @@ Key = tuple[str, ...]
 _LONG = 10_000  # characters
 _DEEPEST = 100  # mappings and lists in each other
 _MOST_VALUES = 100_000
+_BITS = 128  # of a whole number
 _IMPLIED = {"mask": "rectangle"}  # kinds that need not be written
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -83,7 +84,16 @@ def _no_duplicates(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]
     }
 
 
+def _whole_number(loader: Any, node: Any) -> int:
+    """One that can be printed: Python refuses to write out thousands of digits."""
+    number: int = loader.construct_yaml_int(node)
+    if number.bit_length() > _BITS:
+        raise _at(node, f"a whole number has more than {_BITS} bits")
+    return number
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _check_depth(text: str) -> None:

@@ -69,6 +69,8 @@ LAUGHS = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>"
     ("text", "message"),
     [
         (LAUGHS, "it has a DOCTYPE"),
+        ("<a>" * 101 + "</a>" * 101, "100 in each other"),
+        ("<a>" + "<b/>" * 100_000 + "</a>", "over 100000 elements"),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

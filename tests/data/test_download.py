@@ -218,6 +218,8 @@ def test_a_world_made_anew_is_fetched_anew(tmp_path: Path) -> None:
         lambda digits: f"{digits}  data.zip\n".encode("utf-8-sig"),
         lambda digits: f"{digits.upper()} *./data.zip\n".encode(),
         lambda digits: b"0  \xfc.zip\n" + f"{digits}  data.zip".encode(),
+        lambda digits: f"SHA256 (x) = 0\nSHA256 (./data.zip) = {digits}\n".encode(),
+        lambda digits: f"SHA2-256(data.zip)= {digits}\r\n".encode(),
     ],
 )
 def test_sums_as_other_programs_write_them(tmp_path: Path, write: Callable[[str], bytes]) -> None:
@@ -259,6 +261,18 @@ def test_wrong_content_at_the_first_url_gives_way_to_the_second(tmp_path: Path) 
     wrong, right = put(tmp_path / "wrong", b"login page"), put(tmp_path / "right")
     path = fetch(archive(f"file://{wrong}", f"file://{right}"), tmp_path / "folder")
     assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("start", ["file://server", "file:.", "file://~", "file://."])
+def test_file_urls_of_other_hosts_and_relative_ones_are_refused(
+    tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(tmp_path / "world")
+    monkeypatch.chdir("/")
+    with pytest.raises(UserError, match="names no file of this machine; write file:// and its"):
+        fetch(archive(f"{start}{source}"), tmp_path / "folder")
+    local = f"file://localhost{source}"
+    assert fetch(archive(local), tmp_path / "folder").read_bytes() == CONTENT
 
 
 def test_unknown_scheme(tmp_path: Path) -> None:

@@ -220,11 +220,16 @@ def test_sbd_values_that_are_no_ids(tmp_path: Path) -> None:
         read_label(tmp_path / "x.mat")
 
 
-def test_sbd_variable_that_unpacks_to_too_much(tmp_path: Path) -> None:
-    packed = zlib.compress(bytes(sbd.MOST_BYTES + 9))
-    head = b"\0" * 124 + b"\x00\x01IM" + struct.pack("<II", 15, len(packed))
-    (tmp_path / "x.mat").write_bytes(head + packed)
-    with pytest.raises(WrongFile, match="unpacks to more than"):
+@pytest.mark.parametrize("count", [1, 4])
+def test_sbd_variables_that_unpack_to_too_much(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sbd, "_name", lambda *_: b"before")
+    matrix = struct.pack("<II", 14, sbd.MOST_BYTES // count) + bytes(sbd.MOST_BYTES // count)
+    packed = zlib.compress(matrix)
+    variable = struct.pack("<II", 15, len(packed)) + packed
+    (tmp_path / "x.mat").write_bytes(b"\0" * 124 + b"\x00\x01IM" + variable * count)
+    with pytest.raises(WrongFile, match="unpack to more than"):
         read_label(tmp_path / "x.mat")
 
 

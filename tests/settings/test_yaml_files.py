@@ -144,6 +144,8 @@ MERGED = LISTS.replace("[1]", "{x: 1}").replace("[*", "{<<: [*").replace("]\n", 
         ("a: !!binary eA==", "could not determine a constructor"),
         ("a: !!int x", "invalid literal"),
         ("9" * 5000, "not valid YAML"),
+        ("a: 0x" + "f" * 5000, "line 1: a whole number has more than 128 bits"),
+        ("\n!!int 0b1" + "0" * 128 + ": a", "line 2: a whole number has more than 128 bits"),
         ("\0", "not valid YAML"),
     ],
 )

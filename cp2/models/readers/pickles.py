@@ -5,11 +5,10 @@ these afterwards, as views of bytes that the file holds. So neither a class of N
 unpickling ever sees foreign values. Every other global is refused by its name.
 """
 
-import itertools
 import math
 import pickle
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,9 +81,8 @@ class _Dictionary(dict[Any, Any]):
             tuple in a tuple ...
     """
 
-    def __init__(self, *items: Iterable[tuple[Any, Any]]) -> None:
-        for key, value in itertools.chain(*items):
-            self[key] = value
+    def __init__(self) -> None:  # of no items: many calls could be handed the same ones
+        super().__init__()
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, str | bytes | int | float | None):
@@ -105,7 +103,10 @@ def _make_bytearray(unpickler: Any) -> None:
 
 def _make_dictionary(unpickler: Any) -> None:
     items = unpickler.pop_mark()
-    unpickler.append(_Dictionary(zip(items[::2], items[1::2], strict=True)))
+    made = _Dictionary()
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        made[key] = value
+    unpickler.append(made)
 
 
 class _Unpickler(pickle._Unpickler):
@@ -182,12 +183,14 @@ def _load(path: Path, file: Any) -> Any:
 def _flat(path: Path, content: Any) -> tuple[Arrays, list[str]]:
     arrays: Arrays = {}
     others: list[str] = []
+    size = 0
     for place, value in _leaves(content, "", 0, Walk()):
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             arrays[place] = value
+            size += value.nbytes
+            check_size(path, size)
         else:
             others.append(place)
-    check_size(path, sum(array.nbytes for array in arrays.values()))
     if not arrays:
         raise WrongFile(f"{path} holds no arrays. Check that it is the right file.")
     return arrays, others

@@ -1,13 +1,14 @@
 """Files of torch.save and safetensors made by others: tensors are read, code is refused and never
 executed."""
 
+import io
 import mmap
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _SHOWN = 20  # keys of one kind in an error text
 _CONTAINERS = ("state_dict", "model")
 _MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
 _TUPLES = 100_000  # in a pickle; four a tensor. Hashing a million in each other overruns the stack
+_CALLS = 100_000  # in a pickle; two a tensor
 _LEVELS = 20  # of containers in each other
 _VALUES = 100_000  # a file may hold
 _CHARACTERS = 1 << 24  # of the paths of all values
@@ -164,7 +166,7 @@ def _load(path: Path) -> Any:
         if file[:2] == b"PK":
             _check_zip(path)
             return _load_torch(path, path, mmap=True)
-        for _ in range(4):  # magic number, protocol, system, content
+        for _ in range(5):  # magic number, protocol, system, content, keys of the storages
             _check_pickle(path, file)
         file.seek(0)
         return _load_torch(path, file)
@@ -196,18 +198,61 @@ def _check_zip(path: Path) -> None:
             raise ValueError(f"wrong checksum of {bad}")
         for member in members:
             if member.filename.endswith("/data.pkl"):
-                _check_pickle(path, archive.read(member))
+                _check_pickle(path, io.BytesIO(archive.read(member)))
 
 
 def _check_pickle(path: Path, file: Any) -> None:
-    """Bounds what torch's unpickler does not bound: nesting, and zeros by number."""
-    tuples = 0
+    """Bounds what torch's unpickler does not bound: nesting, calls, and zeros by number."""
+    tuples = calls = 0
+    begin = file.tell()
     for code, argument, _ in pickletools.genops(file):
         tuples += code.name.startswith("TUPLE")
+        calls += code.name in ("REDUCE", "NEWOBJ", "BUILD")
         if code.name == "GLOBAL" and argument in ("__builtin__ bytearray", "builtins bytearray"):
             raise _refused(path, "builtins.bytearray")
-    if tuples > _TUPLES:
-        raise ValueError(f"{tuples} tuples are in its pickle, {_TUPLES} at most are allowed")
+    for count, most, what in ((tuples, _TUPLES, "tuples"), (calls, _CALLS, "calls")):
+        if count > most:
+            raise ValueError(f"{count} {what} are in its pickle, {most} at most are allowed")
+    size = file.tell() - begin
+    file.seek(begin)
+    _rehearse(file, size)
+
+
+def _rehearse(file: Any, size: int) -> None:
+    """Take a pickle of so many bytes through without any call: a list that stands in it once may be
+    handed to OrderedDict thousands of times, each of which copies it.
+
+    Raises:
+        ValueError: calls are handed more values and characters than the pickle has bytes.
+    """
+    handed = 0
+
+    def take(values: Any, level: int = 0) -> None:
+        nonlocal handed
+        handed += len(values)
+        if handed > size:
+            raise ValueError("it hands more to calls, again and again, than it holds")
+        for value in values if level < 2 and not isinstance(values, str | bytes) else ():
+            if isinstance(value, Sized):
+                take(value, level + 1)
+
+    class Called(dict[Any, Any]):
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+        def __new__(cls, *values: Any) -> "Called":
+            take(values)
+            return super().__new__(cls)
+
+        def __init__(self, *_: Any) -> None:
+            super().__init__()
+
+        def __setstate__(self, state: Any) -> None:
+            take((state,))
+
+    unpickler: Any = pickle._Unpickler(file)  # type: ignore[attr-defined]
+    unpickler.find_class = lambda *_: Called
+    unpickler.persistent_load = lambda _: None
+    unpickler.load()
 
 
 def _refused(path: Path, found: str) -> WrongFile:

@@ -195,6 +195,10 @@ HOSTILE = {
         b"}X" + (3000).to_bytes(4, "little") + b"k" * 3000 + b"](" + b"K\1" * 9000 + b"es",
         "characters of their keys",
     ),
+    "copies of a list": (
+        b"ccollections\nOrderedDict\nq\0](K\1K\2\x86eq\1" + b"h\0h\1\x85R" * 9,
+        "whole pickle",
+    ),
     "lists of lists": (laughs(30), "so many times"),
     "a list nested too deep": (b"]" + b"]q\1a" * 200, "nested without end|holds no"),
     "an array that is its own state": (ARRAY + b"q\1(h\1h\1h\1h\1h\1tb", "form|end|type"),

@@ -193,6 +193,38 @@ HOSTILE = {
         + b"us.",
         "characters of their keys",
     ),
+    "copies of a list": (
+        b"ccollections\nOrderedDict\nq\0]("
+        + b"K\1K\2\x86" * 999
+        + b"eq\1"
+        + b"h\0h\1\x85R" * 999
+        + b".",
+        "hands more to calls",
+    ),
+    "copies of a text": (
+        b"c_codecs\nencode\nq\0" + TEXT + b"q\1U\6latin1q\2" + b"h\0h\1h\2\x86R" * 999 + b".",
+        "hands more to calls",
+    ),
+    "copies of a state": (
+        b"ccollections\nOrderedDict\nq\0}("
+        + b"".join(b"M%sK\1" % i.to_bytes(2, "little") for i in range(999))
+        + b"uq\1"
+        + b"h\0)Rh\1b" * 999
+        + b".",
+        "hands more to calls",
+    ),
+    "copies in a call of a call": (
+        b"ctorch._tensor\n_rebuild_from_type_v2\nq\0ctorch\nSize\nq\1("
+        + b"K\1" * 999
+        + b"tq\2\x85q\3}q\4"
+        + b"h\0(h\1h\1h\3h\4tR" * 999
+        + b".",
+        "hands more to calls",
+    ),
+    "tensors without end": (
+        b"ctorch\nSize\nq\0" + b"h\0)R" * 100_001 + b".",
+        "100001 calls are in its pickle",
+    ),
 }
 
 
