@@ -13,7 +13,7 @@ from cp2.costs.work import Kind, Work, work_of
 from cp2.plan.graph import Plan, Run
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
 from cp2.plan.requests import JobRequest, job_request
-from cp2.record.metrics import last_metrics
+from cp2.record.tail import last_metrics
 from cp2.settings.campaign import Resources
 from cp2.settings.load import Configuration
 from cp2.settings.sites import load_site

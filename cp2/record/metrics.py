@@ -8,16 +8,14 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 from cp2.errors import UserError
 from cp2.record.files import parse_json, write_text
-from cp2.record.lines import LineWriter, last_lines
+from cp2.record.lines import LineWriter
 
 COLLAPSED = 0.1  # of the deviation of healthy features, 1
-_END_OF_TIME = 1e11  # seconds since 1970; beyond it, milliseconds fit no database
 
 
 class MetricsWriter:
@@ -91,114 +89,17 @@ def read_metrics_and_damage(path: Path) -> tuple[list[dict[str, Any]], str | Non
         return [], None
     except OSError as error:
         return [], f"{path}: cannot be read ({error.strerror})"
-    found = [_parse(text) for text in texts]
-    lines = [line for line in (*found, _parse(last)) if line is not None]
-    return lines, _damage(path, sum(map(_is_damaged, found, texts)))
+    found = [parse_line(text) for text in texts]
+    lines = [line for line in (*found, parse_line(last)) if line is not None]
+    return lines, damage(path, sum(map(is_damaged, found, texts)))
 
 
-def last_metrics(path: Path) -> dict[str, Any] | None:
-    """The last whole line, read without reading all of the file; None where there is none."""
-    found = (_parse(text.encode()) for text in reversed(last_lines(path)))
-    return next((line for line in found if line is not None), None)
-
-
-class LogPosition(NamedTuple):
-    """A place between two lines, up to which a file was read.
-
-    Attributes:
-        first: time of the file's first line: the same as long as attempts resume the run.
-        step: of the line before the place; -1: none.
-        offset: bytes before the place; 0: not known.
-        text: the line before the place.
-    """
-
-    first: float | None = None
-    step: int = -1
-    offset: int = 0
-    text: bytes = b""
-
-
-START = LogPosition()
-
-
-class LogLine(NamedTuple):
-    """A line, and the place after it."""
-
-    values: dict[str, Any]
-    end: LogPosition
-
-
-@dataclass(frozen=True)
-class NewLines:
-    """Lines after a position, of ever higher steps.
-
-    Attributes:
-        restarted: the file tells of another training from its first step: all its lines are new.
-        problem: what is wrong with the damaged ones.
-    """
-
-    lines: list[LogLine]
-    restarted: bool = False
-    problem: str | None = None
-
-
-def read_new_lines(path: Path, position: LogPosition = START) -> NewLines:
-    """Lines of steps after the position's; what stands before it is read only where it must be.
-
-    A resumed attempt writes steps again that the file lost with its last save: those up to the
-    position's are passed over. A line without a time is damaged, too.
-    """
-    try:
-        with path.open("rb") as file:
-            begin = position.offset if _stands(file, position) else 0
-            file.seek(begin)
-            content = file.read()
-    except OSError:
-        return NewLines([])
-    lines, damaged = _lines(content, position if begin else START)
-    first = lines[0].end.first if lines else None
-    restarted = None not in (first, position.first) and first != position.first
-    if not restarted:
-        lines = [line for line in lines if line.end.step > position.step]
-    return NewLines(lines, restarted, _damage(path, damaged))
-
-
-def _stands(file: IO[bytes], position: LogPosition) -> bool:
-    """Whether the position's line is still before it: the file was only added to."""
-    if not position.text:
-        return False
-    file.seek(position.offset - len(position.text) - 1)
-    return file.read(len(position.text) + 1) == position.text + b"\n"
-
-
-def _lines(content: bytes, position: LogPosition) -> tuple[list[LogLine], int]:
-    """Lines of ever higher steps in what follows a position, and how many are damaged."""
-    first, step, offset, _ = position
-    lines = []
-    damaged = 0
-    for text in content.split(b"\n")[:-1]:
-        offset += len(text) + 1
-        line = _parse(text)
-        if line is not None and not _is_time(line.get("time")):
-            line = None
-        damaged += _is_damaged(line, text)
-        if line is not None and line["step"] > step:
-            step = line["step"]
-            first = line["time"] if first is None else first
-            lines.append(LogLine(line, LogPosition(first, step, offset, text)))
-    return lines, damaged
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < _END_OF_TIME
-
-
-def _damage(path: Path, lines: int) -> str | None:
+def damage(path: Path, lines: int) -> str | None:
     """The sentence about so many damaged lines."""
     return f"{path}: {lines} damaged line{'s' * (lines > 1)} passed over" if lines else None
 
 
-def _parse(text: bytes) -> dict[str, Any] | None:
+def parse_line(text: bytes) -> dict[str, Any] | None:
     """A line with its step, or None. Its values may be of any kind."""
     try:
         line = parse_json(text)
@@ -209,7 +110,7 @@ def _parse(text: bytes) -> dict[str, Any] | None:
     return line if 0 <= line["step"] < 1 << 53 else None
 
 
-def _is_damaged(line: dict[str, Any] | None, text: bytes) -> bool:
+def is_damaged(line: dict[str, Any] | None, text: bytes) -> bool:
     """Whether a text that is not empty gave no line, or one with other than numbers and nulls."""
     if line is None:
         return bool(text.strip())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cp2.errors import WrongFile
 from cp2.plan.places import Places
-from cp2.record.metrics import START, LogLine, read_metrics, read_new_lines
+from cp2.record.metrics import read_metrics
+from cp2.record.tail import START, LogLine, read_new_lines
 from cp2.tracking.content import step_points
 from cp2.tracking.snapshot import ENDED, RunContent, RunSnapshot, read_content
 from cp2.tracking.store import Store

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isclose, nan
 
-from cp2.record.metrics import START, LogPosition
+from cp2.record.tail import START, LogPosition
 from cp2.tracking.content import Point
 from cp2.tracking.snapshot import NO_LOG, Version, is_of_earlier_form
 from cp2.tracking.store import Store, StoredRun

@@ -37,10 +37,11 @@ from cp2.models.published import read_published
 from cp2.plan.places import Places
 from cp2.record.attempts import read_attempts
 from cp2.record.files import read_json
-from cp2.record.metrics import last_metrics, read_metrics_and_damage, read_new_lines
+from cp2.record.metrics import read_metrics_and_damage
 from cp2.record.mlflow_links import read_links
 from cp2.record.owner import read_owner
 from cp2.record.readers import read_environment, read_recipe, read_scores, time_of
+from cp2.record.tail import last_metrics, read_new_lines
 from cp2.settings.load import load_campaign
 from cp2.settings.metrics import Metric
 from cp2.settings.yaml_files import assignment, read_mapping

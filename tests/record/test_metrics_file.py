@@ -9,7 +9,8 @@ import pytest
 from cp2.errors import UserError
 from cp2.record import lines
 from cp2.record.lines import last_lines
-from cp2.record.metrics import MetricsWriter, last_metrics, read_metrics
+from cp2.record.metrics import MetricsWriter, read_metrics
+from cp2.record.tail import last_metrics
 
 
 def _steps(path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2.record.metrics import START, LogPosition, NewLines, read_new_lines
+from cp2.record.tail import START, LogPosition, NewLines, read_new_lines
 
 
 def _line(step: int, time: float = 0.0) -> str:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from cp2.record.metrics import START, LogLine
+from cp2.record.tail import START, LogLine
 from cp2.tracking.run_import import MOST_POINTS, thin
 
 

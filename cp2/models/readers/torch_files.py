@@ -249,7 +249,7 @@ def _rehearse(file: Any, size: int) -> None:
         def __setstate__(self, state: Any) -> None:
             take((state,))
 
-    unpickler: Any = pickle._Unpickler(file)  # type: ignore[attr-defined]
+    unpickler: Any = pickle._Unpickler(file)
     unpickler.find_class = lambda *_: Called
     unpickler.persistent_load = lambda _: None
     unpickler.load()

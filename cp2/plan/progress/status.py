@@ -11,7 +11,8 @@ from typing import Any, Literal
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.steps import Steps, steps_of
 from cp2.record.attempts import AttemptRecord, read_attempts
-from cp2.record.metrics import collapse, last_metrics
+from cp2.record.metrics import collapse
+from cp2.record.tail import last_metrics
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
