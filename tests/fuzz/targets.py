@@ -50,7 +50,7 @@ from cp2.tracking.snapshot import read_content, take_snapshot
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / "models"), str(TESTS / "tracking")]
 
-from foreign import bundle, byol_pickle, haiku_trees, masked, numpy_file, table_block, varint  # noqa: E402
+from foreign import CHECKSUM, bundle, byol_pickle, haiku_trees, numpy_file, table_block, varint  # noqa: E402
 from imported import Campaign, folders  # noqa: E402
 
 
@@ -109,9 +109,8 @@ def _torch_zip(pickled: bytes) -> bytes:
 
 
 def _bundle_zip(block: bytes) -> bytes:
-    """An archive with one block of an index, whose checksums are made right."""
-    body = block + b"\0"
-    table = body + struct.pack("<I", masked(body))
+    """An archive with one block of an index."""
+    table = block + b"\0" + CHECKSUM
     handle = table_block([(b"z", varint(0) + varint(len(block)))])
     at, size = len(table), len(handle) - 5
     table += handle
@@ -130,11 +129,8 @@ def _bundle() -> tuple[bytes, bytes]:
 
 
 def _first_block() -> list[bytes]:
-    """The only block of variables, with which the index begins; its checksum tells its end."""
-    index = _bundle()[0]
-    sums = (struct.pack("<I", masked(index[:size])) for size in range(len(index)))
-    size = next(n for n, checksum in enumerate(sums) if n and index[n : n + 4] == checksum)
-    return [index[: size - 1]]
+    """The only block of variables, with which the index begins."""
+    return [_bundle()[0].partition(b"\0" + CHECKSUM)[0]]
 
 
 def _published(layout: Any, prefix: str | None = None) -> Callable[[Path], Any]:

@@ -1,9 +1,10 @@
 """TensorFlow checkpoints without TensorFlow: variables by name as arrays.
 
 A checkpoint is an index and data shards. The index is a table of LevelDB's kind: a footer points to
-a block that points to blocks of sorted key-value pairs, each with its checksum. A value is a
-protocol buffer that says type, shape, shard, place and checksum of one variable. (The formats are
-described in LevelDB's table_format.md and TensorFlow's tensor_bundle.proto.)
+a block that points to blocks of sorted key-value pairs. A value is a protocol buffer that says
+type, shape, shard and place of one variable. (The formats are described in LevelDB's
+table_format.md and TensorFlow's tensor_bundle.proto.) Their own checksums are passed over: the
+archive has one of each file.
 """
 
 import math
@@ -16,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cp2.errors import check_method, reading
-from cp2.models.readers.crc32c import crc32c, masked
 from cp2.models.readers.torch_files import DAMAGED, MISSING, check_size
 from cp2.models.readers.wire import Cursor, Message, read_message
 
@@ -40,7 +40,6 @@ class _Entry:
     shard: int
     offset: int
     size: int  # bytes
-    checksum: int
 
 
 def read_tensor_bundle(path: Path) -> tuple[Arrays, list[str]]:
@@ -76,7 +75,8 @@ def read_tensor_bundle(path: Path) -> tuple[Arrays, list[str]]:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """As many bytes as it says that it has: `ZipFile.read` unpacks all that there are first."""
+    """As many bytes as it says that it has, by their checksum; `ZipFile.read` unpacks all that
+    there are first."""
     check_method(member)
     with archive.open(member) as file:
         return file.read(member.file_size)
@@ -130,8 +130,6 @@ def _block(table: bytes, offset: int, size: int) -> bytes:
     whole = table[offset : offset + size + _TRAILER]
     if len(whole) != size + _TRAILER:
         raise ValueError("its index is too short")
-    if masked(crc32c(whole[:-4])) != int.from_bytes(whole[-4:], "little"):
-        raise ValueError("a checksum of its index is wrong")
     if whole[size] != 0:
         raise ValueError("its index is compressed, which TensorFlow's checkpoints are not")
     return whole[:size]
@@ -165,7 +163,6 @@ def _entry(name: str, message: Message) -> _Entry:
         shard=message.number(3),
         offset=message.number(4),
         size=message.number(5),
-        checksum=message.number(6),
     )
 
 
@@ -176,6 +173,4 @@ def _read_array(entry: _Entry, data: list[bytes]) -> npt.NDArray[np.generic]:
     raw = data[entry.shard][entry.offset : entry.offset + entry.size]
     if len(raw) != entry.size:
         raise ValueError(f"the data end before {entry.name} does")
-    if masked(crc32c(raw)) != entry.checksum:
-        raise ValueError(f"the checksum of {entry.name} is wrong")
     return np.frombuffer(raw, kind).reshape(entry.shape)

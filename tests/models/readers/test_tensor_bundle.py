@@ -68,21 +68,13 @@ def test_truncated_data_are_refused(path):
     assert "the data end before global_step does" in refusal(path)
 
 
-def test_every_flipped_byte_is_refused_or_harmless(path):
-    """Only the padding of the footer and the empty block of meta data are not checked."""
+def test_every_flipped_byte_is_refused(path):
     index, data = bundle({"a": np.arange(3, dtype="f4")})
-    accepted = 0
-    for place in range(len(index)):
-        write_bundle(path, index[:place] + bytes([index[place] ^ 0x55]) + index[place + 1 :], data)
-        try:
-            found, _ = read_tensor_bundle(path)
-        except WrongFile:
-            continue
-        accepted += 1
-        np.testing.assert_array_equal(found["a"], [0, 1, 2])
-    assert accepted < 60
-    write_bundle(path, index, data[:4] + bytes([data[4] ^ 1]) + data[5:])
-    assert "the checksum of a is wrong" in refusal(path)
+    whole = write_bundle(path, index, data).read_bytes()
+    for content in (index, data):
+        for place in range(whole.index(content), whole.index(content) + len(content)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+            assert "Bad CRC-32 for file" in refusal(path)
 
 
 def test_other_containers_are_refused(path):
