@@ -3,17 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cp2.costs.networks import (
-    Counts,
-    backbone_bytes,
-    count_detector,
-    count_finetuning,
-    count_pretraining,
-)
+from cp2.costs.networks import Counts, backbone_bytes, count_training
 from cp2.plan.graph import Plan
-from cp2.plan.protocols.detection import DetectionFinetuneRecipe
-from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
-from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, PretrainRecipe
+from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe
 
 SAVES = 3  # the newest state, the one before it, and the one being written
 
@@ -63,12 +55,8 @@ def disk_space(plan: Plan, results: Path | None = None) -> Disk:
                 unpacked += sum(known.values())
             case CheckpointRecipe(backbone=backbone):
                 models += backbone_bytes(backbone)
-            case PretrainRecipe() as recipe:
-                trained.append(count_pretraining(recipe))
-            case DetectionFinetuneRecipe() as detector:
-                trained.append(count_detector(detector))
-            case SegmentationFinetuneRecipe() as model:
-                trained.append(count_finetuning(model))
+            case recipe if counts := count_training(recipe):
+                trained.append(counts)
     models += sum(counts.weights for counts in trained)
     states = SAVES * max((counts.state for counts in trained), default=0)
     total = sum(archives.values())

@@ -4,7 +4,6 @@ Counted on torch's meta device: a forward pass in training mode, and the storage
 the backward pass. Known to about a tenth: what kernels work in is left out but for a constant.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cp2.costs.networks import META, count_finetuning, count_pretraining, empty_batch, shaping
+from cp2.costs.networks import count_finetuning, count_pretraining, empty_batch, once, shaping
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Step
 from cp2.models.segmentor_files import build_segmentor
@@ -107,7 +106,7 @@ def _pretraining(recipe: PretrainRecipe) -> int:
         prepared = method.before_step(batch, step)
         return saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
 
-    return _once(shaping(recipe), count)
+    return once(["kept", shaping(recipe)], count)
 
 
 def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
@@ -121,18 +120,8 @@ def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
         return saved_bytes(trained, lambda: loss(trained(images), labels)["loss"])
 
     parts = [recipe.backbone, recipe.head, recipe.auxiliary]
-    return _once([*(part and part.model_dump() for part in parts), recipe.classes, crop], count)
-
-
-_KNOWN: dict[str, int] = {}  # by what shapes the networks
-
-
-def _once(shape: object, count: Callable[[], int]) -> int:
-    key = json.dumps(shape)
-    if key not in _KNOWN:
-        with META:
-            _KNOWN[key] = count()
-    return _KNOWN[key]
+    shape = [*(part and part.model_dump() for part in parts), recipe.classes, crop]
+    return once(["kept", *shape], count)
 
 
 def saved_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:

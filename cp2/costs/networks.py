@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter
@@ -38,6 +38,7 @@ LEARNS, FOLLOWS = 3, 1  # forward passes that a pass costs, with and without gra
 GIGA = 1e9
 LANDSCAPE = 4 / 3  # width of most photographs, in heights
 Size = tuple[int, int]  # height, width in pixels
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,29 @@ class Counts:
     learnt: int
 
 
-_KNOWN: dict[str, Counts] = {}  # by what of a recipe shapes its networks
+_KNOWN: dict[str, Any] = {}  # by what of a recipe shapes its networks
+
+
+def once(shape: Any, count: Callable[[], T]) -> T:
+    """What `count` gives on the meta device; networks of equal shape are counted once."""
+    key = json.dumps(shape)
+    if key not in _KNOWN:
+        with META:
+            _KNOWN[key] = count()
+    known: T = _KNOWN[key]
+    return known
+
+
+def count_training(recipe: Any) -> Counts | None:
+    """Counts of what a recipe trains; None where it trains no network."""
+    match recipe:
+        case PretrainRecipe():
+            return count_pretraining(recipe)
+        case SegmentationFinetuneRecipe():
+            return count_finetuning(recipe)
+        case DetectionFinetuneRecipe():
+            return count_detector(recipe)
+    return None
 
 
 def count_pretraining(recipe: PretrainRecipe) -> Counts:
@@ -68,16 +91,15 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
     Raises:
         UserError: method, backbone and head do not suit each other.
     """
-    key = json.dumps(shaping(recipe))
-    if key not in _KNOWN:
-        with META:
-            method = build_networks(recipe).eval()
-            gflop = _step_gflop(method)
+
+    def count() -> Counts:
+        method = build_networks(recipe).eval()
         parts = [method.exported.state_dict(), *method.extras.values()]
         weights = sum(_bytes(part.values()) for part in parts)
         optimizer = recipe.method.optimizer[trained_as(recipe.backbone)]
-        _KNOWN[key] = Counts(gflop, weights, *_state_bytes(method, optimizer))
-    return _KNOWN[key]
+        return Counts(_step_gflop(method), weights, *_state_bytes(method, optimizer))
+
+    return once(shaping(recipe), count)
 
 
 def shaping(recipe: PretrainRecipe) -> Any:
@@ -144,32 +166,34 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
     head, second = recipe.head.model_dump(), recipe.auxiliary and recipe.auxiliary.head.model_dump()
     optimizer = recipe.optimization.optimizer
     size = recipe.augmentation.crop
-    key = json.dumps([_text(recipe.backbone), head, second, recipe.classes, size, optimizer.kind])
-    if key not in _KNOWN:
+
+    def count() -> Counts:
         kept = _segmentor(_text(recipe.backbone), recipe.head.model_dump_json(), recipe.classes)
         trained: nn.Module = kept
         forward = segmentor_gflop(recipe.backbone, recipe.head, recipe.classes, size)
         if recipe.auxiliary:
-            with META:
-                trained = DeeplySupervised(kept, recipe.auxiliary.head).eval()
-            forward = _forward(trained, torch.empty(1, 3, *size, device=META))[0]
+            trained = DeeplySupervised(kept, recipe.auxiliary.head).eval()
+            forward = _forward(trained, torch.empty(1, 3, *size))[0]
         weights = _bytes(kept.state_dict().values())
-        _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
-    return _KNOWN[key]
+        return Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
+
+    shape = [_text(recipe.backbone), head, second, recipe.classes, size, optimizer.kind]
+    return once(shape, count)
 
 
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
     """Counts of a detector's finetuning, on images of its middle size."""
-    key = recipe.model_dump_json()
-    if key not in _KNOWN:
+
+    def count() -> Counts:
         short = recipe.training.usual_side
         size = (short, round(short * LANDSCAPE))
         forward = detector_gflop(recipe, size, recipe.detector.regions)
-        model = _detector(key)
+        model = _detector(recipe.model_dump_json())
         optimizer = SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0)
         weights = _bytes(model.state_dict().values())
-        _KNOWN[key] = Counts(LEARNS * forward, weights, *_state_bytes(model, optimizer))
-    return _KNOWN[key]
+        return Counts(LEARNS * forward, weights, *_state_bytes(model, optimizer))
+
+    return once(recipe.model_dump(mode="json"), count)
 
 
 @torch.no_grad()

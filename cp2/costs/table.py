@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -161,25 +161,13 @@ def read_table(path: Path) -> ThroughputTable:
         return ThroughputTable.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise UserError(explain(error, ThroughputTable, tree, origin)) from None
-    except TypeError as error:
-        raise UserError(f"{path}: {error}; write plain text, numbers, lists, keys") from None
 
 
 def kind_of(row: ThroughputRow) -> Kind:
     """The kind of work that a row is of."""
     crop = row.crop_size
-    return Kind(
-        row.stage,
-        row.method,
-        row.backbone,
-        row.head,
-        (crop, crop) if isinstance(crop, int) else crop,
-        row.amp,
-        row.slide,
-        row.output_stride,
-        row.symmetric,
-        row.auxiliary,
-    )
+    content = {field.name: getattr(row, field.name) for field in fields(Kind)}
+    return Kind(**content | {"crop_size": (crop, crop) if isinstance(crop, int) else crop})
 
 
 def _distance(row: ThroughputRow, work: Work) -> float:

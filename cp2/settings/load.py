@@ -281,10 +281,7 @@ def _replace_world(tree: Any, folder: Path) -> Any:
 
 
 def _validate(model: Any, tree: Any, origin: Any) -> Any:
-    try:
-        text = json.dumps(tree)
-    except TypeError as error:  # YAML's explicit tags make sets and bytes
-        raise UserError(f"{origin(())}{error}; write plain text, numbers, lists, keys") from None
+    text = json.dumps(tree)
     try:
         if isinstance(model, type) and issubclass(model, BaseModel):
             return model.model_validate_json(text)
