@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from cp2.errors import UserError, may_pass
-from cp2.record.files import append_line, parse_json
+from cp2.record.files import parse_json
+from cp2.record.lines import append_line
 from cp2.record.readers import read_object
 from cp2.record.tail import last_metrics
 from cp2.redaction import plain_urls

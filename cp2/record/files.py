@@ -140,23 +140,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line of text; on a new line, even where a kill or a full disk cut the last one.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    try:
-        with append_to(path) as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")
-            file.write(line.encode() + b"\n")
-    except OSError as error:
-        if disk_is_full(error):
-            raise UserError(f"{path}: no space left on the disk; free some and go on") from error
-        raise
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, so that equal values give equal files."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

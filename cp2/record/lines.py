@@ -6,6 +6,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from cp2.errors import UserError
 from cp2.record.files import append_to, disk_is_full
 
 _BLOCK = 16384  # bytes; a line of metrics has some 300
@@ -54,6 +55,20 @@ class LineWriter:
         self._waiting.clear()
         self._said = False
         return True
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line of text; on a new line, even where a kill or a full disk cut the last one.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        _append(path, f"{line}\n".encode())
+    except OSError as error:
+        if disk_is_full(error):
+            raise UserError(f"{path}: no space left on the disk; free some and go on") from error
+        raise
 
 
 def last_lines(path: Path) -> list[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cp2.errors import WrongFile
 from cp2.record.digest import digest
-from cp2.record.files import append_line, read_json, write_json
+from cp2.record.files import read_json, write_json
+from cp2.record.lines import append_line
 from cp2.redaction import plain_urls
 
 FILE = "mlflow.json"  # in the campaign's folder of reports

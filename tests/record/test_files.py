@@ -13,7 +13,6 @@ import pytest
 from cp2.errors import UserError, WrongFile
 from cp2.record.files import (
     UNUSABLE,
-    append_line,
     append_to,
     check_writable,
     clear_temporaries,
@@ -24,7 +23,7 @@ from cp2.record.files import (
     write_json,
     write_text,
 )
-from cp2.record.lines import LineWriter
+from cp2.record.lines import LineWriter, append_line
 from cp2.record.lock import hold
 from cp2.record.metrics import MetricsWriter
 
