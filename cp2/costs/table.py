@@ -1,18 +1,15 @@
 """Reading a throughput table and finding the row for a kind of work."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cp2.costs.work import Kind, Work
 from cp2.errors import UserError
-from cp2.settings.messages import explain, nearest
+from cp2.settings.messages import nearest, validated
 from cp2.settings.throughput import FlopRate, ThroughputRow, ThroughputTable
-from cp2.settings.yaml_files import Key, parse_yaml
+from cp2.settings.yaml_files import parse_yaml
 
 SHIPPED = "throughput/published.yaml"  # below configs/
 
@@ -153,14 +150,8 @@ def read_table(path: Path) -> ThroughputTable:
         tree = {key: tree[key] for key in ThroughputTable.model_fields if key in tree}
     else:
         tree = {"throughput": tree}
-
-    def origin(key: Key) -> str:
-        return f"{path}: "
-
-    try:
-        return ThroughputTable.model_validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise UserError(explain(error, ThroughputTable, tree, origin)) from None
+    table: ThroughputTable = validated(ThroughputTable, tree, f"{path}: ")
+    return table
 
 
 def kind_of(row: ThroughputRow) -> Kind:

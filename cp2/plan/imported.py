@@ -1,17 +1,14 @@
 """Scores made elsewhere take the place of a cell's runs, if they say where they come from."""
 
 import hashlib
-import json
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from cp2.errors import UserError, WrongFile
 from cp2.settings.imported import ImportedFile, ImportedScores
 from cp2.settings.load import Configuration
-from cp2.settings.messages import explain, nearest
+from cp2.settings.messages import nearest, validated
 from cp2.settings.tables import TableSettings
-from cp2.settings.yaml_files import Key, read_mapping
+from cp2.settings.yaml_files import read_mapping
 
 Place = tuple[str, str, str]  # table, row, column
 
@@ -39,19 +36,12 @@ def read_imported(configuration: Configuration) -> dict[Place, ImportedScores]:
 
 
 def _read(file: Path) -> ImportedFile:
-    tree = read_mapping(file)
-
-    def origin(key: Key) -> str:
-        return f"{file}: "
-
-    try:
-        return ImportedFile.model_validate_json(json.dumps(tree, default=str))
-    except ValidationError as error:
-        raise UserError(
-            explain(error, ImportedFile, tree, origin)
-            + "\nNumbers made elsewhere need table, row, column, values, seeds, source, file and "
-            "sha256; docs/imported-results.md shows an example."
-        ) from None
+    advice = (
+        "\nNumbers made elsewhere need table, row, column, values, seeds, source, file and "
+        "sha256; docs/imported-results.md shows an example."
+    )
+    found: ImportedFile = validated(ImportedFile, read_mapping(file), f"{file}: ", advice)
+    return found
 
 
 def _check_cell(table: TableSettings, scores: ImportedScores, where: str) -> None:

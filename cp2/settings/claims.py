@@ -1,13 +1,11 @@
 """Claims about the order of several rows: reports/published/orderings.yaml."""
 
-import json
 from pathlib import Path
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from cp2.errors import UserError
 from cp2.settings.base import Settings
-from cp2.settings.messages import explain
+from cp2.settings.messages import validated
 from cp2.settings.yaml_files import read_mapping
 
 
@@ -31,9 +29,4 @@ def read_orderings(folder: Path) -> dict[str, tuple[Ordering, ...]]:
         UserError: the file is not there, or a key or value in it is wrong.
     """
     file = folder / "orderings.yaml"
-    tree = read_mapping(file)
-    model = dict[str, tuple[Ordering, ...]]
-    try:
-        return TypeAdapter(model).validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise UserError(explain(error, model, tree, lambda key: f"{file}: ")) from None
+    return validated(dict[str, tuple[Ordering, ...]], read_mapping(file), f"{file}: ")

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
 from cp2.errors import UserError
 from cp2.settings.based_files import named_file, read_campaign, read_method
 from cp2.settings.campaign import CampaignSettings
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.grids import write_out_grids
-from cp2.settings.messages import explain, nearest
+from cp2.settings.messages import nearest, validated
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import ProtocolSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
@@ -146,7 +144,7 @@ class Configuration:
         def origin(key: Key) -> str:
             return _origin((section, name), key, origins, file)
 
-        return _validate(SECTIONS[section], tree, origin)
+        return validated(SECTIONS[section], tree, origin)
 
     def _tree(
         self, section: str, name: str, overrides: dict[str, Any]
@@ -223,7 +221,7 @@ def load_campaign(
     def origin(key: Key) -> str:
         return _origin(("campaign",), key, origins, file)
 
-    settings: CampaignSettings = _validate(CampaignSettings, tree, origin)
+    settings: CampaignSettings = validated(CampaignSettings, tree, origin)
     configuration = Configuration(
         settings, configs, tuple(assignments), overrides, origins, campaign
     )
@@ -278,13 +276,3 @@ def _replace_world(tree: Any, folder: Path) -> Any:
     if isinstance(tree, str) and "{world}" in tree:
         return tree.replace("{world}", quote(str(folder.resolve())))  # it stands in URLs
     return tree
-
-
-def _validate(model: Any, tree: Any, origin: Any) -> Any:
-    text = json.dumps(tree)
-    try:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            return model.model_validate_json(text)
-        return TypeAdapter(model).validate_json(text)
-    except ValidationError as error:
-        raise UserError(explain(error, model, tree, origin)) from None

@@ -1,12 +1,14 @@
 """Turning validation errors into: file, key, what was found, what is allowed, nearest name."""
 
 import difflib
+import json
 import typing
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from cp2.errors import UserError
 from cp2.settings.base import FILE_NAME, NAME
 from cp2.settings.yaml_files import Key, kind_of
 
@@ -28,6 +30,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if more := len(known[_SHOWN:]):
         listing += f" and {more} more"
     return f"did you mean {close[0]!r}? allowed: {listing}" if close else f"allowed: {listing}"
+
+
+def validated(model: Any, tree: Any, origin: Origin | str, advice: str = "") -> Any:
+    """The tree as a settings model, or as any type that pydantic knows.
+
+    Args:
+        origin: text: the beginning of every line.
+    Raises:
+        UserError: a line for each thing that is wrong, then the advice.
+    """
+    try:
+        return TypeAdapter(model).validate_json(json.dumps(tree))
+    except ValidationError as error:
+        where = (lambda key: origin) if isinstance(origin, str) else origin
+        raise UserError(explain(error, model, tree, where) + advice) from None
 
 
 def explain(error: ValidationError, model: Any, tree: Any, origin: Origin) -> str:

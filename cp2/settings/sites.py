@@ -1,19 +1,18 @@
 """What a cluster calls its things: partitions, accounts, GPUs. One short file a site."""
 
 import itertools
-import json
 import re
 import shlex
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from cp2.errors import UserError
 from cp2.settings.base import JobsPerGpu, PositiveFloat, PositiveInt, Settings
 from cp2.settings.based_files import named_file
-from cp2.settings.messages import explain, nearest
-from cp2.settings.yaml_files import Key, read_mapping
+from cp2.settings.messages import nearest, validated
+from cp2.settings.yaml_files import read_mapping
 from cp2.stages import ON_CLUSTER
 
 _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake sets
@@ -136,11 +135,5 @@ def load_site(site: str, configs: Path = Path("configs")) -> SiteSettings:
             f"write your cluster's names there; {nearest(site, known)}"
         )
     tree = {key: value or {} for key, value in read_mapping(file).items()}
-
-    def origin(key: Key) -> str:
-        return f"{file}: "
-
-    try:
-        return _SITE_FILE.model_validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise UserError(explain(error, _SITE_FILE, tree, origin)) from None
+    settings: SiteSettings = validated(_SITE_FILE, tree, f"{file}: ")
+    return settings
