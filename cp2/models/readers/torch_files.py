@@ -25,6 +25,7 @@ _CONTAINERS = ("state_dict", "model")
 _MOST = 10  # times the file's size: what its tensors may take, as many can share one storage
 _TUPLES = 100_000  # in a pickle; four a tensor. Hashing a million in each other overruns the stack
 _CALLS = 100_000  # in a pickle; two a tensor
+_NAME = 200  # characters of a global; torch searches a message with it in squared time
 _LEVELS = 20  # of containers in each other
 _VALUES = 100_000  # a file may hold
 _CHARACTERS = 1 << 24  # of the paths of all values
@@ -208,7 +209,10 @@ def _check_pickle(path: Path, file: Any) -> None:
     for code, argument, _ in pickletools.genops(file):
         tuples += code.name.startswith("TUPLE")
         calls += code.name in ("REDUCE", "NEWOBJ", "BUILD")
-        if code.name == "GLOBAL" and argument in ("__builtin__ bytearray", "builtins bytearray"):
+        name = str(argument) if code.name == "GLOBAL" else ""
+        if len(name) > _NAME:
+            raise ValueError(f"a name in its pickle has {len(name)} characters")
+        if name in ("__builtin__ bytearray", "builtins bytearray"):
             raise _refused(path, "builtins.bytearray")
     for count, most, what in ((tuples, _TUPLES, "tuples"), (calls, _CALLS, "calls")):
         if count > most:

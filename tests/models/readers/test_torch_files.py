@@ -221,6 +221,7 @@ HOSTILE = {
         + b".",
         "hands more to calls",
     ),
+    "a name without end": (b"c" + b"x" * 1_000_000 + b"\ny\n.", "a name in its pickle has 1000002"),
     "tensors without end": (
         b"ctorch\nSize\nq\0" + b"h\0)R" * 100_001 + b".",
         "100001 calls are in its pickle",
