@@ -1,12 +1,12 @@
 """All figures of a report, each drawn again only when what it shows has changed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from pydantic import TypeAdapter
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan
@@ -19,6 +19,7 @@ from cp2.reporting.figures.pictures import composed, evaluation_pictures, predic
 from cp2.reporting.figures.results import results as results_of
 from cp2.reporting.tables import TableView
 
+_FIGURE = TypeAdapter[ReportFigure | None](ReportFigure | None)
 MARKS = ".drawn"  # folder beside the figures: what each was drawn from
 
 
@@ -97,13 +98,15 @@ def kept(
     key = digest({"content": content, "code": _code(code)})
     try:
         known = read_json(mark)
-        figure = _figure(folder, known["figure"])
-        if known["key"] == key and (figure is None or _is_there(figure)):
+        figure = _FIGURE.validate_python(known["figure"])
+        files = [path for path in (figure.png, figure.svg) if path] if figure else []
+        there = all(path.parent == folder and path.is_file() for path in files)
+        if known["key"] == key and there:
             return figure
-    except (WrongFile, KeyError, TypeError):
+    except (WrongFile, KeyError, TypeError, ValueError):
         pass
     figure = draw()
-    write_json(mark, {"key": key, "figure": _plain(figure)})
+    write_json(mark, {"key": key, "figure": _FIGURE.dump_python(figure, mode="json")})
     return figure
 
 
@@ -122,22 +125,3 @@ def _code(modules: tuple[str, ...]) -> list[str]:
     """Changes with the code that draws."""
     files = [Path(__file__).with_name(f"{name}.py") for name in ("drawing", *modules)]
     return [matplotlib.__version__, *(file.read_text(encoding="utf-8") for file in files)]
-
-
-def _is_there(figure: ReportFigure) -> bool:
-    return all(path.is_file() for path in (figure.png, figure.svg) if path)
-
-
-def _plain(figure: ReportFigure | None) -> dict[str, Any] | None:
-    if figure is None:
-        return None
-    names = {"png": figure.png.name, "svg": figure.svg.name if figure.svg else None}
-    return vars(figure) | names
-
-
-def _figure(folder: Path, plain: dict[str, Any] | None) -> ReportFigure | None:
-    if plain is None:
-        return None
-    svg = plain["svg"]
-    figure = ReportFigure(**plain)
-    return replace(figure, png=folder / plain["png"], svg=folder / svg if svg else None)
