@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,34 +40,26 @@ JobsPerGpu = Literal[1, 2, 3, 4, 6, 12]
 GroupSize = Annotated[int, Field(ge=2)]  # batch norm needs two images
 
 
-def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"runs backwards: {list(pair)}; write [smallest, largest]")
-    return pair
+def _pair(holds: Callable[[float, float], bool], wrong: str) -> AfterValidator:
+    """A check of two numbers, and what is said of those that do not pass it."""
+
+    def check(pair: tuple[float, float]) -> tuple[float, float]:
+        if not holds(*pair):
+            raise ValueError(wrong.format(list(pair)))
+        return pair
+
+    return AfterValidator(check)
 
 
-def _above_zero(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] <= 0:
-        raise ValueError(f"must be above 0: {list(pair)}")
-    return pair
-
-
-def _share_of_area(pair: tuple[float, float]) -> tuple[float, float]:
-    if not pair[0] >= 0 or not 0 < pair[1] <= 1:
-        raise ValueError(f"must be shares of the image, at most 1: {list(pair)}")
-    return pair
-
-
-def _not_negative(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] < 0:
-        raise ValueError(f"must not be negative: {list(pair)}")
-    return pair
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
-PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
-AreaRange = Annotated[Range, AfterValidator(_share_of_area)]
-NonNegativeRange = Annotated[Range, AfterValidator(_not_negative)]
+Range = Annotated[
+    tuple[float, float],
+    _pair(lambda a, b: a <= b, "runs backwards: {}; write [smallest, largest]"),
+]
+PositiveRange = Annotated[Range, _pair(lambda a, _: a > 0, "must be above 0: {}")]
+AreaRange = Annotated[
+    Range, _pair(lambda a, b: a >= 0 and 0 < b <= 1, "must be shares of the image, at most 1: {}")
+]
+NonNegativeRange = Annotated[Range, _pair(lambda a, _: a >= 0, "must not be negative: {}")]
 
 
 def expanded(text: str) -> str:
