@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from cp2.errors import UserError, may_pass
 from cp2.record.files import parse_json
@@ -89,12 +89,12 @@ def _read(line: dict[str, Any], found: dict[int, AttemptRecord]) -> None:
             str(line["device"]),
             int(line["processes"]),
         )
-    elif line["event"] == "ended":
+    elif line["event"] == "ended" and line["outcome"] in get_args(Outcome):
         step, error = line["step"], line["error"]
         found[number] = replace(
             found[number],
             ended=_time(line["time"]),
-            outcome=_outcome(line["outcome"]),
+            outcome=line["outcome"],
             step=None if step is None else int(step),
             error=None if error is None else str(error),
             final=line.get("final") is True,
@@ -106,13 +106,6 @@ def _time(value: Any) -> float:
     if not 0 <= seconds < 1e11:  # also no infinity: it fits no database and no calendar
         raise ValueError(f"no time: {value!r}")
     return seconds
-
-
-def _outcome(word: Any) -> Outcome:
-    for known in get_args(Outcome):
-        if word == known:
-            return cast(Outcome, known)
-    raise ValueError(f"no outcome: {word!r}")
 
 
 @contextmanager
