@@ -10,7 +10,8 @@ import pandas as pd
 from cp2.plan.graph import Plan, PlannedTable
 from cp2.plan.protocols import protocol_of
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.metrics import collapse, last_metrics
+from cp2.record.metrics import collapse
+from cp2.record.tail import last_metrics
 from cp2.settings.based_files import read_method
 from cp2.settings.load import Configuration
 from cp2.settings.methods import MethodSettings
