@@ -64,10 +64,8 @@ _KNOWN: dict[str, Any] = {}  # by what of a recipe shapes its networks
 def once(shape: Any, count: Callable[[], T]) -> T:
     """What `count` gives on the meta device; networks of equal shape are counted once."""
     key = json.dumps(shape)
-    if key not in _KNOWN:
-        with META:
-            _KNOWN[key] = count()
-    known: T = _KNOWN[key]
+    with META:
+        known: T = _KNOWN.get(key) or _KNOWN.setdefault(key, count())
     return known
 
 
@@ -119,8 +117,7 @@ def _without_fractions(tree: Any) -> Any:
 def empty_batch(count: int, side: int) -> PreparedBatch:
     """A batch without content, of so many samples with views of so many pixels a side."""
     images, masks = torch.empty(count, 3, side, side), torch.empty(count, 1, side, side)
-    boxes = torch.empty(count, 2, 7, dtype=torch.long)
-    return PreparedBatch(images, images, masks, masks, boxes)
+    return PreparedBatch(images, images, masks, masks, torch.empty(count, 2, 7, dtype=torch.long))
 
 
 def _step_gflop(method: Method) -> float:
