@@ -3,6 +3,7 @@
 import colorsys
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from cp2.data.walk import LeftOut, files_below
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.record.files import write_text
-from cp2.settings.load import load_campaign
+from cp2.settings.campaign import CampaignSettings
+from cp2.settings.contrastive import ContrastiveSettings, PretrainingSettings
+from cp2.settings.load import Configuration, load_campaign
 
 _FEWEST = 32  # images that are worth a pretraining
 _LOOKED_AT = 200  # images whose size is read, spread evenly
@@ -197,11 +200,7 @@ def _campaign(
     lines += [
         "  methods:",
         f"    {model.method}:",
-        f"      views: {{crop_size: {plan.crop}}}  # a multiple of 32, not above their sides",
-        f"      batch_size: {plan.batch}  # at least eight steps an epoch",
-        f"      bn_group_size: {plan.group}  # images normalised together",
-        f"      queue_size: {plan.queue}  # a quarter of the images at most",
-        f"      momentum: {plan.momentum}  # of the key encoder; short runs: 0.99",
+        *(f"      {line}" for line in _overrides(_usual(name, model.method), plan)),
         f"execution: {{snapshot_every: {max(1, plan.epochs // 5)}}}  # epochs between kept weights",
         "resources:",
         *(
@@ -210,6 +209,28 @@ def _campaign(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _usual(name: str, method: str) -> PretrainingSettings:
+    """The method as configs/ has it.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    campaign = CampaignSettings(name=name, title=name, scale="mini", tables=(name,))
+    return Configuration(campaign, Path("configs"), (), {}, {}, name).method(method)
+
+
+def _overrides(usual: PretrainingSettings, plan: Sizes) -> Iterator[str]:
+    """What of a method suits the images, as far as the method has it."""
+    yield f"views: {{crop_size: {plan.crop}}}  # a multiple of 32, not above their sides"
+    yield f"batch_size: {plan.batch}  # at least eight steps an epoch"
+    if usual.bn_group_size is not None:
+        yield f"bn_group_size: {plan.group}  # images normalised together"
+    if isinstance(usual, ContrastiveSettings):
+        if "queue_size" not in usual.unread:
+            yield f"queue_size: {plan.queue}  # a quarter of the images at most"
+        yield f"momentum: {plan.momentum}  # of the key encoder; short runs: 0.99"
 
 
 def _table(name: str, model: Model, plan: Sizes) -> str:

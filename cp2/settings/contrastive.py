@@ -72,6 +72,11 @@ class ContrastiveSettings(PretrainingSettings):
     temperature: PositiveFloat = 0.2
     key_bn: Literal["shuffle", "sync", "none"] = "shuffle"
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Options that have no effect on the method."""
+        return ()
+
 
 class PlusSettings(ContrastiveSettings):
     """What PixCon's MoCo v2+ adds to MoCo v2, each part by itself (supplement, Table 4)."""

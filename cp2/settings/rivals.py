@@ -15,7 +15,7 @@ class TeacherSettings(PlusSettings):
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Options of MoCo v2+ that have no effect."""
+        """Of MoCo v2+'s."""
         return (*QUEUE, "predictor", "projector_norm")
 
     @model_validator(mode="after")
@@ -100,7 +100,7 @@ class SlotConSettings(TeacherSettings):
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Options of MoCo v2+ that have no effect."""
+        """Of MoCo v2+'s."""
         queues = () if self.image_branch or self.pixel_branch else (*QUEUE, "branch_dim")
         return (*queues, "predictor", "projector_norm")
 

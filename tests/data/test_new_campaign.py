@@ -51,6 +51,18 @@ def test_a_pretraining_alone(images: Path) -> None:
     assert (recipe.method.views.crop_size, recipe.method.batch_size, recipe.epochs) == (96, 4, 800)
 
 
+METHODS = {path.stem for path in CONFIGS.glob("methods/*.yaml")}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS - {"slotcon"}))
+def test_every_method_can_be_pretrained(images: Path, method: str) -> None:
+    make(images, method=method, backbone="vit-s16" if method == "moco-v2-vits" else "resnet18")
+    (run,) = build_plan(load_campaign("garden")).stage("pretrain")
+    assert isinstance(run.recipe, PretrainRecipe)
+    assert run.recipe.method.name == method
+    assert run.recipe.method.batch_size == 4
+
+
 def test_with_labels_there_is_a_table(images: Path, tmp_path: Path) -> None:
     scenes = tmp_path / "scenes"
     (scenes / "labels").mkdir(parents=True)
@@ -91,6 +103,7 @@ def test_settings_suit_the_images(count: int, side: int) -> None:
         ({"name": "demo"}, "demo.yaml is there already; give another name"),
         ({"images": Path("nowhere")}, "--images nowhere: is no folder"),
         ({"method": "cp3"}, "no method 'cp3'"),
+        ({"method": "slotcon"}, "256 prototypes are more than the 36 positions of a batch"),
         ({"backbone": "resnet51"}, "resnet51"),
         ({"start": "moco-v2-r50-200"}, "the row asks for 'resnet18'"),
         ({"labelled": Path("my photos")}, "have not two classes"),
