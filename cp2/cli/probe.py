@@ -6,7 +6,6 @@ import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
-from cp2.settings.messages import nearest
 from cp2.settings.protocols.probes import SCHEDULES
 from cp2.stages import PRETRAINED
 
@@ -27,9 +26,7 @@ def probe(
 ) -> None:
     """Score frozen features of a checkpoint or of a pretraining's snapshots, minutes on a CPU."""
     configuration, plan = options.load()
-    runs = {one.id: one for stage in PRETRAINED for one in plan.stage(stage)}
-    if run not in runs:
-        raise UserError(f"no pretrain run or checkpoint {run!r} here; {nearest(run, runs)}")
+    pretrained = plan.find(run, PRETRAINED)
     name = configuration.used(dataset)
     labelled = plan.run("dataset", name)
     schedules = {}
@@ -47,7 +44,7 @@ def probe(
 
     execution = configuration.campaign.execution
     lines = probe_moments(
-        runs[run], labelled, schedules, plan, configuration.results, execution, epoch or ()
+        pretrained, labelled, schedules, plan, configuration.results, execution, epoch or ()
     )
     for line in lines:
         print(line, flush=True)

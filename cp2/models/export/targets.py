@@ -3,7 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -248,26 +248,19 @@ MODEL:
 INPUT: {{FORMAT: "RGB"}}
 """
 
+_OF_TIMM = Target("timm", "model.safetensors", dict, _write_timm, _TIMM, vit=True, archs=None)
+_OF_TORCHVISION = Target(
+    "torchvision", "model.pth", dict, _write_torch, _TORCHVISION, states_input=False
+)
 TARGETS = {
-    "timm": Target("timm", "model.safetensors", dict, _write_timm, _TIMM, vit=True, archs=None),
-    "torchvision": Target(
-        "torchvision", "model.pth", dict, _write_torch, _TORCHVISION, states_input=False
-    ),
+    "timm": _OF_TIMM,
+    "torchvision": _OF_TORCHVISION,
     "mmseg": Target(
         "mmsegmentation", "model.pth", mmseg_backbone, _write_mmseg, _MMSEG, vit=True, heads=True
     ),
     "detectron2": Target(
         "detectron2", "model.pkl", detectron2_resnet, _write_detectron2, _DETECTRON2
     ),
-    "smp": Target(
-        "segmentation-models-pytorch",
-        "model.pth",
-        dict,
-        _write_torch,
-        _SMP,
-        states_input=False,
-    ),
-    "huggingface": Target(
-        "Hugging Face's hub", "model.safetensors", dict, _write_timm, _TIMM, vit=True, archs=None
-    ),
+    "smp": replace(_OF_TORCHVISION, title="segmentation-models-pytorch", snippet=_SMP),
+    "huggingface": replace(_OF_TIMM, title="Hugging Face's hub"),
 }

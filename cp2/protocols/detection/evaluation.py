@@ -105,8 +105,11 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
     rows = as_rows(found)
     with whole_file(folder.path / DETECTIONS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **rows._asdict(), names=np.array(names))
-    score = _by_coco if recipe.score == "coco" else _by_voc
-    metrics, tables = score(recipe, objects, sizes, rows, masks, names)
+    metrics, tables = (
+        _by_coco(objects, sizes, rows, masks, names)
+        if recipe.score == "coco"
+        else _by_voc(objects, rows, names, area=recipe.score == "voc2012")
+    )
     if all(np.isnan(one).all() for one in tables.values()):
         raise UserError(f"data set {index.record.name}: split {recipe.split} has no object to find")
     per_class = {
@@ -122,14 +125,8 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
 
 
 def _by_voc(
-    recipe: DetectionEvaluateRecipe,
-    objects: list[list[ImageObject]],
-    sizes: list[Size],
-    rows: Found,
-    masks: list[Any] | None,
-    names: tuple[str, ...],
+    objects: list[list[ImageObject]], rows: Found, names: tuple[str, ...], area: bool
 ) -> Judged:
-    area = recipe.score == "voc2012"
     table = voc_average_precision(as_truth(objects, names), rows, len(names), area)
     if np.isnan(table).all():
         return {}, {"per_class": table[:, 0]}
@@ -139,7 +136,6 @@ def _by_voc(
 
 
 def _by_coco(
-    recipe: DetectionEvaluateRecipe,
     objects: list[list[ImageObject]],
     sizes: list[Size],
     rows: Found,

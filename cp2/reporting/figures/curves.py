@@ -25,8 +25,8 @@ from cp2.reporting.recipes import cell_settings
 from cp2.settings.messages import nearest
 from cp2.stages import LOGGED
 
-USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second", "probe/*_miou")
 PROBES = "probe/*_miou"  # what cp2 probe says of snapshots
+USUAL = ("loss*", "accuracy_instance", "accuracy", "lr", "samples_per_second", PROBES)
 _NO_METRICS = ("step", "time", "epoch")
 _UNITS = {"samples_per_second": "samples a second", "lr": "learning rate"}
 _LONG = 45  # characters of a label, above which the legend has one column
