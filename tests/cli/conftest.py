@@ -5,15 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from campaigns import with_photos
 from PIL import Image
 
-from cp2.data.preparers import prepare
 from cp2.models.backbones import build_backbone
 from cp2.models.weights import save_weights
-from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
-from cp2.plan.recipes import DatasetRecipe
-from cp2.settings.load import load_campaign
 
 CAMPAIGN = """
 title: tiny
@@ -41,11 +38,7 @@ def campaign(tmp_path: Path) -> tuple[str, Run]:
         Image.fromarray(pixels).resize((60, 48)).save(tmp_path / f"photos/{i}.png")
     file = tmp_path / "tiny.yaml"
     file.write_text(CAMPAIGN.format(root=tmp_path))
-    configuration = load_campaign(str(file))
-    plan = build_plan(configuration)
-    photos = plan.run("dataset", "photos")
-    assert isinstance(photos.recipe, DatasetRecipe)
-    prepare(photos.recipe.dataset, None, photos.folder(configuration.results).path)
+    configuration, plan = with_photos(file)
     run = next(plan.stage("pretrain"))
     path = run.folder(configuration.results).model
     path.parent.mkdir(parents=True)

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from campaigns import with_photos
 from PIL import Image
 
-from cp2.data.preparers import prepare
-from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
-from cp2.plan.recipes import DatasetRecipe
 from cp2.record.attempts import read_attempts
 from cp2.record.metrics import read_metrics
-from cp2.settings.load import load_campaign
 from cp2.training.clock import RESUME_EXIT_CODE
 
 CAMPAIGN = """
@@ -47,11 +44,7 @@ def prepared(tmp_path: Path) -> tuple[Path, Path, Run]:
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     file = tmp_path / "tiny.yaml"
     file.write_text(CAMPAIGN.format(root=tmp_path))
-    configuration = load_campaign(str(file))
-    plan = build_plan(configuration)
-    photos = plan.run("dataset", "photos")
-    assert isinstance(photos.recipe, DatasetRecipe)
-    prepare(photos.recipe.dataset, None, photos.folder(configuration.results).path)
+    configuration, plan = with_photos(file)
     run = next(r for r in plan.stage("pretrain") if r.tags["method"] == "moco-v2")
     return file, configuration.results, run
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from campaigns import prepare_photos
 from PIL import Image
 
 from cp2.data.attention_maps import MAPS, RECORD, MapsRecord
 from cp2.data.derived import write_record
-from cp2.data.preparers import prepare
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan
-from cp2.plan.recipes import DatasetRecipe
 from cp2.reporting.figures.masks import _compose, _View, mask_examples
 from cp2.settings.load import Configuration, load_campaign
 from cp2.settings.masks import MaskSettings, PatchesMaskSettings, RectangleMaskSettings
@@ -43,12 +42,6 @@ def campaign(root: Path, mask: str, size: int = 32, images: int = 7) -> tuple[Co
     file.write_text(CAMPAIGN.format(root=root, mask=mask, size=size))
     configuration = load_campaign(str(file))
     return configuration, build_plan(configuration)
-
-
-def prepare_photos(configuration: Configuration, plan: Plan) -> None:
-    photos = plan.run("dataset", "photos")
-    assert isinstance(photos.recipe, DatasetRecipe)
-    prepare(photos.recipe.dataset, None, photos.folder(configuration.results).path)
 
 
 def titles(configuration: Configuration, plan: Plan, folder: Path) -> set[str]:

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from campaigns import with_photos
 from PIL import Image
 
-from cp2.data.preparers import prepare
-from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
-from cp2.plan.recipes import DatasetRecipe, PretrainRecipe
-from cp2.settings.load import Configuration, load_campaign
+from cp2.plan.recipes import PretrainRecipe
+from cp2.settings.load import Configuration
 
 CAMPAIGN = """
 title: tiny
@@ -59,9 +58,5 @@ def write_noise(tmp_path: Path) -> tuple[Configuration, Plan]:
         Image.fromarray(pixels).resize((48, 40)).save(tmp_path / f"{i}.png")
     file = tmp_path / "tiny.yaml"
     file.write_text(CAMPAIGN.format(root=tmp_path))
-    configuration = load_campaign(str(file))
-    plan = build_plan(configuration)
-    photos = plan.run("dataset", "photos")
-    assert isinstance(photos.recipe, DatasetRecipe)
-    prepare(photos.recipe.dataset, None, photos.folder(configuration.results).path)
+    configuration, plan = with_photos(file)
     return configuration, plan

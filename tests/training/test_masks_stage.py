@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 import torch
 from attempts import StopAfter
+from campaigns import with_photos
 from PIL import Image
 
 from cp2.data.attention_maps import RECORD, AttentionMaps, MapsRecord
 from cp2.data.derived import read_record, write_record
-from cp2.data.preparers import prepare
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth
 from cp2.models.backbones import build_backbone
 from cp2.models.weights import load_weights, save_weights
-from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
-from cp2.plan.recipes import DatasetRecipe, MasksRecipe
-from cp2.settings.load import Configuration, load_campaign
+from cp2.plan.recipes import MasksRecipe
+from cp2.settings.load import Configuration
 from cp2.training import masks as stage
 from cp2.training.clock import Deadline, StoppedForResumeError
 from cp2.training.masks import compute_masks
@@ -60,11 +59,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Configuration
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
     file = tmp_path / "tiny.yaml"
     file.write_text(CAMPAIGN.format(root=tmp_path))
-    configuration = load_campaign(str(file))
-    plan = build_plan(configuration)
-    photos = plan.run("dataset", "photos")
-    assert isinstance(photos.recipe, DatasetRecipe)
-    prepare(photos.recipe.dataset, None, photos.folder(configuration.results).path)
+    configuration, plan = with_photos(file)
     run = masks_of(plan)
     assert isinstance(run.recipe, MasksRecipe)
     torch.manual_seed(0)
