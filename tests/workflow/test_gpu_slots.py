@@ -15,7 +15,7 @@ PROFILE = ROOT / "workflow" / "profiles" / "local"
 JOBS = 5
 
 # A job says how many are running, goes on when so many have begun as may run beside each other, and
-# fails if these do not come.
+# fails if these do not come. The shell counts names: ls fails if another job removes its file.
 SNAKEFILE = """
 rule all:
     input: expand("{job}.done", job=range(JOBS))
@@ -24,8 +24,8 @@ rule finetune:
     output: "{job}.done"
     resources: **RESOURCES
     shell:
-        "touch {wildcards.job}.begun {wildcards.job}.running; ls *.running | wc -l >> counts; "
-        "for i in $(seq 600); do [ $(ls *.begun | wc -l) -ge TOGETHER ] && break; sleep 0.1; done; "
+        "touch {wildcards.job}.begun {wildcards.job}.running; set -- *.running; echo $# >> counts; "
+        "for i in $(seq 600); do set -- *.begun; [ $# -ge TOGETHER ] && break; sleep 0.1; done; "
         "[ $i -lt 600 ]; rm {wildcards.job}.running; touch {output}"
 """
 
