@@ -1,12 +1,11 @@
 """Steps of the methods that the papers compare themselves with."""
 
-import os
-
 import pytest
 import tiny
 import torch
-from torch import multiprocessing, nn
+from torch import nn
 from torch.nn import functional as F
+from two_processes import meeting, on_two
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.registry import build_encoder, build_method
@@ -14,8 +13,6 @@ from cp2.methods.step import Step
 from cp2.models.backbones import build_backbone
 from cp2.settings.methods import PlainSettings
 from cp2.settings.rivals import ByolSettings, PixProSettings, SimClrSettings, SlotConSettings
-from cp2.training.parallel import joined
-from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
 
 BATCH, SIZE = 4, 96
 FIRST = Step(0, 10, 0)
@@ -321,25 +318,24 @@ def whole_step(method, pair):
     return terms["loss"].detach(), gradients, kept
 
 
-def _share(rank, rendezvous, folder):
-    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
-    os.environ[RENDEZVOUS] = rendezvous
+def _share(rank, folder):
     half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
-    with joined():
+    with meeting(rank, folder):
         pair = PreparedBatch(*(None if part is None else part[half] for part in batch()))
         torch.save(
             {name: whole_step(build(chosen), pair) for name, chosen in EVERY.items()},
-            f"{folder}/{rank}.pt",
+            folder / f"{rank}.pt",
         )
 
 
 @pytest.fixture(scope="module")
 def shares(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shares")
-    multiprocessing.spawn(_share, (str(folder / "meeting"), str(folder)), nprocs=2)
+    on_two(_share, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
+@pytest.mark.xdist_group("rivals")
 @pytest.mark.parametrize("name", EVERY)
 def test_two_processes_make_the_step_of_one(name, shares):
     loss, gradients, kept = whole_step(build(EVERY[name]), batch())

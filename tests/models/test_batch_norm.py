@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
+from two_processes import on_two
 
 from cp2.errors import UserError
 from cp2.models.batch_norm import (
@@ -133,7 +134,7 @@ def work(rank, folder):
 
 
 def test_a_group_on_two_processes(tmp_path):
-    multiprocessing.spawn(work, args=(tmp_path,), nprocs=2)
+    on_two(work, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     batch = images(8).requires_grad_()
     whole, apart = network(), group_batch_norm(network(), 8, 2)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing, nn
+from torch import nn
+from two_processes import meeting, on_two
 
 from cp2.methods.byol import Regression
 from cp2.methods.momentum import rising_momentum
@@ -15,8 +16,6 @@ from cp2.models.projectors import mlp
 from cp2.settings.optimization import LarsSettings
 from cp2.settings.rivals import ByolSettings, SimClrSettings
 from cp2.training.optimizers import build_optimizer, set_lr
-from cp2.training.parallel import joined
-from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST = Step(0, 10, 0)
@@ -127,22 +126,18 @@ def test_simclrs_projection(data):
     close(made(data["simclr_neck_map"].mean((2, 3))), data["simclr_neck_out"])
 
 
-def _share(rank, rendezvous, z, results):
-    import os
-
-    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
-    os.environ[RENDEZVOUS] = rendezvous
-    with joined():
+def _share(rank, folder, z):
+    with meeting(rank, folder):
         own = z[:, 3 * rank : 3 * rank + 3].clone().requires_grad_()
         loss, _ = nt_xent(of_all_processes(own), 0.1)
         loss.backward()
-        torch.save((loss.detach(), own.grad), f"{results}/{rank}.pt")
+        torch.save((loss.detach(), own.grad), folder / f"{rank}.pt")
 
 
 def test_nt_xent_of_two_processes(data, tmp_path):
     """Each has the loss of all; the mean of both gradients of a parameter is the true one."""
     z = data["z"].transpose(0, 1).contiguous()
-    multiprocessing.spawn(_share, (str(tmp_path / "meeting"), z, str(tmp_path)), nprocs=2)
+    on_two(_share, tmp_path, z)
     for rank in (0, 1):
         loss, gradient = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(loss, data["two_ntxent"][rank], rtol=1e-5, atol=0)

@@ -1,13 +1,12 @@
 """PixPro's and SlotCon's losses, gradients, masks, slots and centre against the released code's."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
 from torch.nn import functional as F
+from two_processes import meeting, on_two
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods import pixpro, slotcon
@@ -18,8 +17,6 @@ from cp2.models.batch_norm import group_batch_norm
 from cp2.settings.optimization import CosineSettings
 from cp2.settings.rivals import PixProSettings, SlotConSettings
 from cp2.training.optimizers import cosine_lr
-from cp2.training.parallel import joined
-from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST = Step(0, 10, 0)
@@ -300,12 +297,10 @@ def test_prototypes_of_the_teacher(slot):
     torch.testing.assert_close(found, slot["prototypes_k_after"], rtol=0, atol=1e-6)
 
 
-def _share(rank, rendezvous, folder):
-    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
-    os.environ[RENDEZVOUS] = rendezvous
+def _share(rank, folder):
     data = golden("slotcon")
     images = slice(3 * rank, 3 * rank + 3)
-    with joined():
+    with meeting(rank, folder):
         made = objective(data)
         group_batch_norm(made, 6, None)
         _, x, student, teacher = student_and_teacher(data, images)
@@ -322,12 +317,12 @@ def _share(rank, rendezvous, folder):
         (torch.stack(means).sum() / 2).backward()
         made.update(tuple(keys), FIRST)
         found = torch.stack(means).detach(), x[0].grad, total.detach(), made.centre
-        torch.save(found, f"{folder}/{rank}.pt")
+        torch.save(found, folder / f"{rank}.pt")
 
 
 def test_slots_of_two_processes(slot, tmp_path):
     """Negatives and batch norm of all; the loss is the mean over all rows, the centre is one's."""
-    multiprocessing.spawn(_share, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    on_two(_share, tmp_path)
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for rank, (means, gradient, _, centre) in enumerate(both):
         near(means[0], slot["two_slot_12"][rank])

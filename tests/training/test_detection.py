@@ -11,7 +11,7 @@ import torch
 from attempts import StopAfter, timeless_metrics
 from PIL import Image
 from tiny import resnet, write_labelled
-from two_processes import Training, on_two
+from trainings import Training, train_on_two
 
 from cp2.data.annotations import ImageObject, write_objects
 from cp2.data.index import Item
@@ -216,7 +216,7 @@ def test_two_processes_give_the_numbers_of_one(
     """Images of other sizes, batch norms over regions of both, statistics in the end."""
     one, two = (runs(kind, name, iterations=2, lr=1e-3)[0] for name in ("one", "two"))
     finetune(one, results, EXECUTION, Deadline())
-    on_two([Training(two, results, EXECUTION)], tmp_path)
+    train_on_two([Training(two, results, EXECUTION)], tmp_path)
     (first, *_), (same, *_) = numbers(one, results), numbers(two, results)
     for name, value in first.items():
         assert same[name] == pytest.approx(value, rel=1e-4), name

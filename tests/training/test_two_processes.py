@@ -11,7 +11,7 @@ import torch
 from attempts import timeless_metrics
 from noise import relative, write_noise
 from squares import HEAD, RECIPE, write_squares
-from two_processes import Training, on_two, train
+from trainings import Training, train, train_on_two
 
 from cp2.errors import UserError
 from cp2.models.weights import load_weights
@@ -21,6 +21,7 @@ from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import AsppSettings
 
+pytestmark = pytest.mark.xdist_group("two processes")  # else each worker trains everything
 NO_NORM = tiny.vit(dim=16, name="tiny")
 ASPP = AsppSettings(kind="aspp", name="tiny", title="", channels=8, dilations=(1, 2))
 PRETRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -148,7 +149,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         train(at("micro", case, micro=2))
     for case in RESUMED:
         train(at("one-two", case, steps=2))
-    on_two(
+    train_on_two(
         [
             *(at("two", case) for case in runs),
             *(at("two micro", case, micro=2) for case in IN_PARTS),

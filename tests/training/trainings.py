@@ -1,19 +1,16 @@
-"""Runs trainings on two processes of this machine (gloo), several in a row."""
+"""Trainings on one process, or on two of this machine, several in a row."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from attempts import StopAfter
-from torch import multiprocessing
+from two_processes import meeting, on_two
 
 from cp2.plan.graph import Run
 from cp2.protocols.registry import finetune
 from cp2.settings.campaign import Execution
 from cp2.training.clock import StoppedForResumeError
-from cp2.training.parallel import joined
 from cp2.training.pretrain import pretrain
-from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,12 @@ def train(training: Training, rank: int = 0) -> None:
         assert training.steps is not None
 
 
-def on_two(trainings: list[Training], folder: Path) -> None:
+def train_on_two(trainings: list[Training], folder: Path) -> None:
     """Do all trainings, one after the other, on two processes."""
-    multiprocessing.spawn(_work, args=(trainings, folder), nprocs=2)
+    on_two(_train_all, folder, trainings)
 
 
-def _work(rank: int, trainings: list[Training], folder: Path) -> None:
-    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
+def _train_all(rank: int, folder: Path, trainings: list[Training]) -> None:
     for number, training in enumerate(trainings):
-        os.environ[RENDEZVOUS] = str(folder / f"rendezvous-{number}")
-        with joined():
+        with meeting(rank, folder, number):
             train(training, rank)

@@ -1,0 +1,37 @@
+"""Work on two processes of this machine, which meet by gloo.
+
+They are forked from a server that has imported PyTorch and the package once: an import takes
+longer than most of the work.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import multiprocessing
+
+from cp2.training.parallel import joined
+from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
+
+IMPORTED = ["cp2.protocols.registry", "cp2.training.pretrain", "cp2.protocols.detection.finetuning"]
+
+
+def on_two(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
+    """Call work(rank, folder, *arguments) in two processes.
+
+    It meets the other one by `meeting`, and writes into the folder what the test is to see.
+    """
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    given = (folder, *arguments)
+    multiprocessing.start_processes(work, given, nprocs=2, start_method="forkserver")
+
+
+@contextmanager
+def meeting(rank: int, folder: Path, number: int = 0) -> Iterator[None]:
+    """Joined to the other process; each meeting of a folder has a number of its own."""
+    os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
+    os.environ[RENDEZVOUS] = str(folder / f"rendezvous-{number}")
+    with joined():
+        yield
