@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+HELPERS = (ROOT / "tests" / "training", ROOT / "tests")  # noise.py; campaigns.py
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 
 TRAIN = """
 import json, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from noise import relative, write_noise
 from cp2.training.clock import Deadline
 from cp2.training.pretrain import pretrain
@@ -48,7 +49,7 @@ def test_the_pages_method_is_trained(tmp_path):
     assert text.count('    kind: Literal["moco-v2-plus"]\n') == 1
     settings.write_text(text.replace('    kind: Literal["moco-v2-plus"]\n', line))
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN, str(tmp_path / "noise"), str(ROOT / "tests" / "training")],
+        [sys.executable, "-c", TRAIN, tmp_path / "noise", *HELPERS],
         cwd=project,
         capture_output=True,
         text=True,
