@@ -110,6 +110,17 @@ class DatasetIndex:
             )
         return [self.folder / item.label for item in items]
 
+    @property
+    def image_labels(self) -> bool:
+        """Whether an image as a whole has a class."""
+        return self.record.kind == "folders"
+
+    def image_classes(self, split: str) -> list[int]:
+        """The class of each image by its folder, where `image_labels`, in the order of `paths`."""
+        base, classes = Path(self.record.root or "") / split, self.classes or ()
+        folders = (path.relative_to(base).parts[0] for path in self.paths(split))
+        return [classes.index(folder) for folder in folders]
+
     def _of(self, split: str) -> list[Item]:
         if split not in self.record.splits:
             raise UserError(

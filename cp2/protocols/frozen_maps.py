@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
 from cp2.augment.pipeline import Batches
+from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, label_fraction, read_index
 from cp2.data.labels import IGNORE, decode_label
 from cp2.errors import UserError
@@ -32,6 +33,25 @@ from cp2.training.pretrained import PretrainedWeights
 
 BATCH = 32
 PARTS = ("backbone", "head", "projection")  # in the order that features pass them
+
+
+class LabelledImage(NamedTuple):
+    """An image, and its label's file or its class."""
+
+    image: Path
+    label: Path | int
+
+    def pixels(self) -> Tensor:
+        """Label uint8 (H, W); (1, 1) where the image as a whole has a class."""
+        if isinstance(self.label, int):
+            return torch.full((1, 1), self.label, dtype=torch.uint8)
+        return decode_label(self.label)
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Image uint8 (3, H, W), and label."""
+        if isinstance(self.label, int):
+            return decode_rgb(self.image), self.pixels()
+        return decode_pair(LabelledPair(self.image, self.label))
 
 
 class Positions(NamedTuple):
@@ -79,7 +99,7 @@ def frozen_network(recipe: ProbeRecipe, weights: PretrainedWeights | None, seed:
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, pairs: Sequence[LabelledPair], size: tuple[int, int]) -> None:
+    def __init__(self, pairs: Sequence[LabelledImage], size: tuple[int, int]) -> None:
         self._pairs, self._size = pairs, size
 
     def __len__(self) -> int:
@@ -87,7 +107,7 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image uint8 (3, *size), and label uint8 (H, W) of its own size."""
-        image, label = decode_pair(self._pairs[index])
+        image, label = self._pairs[index].decoded()
         pixels = image[None].contiguous(memory_format=torch.channels_last)
         return F.interpolate(pixels, size=self._size, mode="bilinear", antialias=True)[0], label
 
@@ -116,10 +136,13 @@ class Extraction:
     device: torch.device
     workers: int
 
-    def pairs(self, split: str) -> list[LabelledPair]:
+    def pairs(self, split: str) -> list[LabelledImage]:
         """Images of a split; of train the share that `label_fraction` says."""
-        found = zip(self.index.paths(split), self.index.labels(split), strict=True)
-        pairs = [LabelledPair(*pair) for pair in found]
+        whole = self.index.image_labels
+        labels: Sequence[Path | int] = (
+            self.index.image_classes(split) if whole else self.index.labels(split)
+        )
+        pairs = list(map(LabelledImage, self.index.paths(split), labels))
         share = self.recipe.schedule.label_fraction if split == "train" else 1.0
         return label_fraction(pairs, share, seed=0)
 
@@ -133,7 +156,7 @@ class Extraction:
 
     @torch.inference_mode()
     def positions(self, split: str, kept: Path | None = None) -> Positions:
-        """The maps of a split, on the CPU.
+        """The maps of a split, on the CPU; their means where images as a whole have a class.
 
         Args:
             kept: a file for them, which is read where it is there.
@@ -154,6 +177,8 @@ class Extraction:
         for pixels, labels in tqdm(Batches(loader), desc=f"features of {split}", disable=None):
             found = self.network(normalize(pixels.to(self.device).float().div_(255))).float().cpu()
             self._check(found, pairs[len(cells) :])
+            if self.index.image_labels:
+                found = found.mean((2, 3), keepdim=True)
             maps.append(found)
             shape = (found.shape[2], found.shape[3])
             cells += [label_cells(label, shape, classes) for label in labels]
@@ -164,7 +189,7 @@ class Extraction:
                 torch.save(tuple(made), stream)
         return made
 
-    def _check(self, maps: Tensor, pairs: Sequence[LabelledPair]) -> None:
+    def _check(self, maps: Tensor, pairs: Sequence[LabelledImage]) -> None:
         finite = maps.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
             image, layer = pairs[int(finite.int().argmin())].image, self.recipe.schedule.features
@@ -179,7 +204,7 @@ class Extraction:
         names, pairs = self.index.classes or (), self.pairs(self.recipe.split)
         confusion = ConfusionMatrix(len(names), torch.device("cpu"))
         for pair, found in zip(pairs, class_maps, strict=True):
-            label = decode_label(pair.label)
+            label = pair.pixels()
             size = (label.shape[0], label.shape[1])
             logits = F.interpolate(found[None], size=size, mode="bilinear", align_corners=False)
             confusion.add(logits[0].argmax(0), label)

@@ -65,6 +65,7 @@ def probe_moments(
             values = "  ".join(
                 f"{one.title} {one.scale * scored.metrics[one.name]:.{one.digits}f}"
                 for one in recipe.metrics
+                if not (one.name == "miou" and index.image_labels)
             )
             yield f"{path.name if epoch else run.id}  {kind}  {values}"
 

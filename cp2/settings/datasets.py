@@ -21,6 +21,7 @@ Level = Annotated[int, Field(ge=0, le=255)]
 OWN_FOLDER = (
     "images",
     "labelled",
+    "folders",
     "voc",
     "coco-json",
 )  # kinds that use a folder of the user's in place
@@ -65,6 +66,7 @@ class DatasetSettings(Settings):
         "camvid",
         "images",
         "labelled",
+        "folders",
         "voc",
         "coco-instances",
         "coco-json",
@@ -100,13 +102,17 @@ class DatasetSettings(Settings):
             raise ValueError(
                 "kind coco-instances needs the archives of train2017, val2017 and the annotations"
             )
-        if self.labels and self.classes is None:
+        if self.labels in ("pixels", "objects") and self.classes is None:
             raise ValueError(f"kind {self.kind} needs classes: a name from configs/classes/")
+        if self.labels == "image" and self.classes is not None:
+            raise ValueError("kind folders: the folders' names are the classes; leave classes out")
         return self
 
     @property
-    def labels(self) -> Literal["pixels", "objects"] | None:
-        """What an image's label holds: a class a pixel, or objects with boxes."""
+    def labels(self) -> Literal["pixels", "objects", "image"] | None:
+        """What an image's label holds: a class a pixel, objects with boxes, or one class."""
+        if self.kind == "folders":
+            return "image"
         if self.kind in ("imagenet", "coco", "images"):
             return None
         return "objects" if self.kind in ("voc2007", "voc") or self.masks else "pixels"

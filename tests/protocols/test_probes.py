@@ -11,12 +11,13 @@ import torch
 from campaigns import load
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn import functional as F
 
 from cp2.costs.work import work_of
-from cp2.data.index import Item
+from cp2.data.index import Item, read_index
 from cp2.data.labels import IGNORE
+from cp2.data.preparers.registry import prepare
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
@@ -29,6 +30,7 @@ from cp2.protocols.probe import probe_moments
 from cp2.protocols.registry import evaluate
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
+from cp2.settings.datasets import DatasetSettings
 from cp2.settings.protocols.probes import KnnSchedule, LinearSchedule, ProbeSchedule
 from cp2.training.pretrain import build, export
 
@@ -101,6 +103,42 @@ def test_a_killed_probe_keeps_its_features(results: Path, monkeypatch: pytest.Mo
             scored(results, run)
     monkeypatch.setattr(frozen_maps, "decode_pair", killed)
     assert scored(results, run) == expected
+
+
+def test_images_with_a_class_are_one_position_each(tmp_path: Path) -> None:
+    """Accuracies are those of scikit-learn on the means of the last maps."""
+    rng = np.random.default_rng(0)
+    for n in range(30):
+        kind = n % 3
+        pixels = COLOURS[kind] * 0.3 + rng.integers(0, 160, (40, 60, 3))
+        folder = tmp_path / "own" / ("train" if n < 21 else "val") / "abc"[kind]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{n:02d}.png")
+    settings = DatasetSettings(kind="folders", name="halves", title="", root=f"{tmp_path}/own")
+    prepare(settings, None, tmp_path / "datasets" / "halves")
+    run = run_of(LinearSchedule(size=SIZE, l2=(0.01,)))
+    index = read_index(tmp_path / "datasets" / "halves")
+    network = frozen_maps.frozen_network(recipe_of(run), None, 0)
+    means = {}
+    for split in ("train", "val"):
+        images = [np.array(Image.open(path)) for path in index.paths(split)]
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        pixels = F.interpolate(pixels, SIZE, mode="bilinear", antialias=True)
+        with torch.no_grad():
+            maps = network(frozen_maps.normalize(pixels.float() / 255))
+        means[split] = maps.flatten(2).mean(2).double().numpy()
+    classes = index.image_classes("train"), index.image_classes("val")
+    centre, scale = means["train"].mean(0), means["train"].std(0, ddof=1).clip(1e-6)
+    train, val = ((means[split] - centre) / scale for split in ("train", "val"))
+    other = LogisticRegression(C=1 / (0.01 * 21), solver="newton-cholesky", tol=1e-8)
+    expected = other.fit(train, classes[0]).score(val, classes[1])
+    found = scored(tmp_path, run)
+    assert found["metrics"]["accuracy"] == pytest.approx(expected)
+    assert found["images"] == 9
+    nearest = KNeighborsClassifier(1, metric="cosine").fit(means["train"], classes[0])
+    one = run_of(KnnSchedule(size=SIZE, neighbours=1), "knn")
+    expected = nearest.score(means["val"], classes[1])
+    assert scored(tmp_path, one)["metrics"]["accuracy"] == pytest.approx(expected)
 
 
 def blobs(positions: int = 3000, width: int = 12, classes: int = 4) -> tuple[Any, Any]:

@@ -244,7 +244,7 @@ def test_assignments_that_lead_nowhere(assignment, expected, tmp_path):
         ("{datasets: {mine: {kind: voc2012, title: t, classes: voc2012}}}", "needs archives"),
         (
             "{datasets: {voc2012: {root: /data}}}",
-            "root is for kinds images, labelled, voc, coco-json, not",
+            "root is for kinds images, labelled, folders, voc, coco-json, not",
         ),
         ("{datasets: {m: {kind: labelled, title: t, root: /data}}}", "kind labelled needs classes"),
         ("{datasets: {mine: {root: /data}}}", "no dataset 'mine'"),

@@ -30,6 +30,7 @@ class Layout:
 
     `in_place`: labels hold train ids already and are only checked. `discard`: folders of no further
     use once the labels are converted. `objects`: labels are VOC's XML, of objects of these classes.
+    `classes`: names that the folders of the images give.
     """
 
     sources: list[Source]
@@ -37,6 +38,7 @@ class Layout:
     in_place: bool = False
     discard: tuple[Path, ...] = ()
     objects: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

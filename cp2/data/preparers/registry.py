@@ -23,6 +23,7 @@ from cp2.data.preparers.check import finish
 from cp2.data.preparers.cityscapes import prepare_cityscapes
 from cp2.data.preparers.coco import prepare_coco_instances, prepare_coco_json
 from cp2.data.preparers.common import Job, Layout, Preparer
+from cp2.data.preparers.folders import prepare_folders
 from cp2.data.preparers.labelled import prepare_labelled
 from cp2.data.preparers.unlabelled import own_root, prepare_coco, prepare_imagenet, prepare_images
 from cp2.data.preparers.voc import prepare_voc, prepare_voc2007
@@ -43,6 +44,7 @@ PREPARERS: dict[str, Preparer] = {
     "camvid": prepare_camvid,
     "images": prepare_images,
     "labelled": prepare_labelled,
+    "folders": prepare_folders,
     "voc": prepare_voc,
     "coco-instances": prepare_coco_instances,
     "coco-json": prepare_coco_json,
@@ -120,7 +122,7 @@ def _prepare(
         title=settings.title,
         digest=marker,
         splits=census.splits(),
-        classes=classes.classes if classes else None,
+        classes=classes.classes if classes else layout.classes,
         palette=classes.palette if classes else None,
         archives=tuple(
             UsedArchive(file=archive.file, hash=used_hash(archive, downloads))
@@ -158,7 +160,8 @@ def _check_classes(layout: Layout, job: Job) -> None:
 
 def _count(settings: DatasetSettings, layout: Layout, notes: list[str]) -> None:
     found = Counter(source.split for source in layout.sources)
-    required = {"train"} if layout.table is None else {"train", "val"}
+    unlabelled = layout.table is None and layout.classes is None
+    required = {"train"} if unlabelled else {"train", "val"}
     if layout.objects is not None:
         required = {"train", "test"}
     known = sorted(required | set(found))

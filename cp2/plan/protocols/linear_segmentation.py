@@ -97,10 +97,10 @@ def probe_recipe(
     """
     found = dataset.recipe
     assert isinstance(found, DatasetRecipe)
-    if found.dataset.labels != "pixels":
+    if found.dataset.labels not in ("pixels", "image"):
         raise UserError(
             f"{where}: data set {dataset.id!r} (kind {found.dataset.kind}) has no label pictures; "
-            f"kind {kind} needs one that has, such as voc2012 or kind labelled"
+            f"kind {kind} needs one that has, such as voc2012 or kind labelled, or kind folders"
         )
     backbone = backbone_of(start, configured)
     if backbone.family != "vit" and schedule.output_stride:

@@ -57,9 +57,11 @@ class KnnSchedule(ProbeSchedule):
 
 
 class _ProbeSettings(ProtocolSettings):
+    """Scores of positions; where an image as a whole has a class, of images."""
+
     metrics = (
         Metric("miou", "mIoU", "percent", digits=2),
-        Metric("accuracy", "pixel accuracy", "percent", digits=2),
+        Metric("accuracy", "accuracy", "percent", digits=2),
         Metric("mean_accuracy", "mean class accuracy", "percent", digits=2),
     )
     seeded = False  # the same model always gets the same score
