@@ -1,5 +1,6 @@
 """Files of methods and campaigns, which may change a few things of another one, their base."""
 
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def named_file(name: str, folder: Path) -> Path:
         raise UserError(str(error)) from None
 
 
+def is_there(file: Path) -> bool:
+    """Whether there is such a file; one whose name is longer than names can be is not."""
+    return os.path.isfile(file)  # noqa: PTH113 - Path.is_file raises for such names
+
+
 def read_campaign(
     campaign: str, configs: Path, origins: dict[Key, str], asked: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def read_campaign(
         UserError: no such campaign, or campaigns that are each other's base.
     """
     file = named_file(campaign, configs)
-    if not file.is_file():
+    if not is_there(file):
         known = [p.stem for p in configs.glob("*.yaml") if p.stem not in _NO_CAMPAIGNS]
         by = f" (base of {asked[-1]})" if asked else ""
         raise UserError(f"campaign {campaign!r}{by}: no file {file}; {nearest(campaign, known)}")
@@ -75,7 +81,7 @@ def read_method(file: Path, asked: tuple[str, ...] = ()) -> tuple[dict[str, Any]
     if base in (file.stem, *asked):
         raise UserError(f"{file}: base: {base!r} has this method as its own base")
     below = file.with_name(f"{base}.yaml")
-    if not below.is_file():
+    if not is_there(below):
         known = [path.stem for path in file.parent.glob("*.yaml")]
         raise UserError(f"{file}: base: no method {base!r}; {nearest(base, known)}")
     inherited, _ = read_method(below, (*asked, file.stem))

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cp2.errors import UserError
-from cp2.settings.based_files import named_file, read_campaign, read_method
+from cp2.settings.based_files import is_there, named_file, read_campaign, read_method
 from cp2.settings.campaign import CampaignSettings
 from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
@@ -161,7 +161,7 @@ class Configuration:
             return _mapping(every, name, file), file
         folder = self.configs / _FOLDERS.get(section, section)
         file = folder / f"{name}.yaml"
-        if not file.is_file():
+        if not is_there(file):
             if section == "datasets" and "kind" in overrides:  # defined by the campaign
                 return {}, named_file(self.source, self.configs)
             known = self.names(section)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from cp2.errors import UserError
 from cp2.settings.base import JobsPerGpu, PositiveFloat, PositiveInt, Settings
-from cp2.settings.based_files import named_file
+from cp2.settings.based_files import is_there, named_file
 from cp2.settings.messages import nearest, validated
 from cp2.settings.yaml_files import read_mapping
 from cp2.stages import ON_CLUSTER
@@ -128,7 +128,7 @@ def load_site(site: str, configs: Path = Path("configs")) -> SiteSettings:
         UserError: no such file, an unknown key or a wrong value; says what is allowed.
     """
     file = named_file(site, configs / "sites")
-    if not file.is_file():
+    if not is_there(file):
         known = [path.stem for path in (configs / "sites").glob("*.yaml")]
         raise UserError(
             f"site {site!r}: no file {file}; copy {configs / 'sites' / 'example.yaml'} to it and "
