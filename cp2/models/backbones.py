@@ -26,8 +26,6 @@ _RESERVED = {
     "features_only": "nothing: only the last map is used",
     "dynamic_img_size": "nothing: every image size works",
 }
-
-
 _FREE_OF_TIMM = ("num_heads", "final_norm", "dynamic_img_size", "zero_init_last")
 
 
@@ -145,13 +143,14 @@ class TimmBackbone(Backbone):
         prefix: what timm's names of the parameters are below.
     """
 
+    prefix = "net.model."
+
     def __init__(self, features: Any, colours: nn.Module) -> None:
         super().__init__()
         self.to_colours = colours
         self.stage_channels: tuple[int, ...] = tuple(features.feature_info.channels())
         self.channels = self.stage_channels[-1]
         self.stride = features.feature_info.reduction()[-1]
-        self.prefix = "net.model."
         self.net: nn.Module = features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -159,8 +158,8 @@ class TimmBackbone(Backbone):
 
     def last_two(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Maps of the last stage but one and of the last."""
-        before, last = self.net(self.to_colours(images))
-        return before, last
+        found: tuple[torch.Tensor, torch.Tensor] = tuple(self.net(self.to_colours(images)))
+        return found
 
 
 def build_backbone(

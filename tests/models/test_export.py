@@ -16,7 +16,7 @@ from cp2.models.backbones import build_backbone
 from cp2.models.export.targets import TARGETS, Network, check, snippet, state_dict
 from cp2.models.heads import build_head
 from cp2.models.segmentor_files import build_segmentor
-from cp2.settings.models import AsppSettings, BackboneSettings, ResNetSettings
+from cp2.settings.models import AsppSettings, BackboneSettings, ResNetSettings, TimmSettings
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 RESNET18 = tiny.resnet(arch="resnet18", args={}, output_stride=32)
@@ -53,6 +53,29 @@ def test_timm(settings: BackboneSettings, tmp_path: Path) -> None:
     torch.testing.assert_close(found, wanted)
     config = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
     assert config["mean"] == [0.485, 0.456, 0.406]
+
+
+@pytest.mark.parametrize(
+    ("arch", "stride", "args"),
+    [
+        ("mobilenetv3_small_050", 32, {}),
+        ("convnext_atto", 16, {}),
+        ("swin_tiny_patch4_window7_224", 32, {"strict_img_size": False, "depths": [1, 1, 1, 1]}),
+    ],
+)
+@torch.inference_mode()
+def test_timm_gives_the_last_map_of_its_other_networks(
+    arch: str, stride: int, args: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = TimmSettings(
+        family="timm", name="x", title="", arch=arch, output_stride=stride, args=args
+    )
+    exported, wanted = network(settings)
+    (found,) = loaded("timm", exported, tmp_path)(IMAGES)
+    found = found if found.shape == wanted.shape else found.permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, wanted)
+    with pytest.raises(UserError, match=f"has no {arch} of this form; use timm or huggingface"):
+        check(TARGETS["mmseg"], exported, with_head=False)
 
 
 def test_timm_is_told_that_colours_are_not_normalised(tmp_path: Path) -> None:

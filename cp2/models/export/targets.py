@@ -11,10 +11,17 @@ import torch
 from safetensors.torch import save_file
 
 from cp2.errors import UserError
+from cp2.models.backbones import TimmBackbone
 from cp2.models.conventions import input_statistics
 from cp2.models.export.names import detectron2_resnet, mmseg_backbone, mmseg_head
 from cp2.models.weights import State
-from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings, ViTSettings
+from cp2.settings.models import (
+    BackboneSettings,
+    HeadSettings,
+    ResNetSettings,
+    TimmSettings,
+    ViTSettings,
+)
 
 _BASIC = ("resnet18", "resnet34")
 _RESNETS = (*_BASIC, "resnet50", "resnet101", "resnet152")
@@ -73,11 +80,6 @@ def check(target: Target, network: Network, with_head: bool) -> None:
         UserError: architecture, padding, input or head; says which libraries can.
     """
     settings, where = network.settings, f"{network.name}: cannot be exported to {target.title}"
-    if settings.family == "timm":
-        raise UserError(
-            f"{where}: backbones of family timm are not exported yet; model.safetensors has timm's "
-            "own names below backbone.net.model."
-        )
     if isinstance(settings, ResNetSettings):
         if settings.padding != "symmetric":
             raise UserError(
@@ -96,10 +98,10 @@ def check(target: Target, network: Network, with_head: bool) -> None:
                 f"{f' with {settings.args}' if settings.args else ''}; use "
                 + _others(lambda one: one.archs is None)
             )
-    elif settings.family != "vit" or not target.vit:
+    elif not (target.vit if settings.family == "vit" else target.archs is None):
         raise UserError(
             f"{where}, which has no {settings.arch} of this form; use "
-            + _others(lambda one: one.vit and settings.family == "vit")
+            + _others(lambda one: one.vit and (settings.family == "vit" or one.archs is None))
         )
     if with_head and not target.heads:
         raise UserError(
@@ -116,15 +118,39 @@ def _others(condition: Callable[[Target], bool]) -> str:
 
 def state_dict(target: Target, network: Network, with_head: bool) -> State:
     """All tensors under the library's names, float32."""
-    state = target.names(network.backbone)
+    timm = isinstance(network.settings, TimmSettings)
+    state = whole_timm(network) if timm else target.names(network.backbone)
     if with_head and network.head is not None:
         state |= mmseg_head(network.head[1])
         state |= mmseg_head({f"conv_seg.{k}": t for k, t in (network.classifier or {}).items()})
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
+def whole_timm(network: Network) -> State:
+    """The state dict of all of a network of family timm.
+
+    What comes behind the last map is not trained here, and 0: timm loads whole networks only.
+    """
+    import timm  # here, because it costs seconds
+
+    settings = network.settings
+    state = timm.create_model(settings.arch, num_classes=0, **settings.args).state_dict()
+    own = {
+        name.removeprefix(TimmBackbone.prefix): tensor for name, tensor in network.backbone.items()
+    }
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()} | own
+
+
 def model_args(settings: BackboneSettings) -> dict[str, Any]:
     """Arguments with which timm makes the very network."""
+    if isinstance(settings, TimmSettings):
+        import timm
+
+        last: dict[str, Any] = {"features_only": True, "feature_cls": "getter", "out_indices": [-1]}
+        net: Any = timm.create_model(settings.arch, **last, **settings.args)
+        dilated = net.feature_info.reduction()[-1] != settings.output_stride
+        stride = {"output_stride": settings.output_stride} if dilated else {}
+        return {**last, **stride, **settings.args}
     if isinstance(settings, ResNetSettings):
         return {"output_stride": settings.output_stride, **settings.args}
     assert isinstance(settings, ViTSettings)
