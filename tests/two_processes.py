@@ -1,8 +1,4 @@
-"""Work on two processes of this machine, which meet by gloo.
-
-They are forked from a server that has imported PyTorch and the package once: an import takes
-longer than most of the work.
-"""
+"""Work on two processes of this machine, which meet by gloo."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,12 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from forked import server
 from torch import multiprocessing
 
 from cp2.training.parallel import joined
 from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS
-
-IMPORTED = ["cp2.protocols.registry", "cp2.training.pretrain", "cp2.protocols.detection.finetuning"]
 
 
 def on_two(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
@@ -23,9 +18,15 @@ def on_two(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
 
     It meets the other one by `meeting`, and writes into the folder what the test is to see.
     """
-    multiprocessing.set_forkserver_preload(IMPORTED)
-    given = (folder, *arguments)
-    multiprocessing.start_processes(work, given, nprocs=2, start_method="forkserver")
+    server()
+    given = (dict(os.environ), work, folder, *arguments)
+    multiprocessing.start_processes(_start, given, nprocs=2, start_method="forkserver")
+
+
+def _start(rank: int, environment: dict[str, str], work: Callable[..., None], *given: Any) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    work(rank, *given)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -23,7 +23,6 @@ from cp2.record.attempts import read_attempts
 from cp2.settings.load import load_campaign
 from cp2.stages import STAGES
 
-ROOT = Path(__file__).parents[2]
 CAMPAIGN = """
 title: tiny
 scale: demo
@@ -42,13 +41,7 @@ execution: {{results: {root}/results, workers: 0, log_every: 1, save_minutes: 0}
 
 
 def _cp2(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cp2", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked.run("cp2", *arguments)
 
 
 @pytest.fixture
@@ -115,8 +108,7 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
     folder = run.folder(campaign.parent / "results")
 
     # SIGKILL, as the out-of-memory killer does, once a state is there.
-    command = [sys.executable, "-m", "cp2", "pretrain", run.id, *chosen]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = forked.Forked("cp2", "pretrain", run.id, *chosen)
     give_up = time.monotonic() + 120
     while not (folder.state / "previous.pt").exists():
         assert time.monotonic() < give_up
@@ -137,7 +129,7 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
     resumed = _cp2("pretrain", run.id, *chosen)
     assert resumed.returncode == 0
     assert "resumed at step" in resumed.stdout
-    found, _ = load_weights(folder.model)
+    weights, _ = load_weights(folder.model)
 
     # A finished run is left alone.
     made = folder.model.stat().st_mtime_ns
@@ -156,7 +148,7 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
     expected, _ = load_weights(folder.model)
     for part, tensors in expected.items():
         for key, tensor in tensors.items():
-            assert torch.equal(tensor, found[part][key]), (part, key)
+            assert torch.equal(tensor, weights[part][key]), (part, key)
 
 
 @pytest.mark.parametrize(("policy", "code"), [("stop", 2), ("replace", 0)])

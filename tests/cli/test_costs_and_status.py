@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def _cp2(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     place = ["--set", f"campaign.execution.results={folder}/results"]
-    return subprocess.run(
-        [sys.executable, "-m", "cp2", *arguments, *place],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked.run("cp2", *arguments, *place)
 
 
 def _bench(folder: Path) -> Path:
@@ -80,8 +75,10 @@ def test_the_printed_commands_make_just_what_fits(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    listed = shell("cp2 plan --set campaign.execution.log_every=7 --budget 0.03")
-    first, second = listed.splitlines()[-2:]
+    asked = ("plan", "--set", "campaign.execution.log_every=7", "--budget", "0.03")
+    listed = forked.run("cp2", *asked, cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    first, second = listed.stdout.splitlines()[-2:]
     shell(first)
     targets = (tmp_path / "targets.txt").read_text().split()
     output = shell(f"{second} --dry-run")

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 
 from cp2.plan.build import build_plan
@@ -19,6 +18,7 @@ from cp2.settings.load import load_campaign
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "CP2_DEVICE": "cpu"}
+WAITS = "works on pretrain/"
 CAMPAIGN = """
 title: tiny
 scale: demo
@@ -50,33 +50,25 @@ class Project:
         run = next(r for r in plan.stage("pretrain") if r.tags["method"] == "moco-v2")
         self.run = RunFolder(folder / f"results/pretrain/{run.id}")
 
-    def snakemake(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Started in a session of its own, as from a terminal."""
+    def snakemake(self, *arguments: str) -> Forked:
         target = f"results/pretrain/{self.run.path.name}/done.json"
         words = ["--cores", "1", "--show-failed-logs", "--config", "campaign=tiny.yaml", "--"]
         return self._start("snakemake", *words[:-1], *arguments, "--", target)
 
-    def by_hand(self) -> "subprocess.Popen[str]":
+    def by_hand(self) -> Forked:
         return self._start("cp2", "pretrain", self.run.path.name, "--campaign", "tiny.yaml")
 
-    def _start(self, *words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", *words],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def _start(self, *words: str) -> Forked:
+        """In a session of its own, as from a terminal."""
+        return Forked(*words, cwd=self.folder, env=ENVIRONMENT, merged=True, session=True)
 
     def prepare(self) -> None:
         dataset = self._start("cp2", "dataset", "photos", "--campaign", "tiny.yaml")
         assert ended(dataset)[0] == 0
 
-    def wait_for_step(self, step: int, process: "subprocess.Popen[str]") -> None:
+    def wait_for_step(self, step: int, process: Forked) -> None:
         while not (lines := read_metrics(self.run.metrics)) or lines[-1]["step"] < step:
-            assert process.poll() is None, process.communicate()[0]
+            assert process.poll() is None, process.stdout
             time.sleep(0.02)
 
     @property
@@ -84,9 +76,8 @@ class Project:
         return [attempt.outcome for attempt in read_attempts(self.run.path)]
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+def ended(process: Forked) -> tuple[int, str]:
+    return process.wait(), process.stdout
 
 
 @pytest.fixture
@@ -100,12 +91,10 @@ def test_a_job_waits_for_the_process_that_a_killed_snakemake_left(tiny: Project)
     tiny.wait_for_step(2, left)
     left.send_signal(signal.SIGSTOP)
     driver = tiny.snakemake()
-    assert driver.stdout is not None
-    said = ""
-    while "works on pretrain/" not in said:
-        said = driver.stdout.readline()
-        assert said, ended(driver)
-    assert f"process {left.pid}" in said
+    while not (said := [line for line in driver.stdout.splitlines() if WAITS in line]):
+        assert driver.poll() is None, driver.stdout
+        time.sleep(0.05)
+    assert f"process {left.pid}" in said[0]
     left.send_signal(signal.SIGCONT)
     code, output = ended(driver)
     assert code == 0, output

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 
@@ -18,21 +19,14 @@ from cp2.plan.build import build_plan
 from cp2.record.attempts import read_attempts
 from cp2.settings.load import load_campaign
 
-ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def _snakemake(project: Path, *arguments: str, campaign: str = "demo", changes: str = "") -> str:
     """Output of a run; its exit code as the last line."""
     config = [f"campaign={campaign}"] + ([f'set="{changes}"'] if changes else [])
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, "--"]
-    done = subprocess.run(
-        [*command[:-1], *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    words = ("snakemake", "--cores", "2", "--config", *config)
+    done = forked.run(*words, *arguments, cwd=project, env=ENVIRONMENT)
     return f"{done.stdout}\n{done.stderr}\nexit {done.returncode}"
 
 
@@ -207,11 +201,8 @@ def test_wrong_settings_stop_before_any_job(
 
 
 def test_an_unknown_config_key_is_refused(project: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--config", "campain=demo"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=project, capture_output=True, text=True, check=False, env=env
-    )
+    words = ("snakemake", "--dry-run", "--config", "campain=demo")
+    done = forked.run(*words, cwd=project, env=ENVIRONMENT)
     assert done.returncode == 1
     assert "--config campain: unknown; write campaign=" in done.stderr
 
@@ -227,6 +218,6 @@ def test_parsing_imports_no_torch(project: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
     )
     assert done.stdout.strip() == "[]"

@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import forked
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))  # fake_runs.py
@@ -48,13 +48,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def snakemake(project: Path, *arguments: str, **environment: str) -> None:
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
-    done = subprocess.run(
-        [*command, "--config", "campaign=tiny", "--", "reports/tiny/index.html"],
+    done = forked.run(
+        *("snakemake", "--cores", "1", *arguments),
+        *("--config", "campaign=tiny", "--", "reports/tiny/index.html"),
         cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
