@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,7 @@ def bench_data(
     seconds: float = 60.0,
     rounds: int = ROUNDS,
     say: Say = print,
+    batch: int = BATCH,
 ) -> Figures:
     """Measure, print, and return the figures of one worker.
 
@@ -94,7 +96,7 @@ def bench_data(
     device = choose_device()
     with work_folder(paths) as work:
         own = {f"ours, background {kind}": cp2_settings(kind) for kind in all_backgrounds()}
-        variants = _variants(work, own)
+        variants = _variants(work, own, batch)
         share = seconds / (max(rounds, 1) * len(variants))
         variants = [replace(variant, seconds=share) for variant in variants]
         timings = alternate(variants, rounds, torch.device("cpu"), say)
@@ -104,7 +106,7 @@ def bench_data(
             "machine": describe_machine(device),
             "device_ms_per_sample": {
                 name: _device_share(
-                    next(iter(worker_batches(work, settings, workers=0))), settings, device
+                    next(iter(worker_batches(work, settings, 0, batch=batch))), settings, device
                 )
                 for name, settings in own.items()
             },
@@ -183,17 +185,20 @@ def _worker_mib() -> float:
     return size
 
 
-def _variants(work: WorkFolder, own: dict[str, Cp2Settings]) -> list[Variant]:
+def _variants(work: WorkFolder, own: dict[str, Cp2Settings], batch: int) -> list[Variant]:
     plain = cp2_settings("permutation")
-    variants = [_variant(PUBLISHED, _loader(Triples(work.paths, plain)), "published")]
+
+    def variant(name: str, dataset: Dataset[Any], role: Role) -> Variant:
+        return _variant(name, _loader(dataset, batch), batch, role)
+
+    variants = [variant(PUBLISHED, Triples(work.paths, plain), "published")]
     for name, settings in own.items():
-        variants.append(
-            _variant(name, worker_batches(work, settings), "ours", limit=_limit_name(settings))
-        )
+        loader = worker_batches(work, settings, batch=batch)
+        variants.append(_variant(name, loader, batch, "ours", limit=_limit_name(settings)))
     for counts in (INDEPENDENT, REUSED):
-        loader = _loader(DecodeAndCrop(work.paths, plain, counts))
-        variants.append(_variant(_limit_label(counts), loader, "limit"))
-    variants.append(_variant(DECODE, _loader(DecodeAndCrop(work.paths, plain, (1, 0))), "limit"))
+        limit = DecodeAndCrop(work.paths, plain, counts)
+        variants.append(variant(_limit_label(counts), limit, "limit"))
+    variants.append(variant(DECODE, DecodeAndCrop(work.paths, plain, (1, 0)), "limit"))
     return variants
 
 
@@ -205,14 +210,16 @@ def _limit_label(counts: tuple[int, int]) -> str:
     return f"{counts[0]} decode{'s' * (counts[0] > 1)}, {counts[1]} crops"
 
 
-def _variant(name: str, loader: Iterable[object], role: Role, limit: str | None = None) -> Variant:
+def _variant(
+    name: str, loader: Iterable[object], batch: int, role: Role, limit: str | None = None
+) -> Variant:
     def run(watch: Stopwatch) -> None:
         stream: Iterator[object] = iter(loader)
         while not watch.over:
             next(stream)
             watch.lap()
 
-    return Variant(name, run, BATCH, role, warmup=PREFETCH + 1, steps=1, limit=limit)
+    return Variant(name, run, batch, role, warmup=PREFETCH + 1, steps=1, limit=limit)
 
 
 def worker_batches(
@@ -227,10 +234,10 @@ def worker_batches(
     return batches(dataset, 0, 0, batch, workers, pin=False)
 
 
-def _loader(dataset: Dataset[object]) -> Iterable[object]:
+def _loader(dataset: Dataset[Any], batch: int) -> Iterable[object]:
     indices = np.random.default_rng(0).integers(len(dataset), size=EPOCH)  # type: ignore[arg-type]
     return DataLoader(
-        dataset, BATCH, sampler=indices.tolist(), num_workers=1, prefetch_factor=PREFETCH
+        dataset, batch, sampler=indices.tolist(), num_workers=1, prefetch_factor=PREFETCH
     )
 
 
@@ -249,7 +256,7 @@ def _device_share(batch: ViewBatch, settings: Cp2Settings, device: torch.device)
         prepare(batch, settings, device)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) * 1000 / BATCH)
+        times.append((time.perf_counter() - start) * 1000 / len(batch.images))
     return statistics.median(times[1:])
 
 

@@ -126,7 +126,7 @@ def test_evaluate(images):
 
 def test_data(images):
     lines = []
-    figures = bench_data(images, seconds=0.5, rounds=1, say=lines.append)
+    figures = bench_data(images, seconds=0.5, rounds=1, say=lines.append, batch=8)
     names = list(figures["variants"])
     ours = [f"ours, background {kind}" for kind in all_backgrounds()]
     assert names[: 1 + len(ours)] == ["published", *ours]

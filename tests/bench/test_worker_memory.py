@@ -31,6 +31,11 @@ class Leak(Dataset):
         return index
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"), 3)
+
+
 @pytest.fixture
 def leak(monkeypatch):
     def pipeline(work, settings, samples, batch, workers=1):
@@ -42,9 +47,9 @@ def leak(monkeypatch):
     return pipeline
 
 
-def test_the_command_writes_its_figures_and_fails_on_a_leak(leak, tmp_path):
-    file = tmp_path / "figures.json"
-    done = CliRunner().invoke(app, ["data", "--memory", "328", "--json", str(file)])
+def test_the_command_writes_its_figures_and_fails_on_a_leak(images, leak, tmp_path):
+    file, folder = tmp_path / "figures.json", str(images[0].parent)
+    done = CliRunner().invoke(app, ["data", folder, "--memory", "328", "--json", str(file)])
     assert done.exit_code == 1
     assert "since 32 samples; MORE THAN the limit of +5%" in done.output
     memory = json.loads(file.read_text())["benches"]["memory"]
@@ -56,25 +61,25 @@ def test_the_command_writes_its_figures_and_fails_on_a_leak(leak, tmp_path):
     assert variant["growth_mib"] > 0.2 * (320 - 32) * KEPT / 2**20
 
 
-def test_what_keeps_nothing_passes(leak):
+def test_what_keeps_nothing_passes(images, leak):
     leak.kept = 0
-    assert bench_memory(None, samples=320, say=lambda line: None)["flat"]
+    assert bench_memory(images, samples=320, say=lambda line: None)["flat"]
 
 
 @pytest.mark.parametrize(("last", "flat"), [(209.0, True), (211.0, False)])
-def test_growth_is_counted_from_a_tenth_of_the_samples(leak, monkeypatch, last, flat):
+def test_growth_is_counted_from_a_tenth_of_the_samples(images, leak, monkeypatch, last, flat):
     sizes = iter([100.0, 200.0, *[500.0] * (POINTS - 3), last])
     monkeypatch.setattr(data, "worker_rss_mib", lambda: next(sizes))
     leak.kept = 0
-    figures = bench_memory(None, samples=640, say=lambda line: None)
+    figures = bench_memory(images, samples=640, say=lambda line: None)
     (variant,) = figures["variants"].values()
     assert (variant["samples"][1], variant["growth_mib"], variant["flat"]) == (64, last - 200, flat)
     assert variant["growth"] == pytest.approx((last - 200) / 200)
     assert figures["limit"] == GROWTH_LIMIT
 
 
-def test_real_workers_are_watched(tmp_path):
-    figures = bench_memory(write_images(tmp_path, 3), samples=320, say=lambda line: None)
+def test_real_workers_are_watched(images):
+    figures = bench_memory(images, samples=320, say=lambda line: None)
     assert len(figures["variants"]) == 2
     for variant in figures["variants"].values():
         assert len(variant["rss_mib"]) == POINTS
@@ -82,15 +87,15 @@ def test_real_workers_are_watched(tmp_path):
     assert host_mib() > 10
 
 
-def test_unknown_memory_is_said(leak, monkeypatch):
+def test_unknown_memory_is_said(images, leak, monkeypatch):
     monkeypatch.setattr(data, "worker_rss_mib", lambda: None)
     with pytest.raises(UserError, match="does not tell a worker's memory"):
-        bench_memory(None, samples=320)
+        bench_memory(images, samples=320)
     with pytest.raises(UserError, match="320 samples are the least"):
-        bench_memory(None, samples=319)
+        bench_memory(images, samples=319)
 
 
-def test_an_epoch_is_as_long_as_asked(monkeypatch):
+def test_an_epoch_is_as_long_as_asked(images, monkeypatch):
     asked = []
 
     def stream(work, settings, samples, batch):
@@ -99,5 +104,5 @@ def test_an_epoch_is_as_long_as_asked(monkeypatch):
 
     monkeypatch.setattr(data, "worker_batches", stream)
     monkeypatch.setattr(data, "worker_rss_mib", lambda: 1.0)
-    bench_memory(None, samples=60_000, say=lambda line: None)
+    bench_memory(images, samples=60_000, say=lambda line: None)
     assert min(asked) >= 60_000

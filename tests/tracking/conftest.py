@@ -1,8 +1,11 @@
 """A campaign with a migrated database of its own."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
 from imported import Campaign, folders
 from mlflow.tracking import MlflowClient
 
@@ -15,6 +18,19 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def unsynced() -> Iterator[None]:
+    """Databases do not wait for the disk at every commit: they need not outlive the machine."""
+
+    def asked(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    target = sqlalchemy.engine.Engine, "connect", asked
+    sqlalchemy.event.listen(*target)
+    yield
+    sqlalchemy.event.remove(*target)
 
 
 @pytest.fixture(scope="session")
