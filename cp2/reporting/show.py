@@ -25,7 +25,8 @@ def show(configuration: Configuration, plan: Plan, run: Run) -> str:
     """State, files, tables, needs, command, difference from the paper's settings, settings."""
     results = configuration.results
     status = run_status(run, plan, results, time.time())
-    facts = [("state", f"{status.state} {status.error or status.holder or ''}".rstrip())]
+    words = (status.state, status.error or status.holder)
+    facts = [("state", ": ".join(word for word in words if word))]
     facts += [("folder", str(run.folder(results).path))]
     for path in run.outputs(results).values():
         if path.is_file():

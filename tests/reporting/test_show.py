@@ -1,5 +1,6 @@
 """`cp2 show` and the summary of `cp2 plan`, on the demo's plan."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_a_pretraining(demo: tuple[Configuration, Plan], tmp_path: Path) -> None
     ):
         assert wanted in words, wanted
     assert any(line.startswith("command") and f"{run.id}/done.json" in line for line in lines)
+
+
+def test_a_killed_run_says_so(demo: tuple[Configuration, Plan], tmp_path: Path) -> None:
+    configuration, plan = demo
+    run = next(plan.stage("pretrain"))
+    folder = run.folder(configuration.results).path
+    folder.mkdir(parents=True)
+    started = {"attempt": 1, "event": "started", "time": 0, "host": "a", "pid": 1, "job": None}
+    line = json.dumps(started | {"device": "cpu", "processes": 1})
+    (folder / "attempts.jsonl").write_text(f"{line}\n")
+    assert "failed: it ended without a word" in show(configuration, plan, run)
 
 
 def test_every_run_can_be_shown(demo: tuple[Configuration, Plan]) -> None:
