@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cp2.settings.methods import CopyPasteSettings, MethodSettings
+from cp2.settings.contrastive import PretrainingSettings
+from cp2.settings.methods import CopyPasteSettings
 
 
-def pastes(settings: MethodSettings) -> TypeGuard[CopyPasteSettings]:
+def pastes(settings: PretrainingSettings) -> TypeGuard[CopyPasteSettings]:
     """Whether the method's views are composed with backgrounds."""
     return isinstance(settings, CopyPasteSettings) and settings.pastes
 

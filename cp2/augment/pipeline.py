@@ -17,7 +17,8 @@ from cp2.augment.photometric import augment_views
 from cp2.augment.samples import PretrainDataset, SampleSpec, ViewBatch
 from cp2.drawing import counters
 from cp2.errors import PassingError, UserError
-from cp2.settings.methods import CopyPasteSettings, MethodSettings
+from cp2.settings.contrastive import PretrainingSettings
+from cp2.settings.methods import CopyPasteSettings
 
 Batch = TypeVar("Batch")
 
@@ -201,7 +202,7 @@ def check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int)
 
 
 def prepare(
-    batch: ViewBatch, settings: MethodSettings, device: torch.device | str
+    batch: ViewBatch, settings: PretrainingSettings, device: torch.device | str
 ) -> PreparedBatch:
     """The device's share: photometric augmentation and composition with backgrounds (CP² Eq. 1)."""
     batch = batch.to(device)

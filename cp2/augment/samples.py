@@ -24,8 +24,8 @@ from cp2.drawing.attention import attention_mask
 from cp2.drawing.crops import Box, draw_crop, draw_second_crop
 from cp2.drawing.masks import draw_masks
 from cp2.errors import UserError, WrongFile
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.masks import DinoMaskSettings
-from cp2.settings.methods import MethodSettings
 
 REPLACEMENTS = 10  # images in a row that may be unreadable before the run stops
 POOL = 32  # decoded images that wait for their second use in a batch, at most
@@ -122,7 +122,7 @@ class PretrainDataset(Dataset[ViewBatch]):
     def __init__(
         self,
         source: ImageSource | Sequence[Path],
-        settings: MethodSettings,
+        settings: PretrainingSettings,
         seed: int,
         maps: AttentionMaps | None = None,
     ) -> None:

@@ -209,7 +209,7 @@ def _stays_inside(path: str, record: DatasetRecord) -> bool:
         return False
     if not path.startswith("/"):
         return True
-    own = record.kind in OWN_FOLDER
+    own = record.kind in OWN_FOLDER or record.root is not None
     return own and (record.root is None or path.startswith(f"{record.root.rstrip('/')}/"))
 
 

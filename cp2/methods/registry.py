@@ -74,4 +74,4 @@ def build_networks(
 
 
 def _file(settings: PretrainingSettings) -> Any:
-    return import_module(f"cp2.methods.{settings.kind.replace('-', '_')}")
+    return import_module(settings.module or f"cp2.methods.{settings.kind.replace('-', '_')}")

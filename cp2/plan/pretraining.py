@@ -3,15 +3,16 @@
 from cp2.errors import UserError
 from cp2.plan.graph import Run, make_run
 from cp2.plan.recipes import MasksRecipe
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration
 from cp2.settings.masks import DinoMaskSettings
-from cp2.settings.methods import CopyPasteSettings, MethodSettings
+from cp2.settings.methods import CopyPasteSettings
 from cp2.settings.models import PATCH, BackboneSettings, ViTSettings
 from cp2.settings.tables import Pretraining
 
 
 def check_pretraining(
-    method: MethodSettings, backbone: BackboneSettings, micro_batches: int
+    method: PretrainingSettings, backbone: BackboneSettings, micro_batches: int
 ) -> None:
     """Refuse what the job would refuse, or would do otherwise than it is written.
 
@@ -51,7 +52,7 @@ def check_crop(backbone: BackboneSettings, size: tuple[int, int], where: str) ->
         )
 
 
-def attention_of(method: MethodSettings) -> DinoMaskSettings | None:
+def attention_of(method: PretrainingSettings) -> DinoMaskSettings | None:
     """The method's mask settings where its masks are cut by attention."""
     if isinstance(method, CopyPasteSettings) and isinstance(method.mask, DinoMaskSettings):
         return method.mask

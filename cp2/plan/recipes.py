@@ -1,10 +1,13 @@
 """Recipes: all settings of one stage that can change its numbers."""
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, SerializeAsAny
 
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings, added
 from cp2.settings.campaign import PublishedCheckpoint, WorldSettings
 from cp2.settings.checkpoints import CheckpointSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import Metric
@@ -56,10 +59,19 @@ class MasksRecipe(Settings):
     blur: PositiveFloat
 
 
+def _checked(value: Any) -> Any:
+    if isinstance(value, PretrainingSettings):
+        return value
+    raise ValueError("a method of another package is checked by the package's class alone")
+
+
+_INSTANCE = BeforeValidator(_checked)
+
+
 class PretrainRecipe(Settings):
     """A pretraining; Quick Tuning where the run starts from a checkpoint."""
 
-    method: MethodSettings
+    method: SerializeAsAny[MethodSettings | Annotated[PretrainingSettings, _INSTANCE]]
     backbone: BackboneSettings
     head: HeadSettings | None  # CP² pretrains it, MoCo v2 has none
     dataset: str
@@ -72,7 +84,10 @@ class FinetuneRecipe(Settings):
 
     Attributes:
         protocol: kind of the protocol, whose runner trains it.
+        runner: the runner's module; "": `cp2/protocols/<kind>.py`.
     """
+
+    runner: ClassVar[str] = ""
 
     protocol: str
     dataset: str
@@ -85,10 +100,12 @@ class EvaluateRecipe(Settings):
         metrics: what scores.json holds.
         per_class: what its `per_class` holds, if it has one.
         protocol: kind of the protocol, whose runner scores it.
+        runner: the runner's module; "": `cp2/protocols/<kind>.py`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
     per_class: ClassVar[Metric | None] = None
+    runner: ClassVar[str] = ""
 
     protocol: str
     dataset: str

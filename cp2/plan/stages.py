@@ -25,7 +25,6 @@ from cp2.settings.checkpoints import CheckpointSettings
 from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.datasets import Archive
 from cp2.settings.load import Configuration
-from cp2.settings.methods import MethodSettings
 from cp2.settings.models import BackboneSettings, trained_as
 from cp2.settings.tables import Pretraining, Row, TableSettings
 
@@ -165,7 +164,7 @@ class Stages:
         name = "-".join(part for part in parts if part)
         return self.plan.add(make_run("pretrain", name, recipe, needs, tags, seed))
 
-    def _cache(self, dataset: Run, method: MethodSettings) -> list[Run]:
+    def _cache(self, dataset: Run, method: PretrainingSettings) -> list[Run]:
         """The decoded copy of the data set that a pretraining reads, if it reads one."""
         side = method.reading.cache
         if side is None:
@@ -174,7 +173,7 @@ class Stages:
         tags = {"dataset": dataset.id}
         return [self.plan.add(make_run("cache", f"{dataset.id}-{side}", recipe, [dataset], tags))]
 
-    def _masks(self, dataset: Run, method: MethodSettings) -> list[Run]:
+    def _masks(self, dataset: Run, method: PretrainingSettings) -> list[Run]:
         """The attention maps that a pretraining's masks are cut from, if it needs any."""
         mask = attention_of(method)
         if mask is None:

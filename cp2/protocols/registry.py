@@ -98,5 +98,6 @@ def picture_indices(images: int, pictures: int) -> list[int]:
 
 
 def _runner(run: Run) -> Any:
-    assert isinstance(run.recipe, FinetuneRecipe | EvaluateRecipe)
-    return import_module(f"cp2.protocols.{run.recipe.protocol.replace('-', '_')}")
+    recipe = run.recipe
+    assert isinstance(recipe, FinetuneRecipe | EvaluateRecipe)
+    return import_module(recipe.runner or f"cp2.protocols.{recipe.protocol.replace('-', '_')}")

@@ -13,8 +13,8 @@ from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import collapse
 from cp2.record.tail import last_metrics
 from cp2.settings.based_files import read_method
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration
-from cp2.settings.methods import MethodSettings
 from cp2.settings.tables import Column, Row, TableSettings
 from cp2.tables.frame import CellScores, cell_frame, cells_of, score_frame
 from cp2.tables.published import PUBLISHED
@@ -149,7 +149,7 @@ def collapse_notes(plan: Plan, planned: PlannedTable, results: Path) -> tuple[st
     return tuple(f"{name}: {collapse(line)}." for name, line in lines.items() if collapse(line))
 
 
-def _published_size(method: MethodSettings, configs: Path) -> int:
+def _published_size(method: PretrainingSettings, configs: Path) -> int:
     """The method's batch size without a campaign's changes."""
     tree, _ = read_method(configs / "methods" / f"{method.name}.yaml")
     given = tree.get("batch_size")

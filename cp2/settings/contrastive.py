@@ -26,9 +26,11 @@ class PretrainingSettings(Settings):
 
     Attributes:
         pretrains_head: whether the segmentation head of a table is pretrained along.
+        module: what makes the method; "": `cp2/methods/<kind>.py`.
     """
 
     pretrains_head: ClassVar[bool] = False
+    module: ClassVar[str] = ""
 
     kind: str
     name: Name

@@ -1,9 +1,15 @@
 """Data sets: where they come from and what must be true of them."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from cp2.settings.base import (
     FileName,
@@ -16,6 +22,7 @@ from cp2.settings.base import (
     same_name,
     unhashed,
 )
+from cp2.settings.joined import joined
 
 Level = Annotated[int, Field(ge=0, le=255)]
 OWN_FOLDER = (
@@ -28,6 +35,21 @@ OWN_FOLDER = (
 _NOT_PRINTED = re.compile(
     "[|\x00-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+Kind = Literal[
+    "voc2012",
+    "voc2007",
+    "cityscapes",
+    "ade20k",
+    "imagenet",
+    "coco",
+    "camvid",
+    "images",
+    "labelled",
+    "folders",
+    "voc",
+    "coco-instances",
+    "coco-json",
+]
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
@@ -45,6 +67,15 @@ class Archive(Settings):
     gb: PositiveFloat | None = unhashed(None)  # 10^9 bytes, as its page says; for costs only
 
 
+def _or_joined(kind: Any, ours: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return ours(kind)
+    except ValidationError:
+        if joined("cp2.datasets", kind) is None:
+            raise
+        return kind
+
+
 class DatasetSettings(Settings):
     """A data set as one preparer (`kind`) makes it.
 
@@ -56,21 +87,7 @@ class DatasetSettings(Settings):
     the header is read.
     """
 
-    kind: Literal[
-        "voc2012",
-        "voc2007",
-        "cityscapes",
-        "ade20k",
-        "imagenet",
-        "coco",
-        "camvid",
-        "images",
-        "labelled",
-        "folders",
-        "voc",
-        "coco-instances",
-        "coco-json",
-    ]
+    kind: Annotated[Kind, WrapValidator(_or_joined)]
     name: Name
     title: str = unhashed()
     archives: tuple[Archive, ...] = ()
@@ -84,6 +101,8 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="after")
     def _root_or_archives(self) -> "DatasetSettings":
+        if self.kind not in get_args(Kind):  # of another package, which may use either
+            return self
         generic = self.kind in OWN_FOLDER
         if generic and self.root is None:
             raise ValueError(f"kind {self.kind} needs root: the folder that holds the images")
@@ -111,6 +130,8 @@ class DatasetSettings(Settings):
     @property
     def labels(self) -> Literal["pixels", "objects", "image"] | None:
         """What an image's label holds: a class a pixel, objects with boxes, or one class."""
+        if self.kind not in get_args(Kind):
+            return "pixels" if self.classes else None
         if self.kind == "folders":
             return "image"
         if self.kind in ("imagenet", "coco", "images"):

@@ -15,9 +15,11 @@ from cp2.errors import UserError
 from cp2.settings.based_files import is_there, named_file, read_campaign, read_method
 from cp2.settings.campaign import CampaignSettings
 from cp2.settings.checkpoints import CheckpointSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.datasets import ClassList, DatasetSettings
 from cp2.settings.grids import write_out_grids
-from cp2.settings.messages import nearest, validated
+from cp2.settings.joined import joined
+from cp2.settings.messages import has_kind, nearest, validated
 from cp2.settings.methods import MethodSettings
 from cp2.settings.metrics import ProtocolSettings
 from cp2.settings.models import BackboneSettings, HeadSettings
@@ -35,6 +37,7 @@ SECTIONS: dict[str, Any] = {
     "checkpoints": CheckpointSettings,
     "classes": ClassList,
 }
+_JOINED = {"methods": PretrainingSettings, "protocols": ProtocolSettings}
 _FOLDERS = {"backbones": "models/backbones", "heads": "models/heads"}
 
 
@@ -71,7 +74,7 @@ class Configuration:
     def classes(self, name: str) -> ClassList:
         return self._named("classes", name)
 
-    def method(self, name: str, changes: dict[str, Any] | None = None) -> MethodSettings:
+    def method(self, name: str, changes: dict[str, Any] | None = None) -> PretrainingSettings:
         """A method, with the changes that one table row makes to it."""
         if not changes:
             return self._named("methods", name)
@@ -144,7 +147,7 @@ class Configuration:
         def origin(key: Key) -> str:
             return _origin((section, name), key, origins, file)
 
-        return validated(SECTIONS[section], tree, origin)
+        return validated(_model(section, tree.get("kind")), tree, origin)
 
     def _tree(
         self, section: str, name: str, overrides: dict[str, Any]
@@ -227,6 +230,20 @@ def load_campaign(
     )
     configuration.check_overrides()
     return configuration
+
+
+def _model(section: str, kind: Any) -> Any:
+    """The class of some settings; one of another package where the kind is not ours."""
+    ours = SECTIONS[section]
+    if section not in _JOINED or has_kind(ours, kind):
+        return ours
+    found, base = joined(f"cp2.{section}", kind), _JOINED[section]
+    if found and not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(
+            f"kind {kind!r} of the group cp2.{section} is {found!r}; it must be a class that "
+            f"derives from {base.__module__}.{base.__name__}"
+        )
+    return found or ours
 
 
 def _check_shape(overrides: dict[str, Any], where: str) -> None:

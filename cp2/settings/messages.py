@@ -177,12 +177,17 @@ def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
     return sorted({name for m in candidates for name in m.model_fields})
 
 
-def _has_tag(model: type[BaseModel], part: int | str) -> bool:
+def _has_tag(model: type[BaseModel], part: Any) -> bool:
     return any(
         part in typing.get_args(field.annotation)
         for name, field in model.model_fields.items()
         if name in ("kind", "family")
     )
+
+
+def has_kind(model: Any, kind: Any) -> bool:
+    """Whether one of a union's classes is of this kind."""
+    return any(_has_tag(one, kind) for one in _models_in(model))
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

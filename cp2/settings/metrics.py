@@ -51,12 +51,14 @@ class ProtocolSettings(Settings):
         metrics: what it measures; the first is what a column shows that names none.
         seeded: whether a seed can change its scores of one pretrained model.
         trains_head: whether it trains the head that a table names.
+        module: what adds its runs to a plan; "": `cp2/plan/protocols/<kind>.py`.
         datasets: what it fixes for each data set, by the name in the table.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
     seeded: ClassVar[bool] = True
     trains_head: ClassVar[bool] = False
+    module: ClassVar[str] = ""
 
     kind: str
     name: Name

@@ -9,13 +9,15 @@ from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import augment_views
 from cp2.augment.samples import ViewBatch
 from cp2.record.files import whole_file
-from cp2.settings.methods import MethodSettings
+from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 
 GAP = 4  # white pixels between pictures
 
 
-def picture_views(batch: ViewBatch, settings: MethodSettings, path: Path, rows: int = 4) -> None:
+def picture_views(
+    batch: ViewBatch, settings: PretrainingSettings, path: Path, rows: int = 4
+) -> None:
     """A sheet with one row a sample.
 
     The two views; where they are composed, foreground, background, mask and composed image of the

@@ -1,10 +1,13 @@
-"""The three steps of docs/add-a-method.md, followed in a copy of the project."""
+"""The steps of docs/add-a-method.md, followed in a copy of the project and in another package."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from addons import write_addon
 
 ROOT = Path(__file__).parents[2]
 HELPERS = (ROOT / "tests" / "training", ROOT / "tests")  # noise.py; campaigns.py
@@ -48,9 +51,29 @@ def test_the_pages_method_is_trained(tmp_path):
     line = _block("python", "## 3. The line")
     assert text.count('    kind: Literal["moco-v2-plus"]\n') == 1
     settings.write_text(text.replace('    kind: Literal["moco-v2-plus"]\n', line))
+    _train(project, tmp_path, project)
+
+
+def test_the_method_of_another_package_is_trained(tmp_path):
+    project, packages = tmp_path / "project", tmp_path / "packages"
+    shutil.copytree(ROOT / "configs", project / "configs")
+    (project / "configs/methods/nnclr.yaml").write_text(
+        _block("yaml", "`configs/methods/nnclr.yaml`")
+    )
+    settings, entries = (
+        _block(language, "## In a package of your own") for language in ("python", "toml")
+    )
+    modules = {"settings": settings, "nnclr": _block("python", "`cp2/methods/nnclr.py`:")}
+    entries = entries.replace('project.entry-points."cp2.methods"', "cp2.methods").replace('"', "")
+    write_addon(packages, modules, entries, "my_methods")
+    _train(project, tmp_path, packages, ROOT)
+
+
+def _train(project, tmp_path, *packages):
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, tmp_path / "noise", *HELPERS],
         cwd=project,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, packages))},
         capture_output=True,
         text=True,
     )

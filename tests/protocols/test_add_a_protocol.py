@@ -1,4 +1,5 @@
-"""docs/add-a-protocol.md followed in a copy of the project, up to the printed table."""
+"""docs/add-a-protocol.md followed, in a copy of the project and as a package of its own, up to
+the printed table."""
 
 import os
 import re
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from addons import write_addon
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +92,9 @@ def _write_squares(folder: Path) -> None:
     (folder / "val.txt").write_text("".join(f"{i}\n" for i in range(12, 16)))
 
 
-def test_the_pages_protocol_prints_a_table(tmp_path):
-    project = tmp_path / "project"
-    ignored = shutil.ignore_patterns("__pycache__")
-    for folder in ("cp2", "configs", "reports/published"):
-        shutil.copytree(ROOT / folder, project / folder, ignore=ignored)
+def _join_the_project(project: Path) -> None:
+    """The page's files in a copy of the package."""
+    shutil.copytree(ROOT / "cp2", project / "cp2", ignore=shutil.ignore_patterns("__pycache__"))
     for file in FILES:
         assert not (project / file).exists(), f"{file} is there: the page needs another example"
         (project / file).write_text(_block(file), encoding="utf-8")
@@ -101,13 +102,41 @@ def test_the_pages_protocol_prints_a_table(tmp_path):
     text, line = registry.read_text(encoding="utf-8"), _block("cp2/settings/protocols/__init__.py")
     assert text.count("AnyProtocol = ") == 1
     registry.write_text(text[: text.index("AnyProtocol = ")] + line, encoding="utf-8")
+
+
+def _join_by_entry_point(project: Path) -> None:
+    """The page's files in a package of its own, changed as its last section says."""
+    code = {}
+    for name, file in zip(("settings", "plan", "runner"), FILES, strict=False):
+        text = _block(file).replace("cp2.settings.protocols.patch_vote", "my_votes.settings")
+        code[name] = text.replace("cp2.plan.protocols.patch_vote", "my_votes.plan")
+    for name, before, line in (
+        ("settings", "    kind: Literal", '    module = "my_votes.plan"\n\n'),
+        ("plan", "    metrics = ", '    runner = "my_votes.runner"\n'),
+    ):
+        assert line.strip() in PAGE
+        assert code[name].count(before) == 1
+        code[name] = code[name].replace(before, line + before)
+    entry = "[cp2.protocols]\npatch-vote = my_votes.settings:PatchVoteSettings\n"
+    assert '[project.entry-points."cp2.protocols"]\npatch-vote = "my_votes.set' in PAGE
+    write_addon(project, code, entry, "my_votes")
+    for file in FILES[3:]:
+        (project / file).write_text(_block(file), encoding="utf-8")
+
+
+@pytest.mark.parametrize("join", [_join_the_project, _join_by_entry_point])
+def test_the_pages_protocol_prints_a_table(tmp_path, join):
+    project = tmp_path / "project"
+    for folder in ("configs", "reports/published"):
+        shutil.copytree(ROOT / folder, project / folder)
+    join(project)
     (project / "configs/classes/squares.yaml").write_text(
         f"classes: [red, blue]\npalette: {COLOURS.tolist()}\n"
     )
     _write_squares(tmp_path / "squares")
     campaign = tmp_path / "votes.yaml"
     campaign.write_text(CAMPAIGN.format(root=tmp_path))
-    environment = {**os.environ, "PYTHONPATH": str(project)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (project, ROOT)))}
     done = subprocess.run(
         [sys.executable, "-W", "error::SyntaxWarning", "-c", RUN, str(campaign)],
         cwd=project,

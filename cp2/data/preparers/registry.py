@@ -33,6 +33,7 @@ from cp2.record.digest import digest
 from cp2.record.files import disk_is_full
 from cp2.settings.base import hashed_fields
 from cp2.settings.datasets import ClassList, DatasetSettings
+from cp2.settings.joined import joined
 
 PREPARERS: dict[str, Preparer] = {
     "voc2007": prepare_voc2007,
@@ -106,7 +107,8 @@ def _prepare(
     files.mkdir(parents=True)
 
     job = Job(settings, classes.classes if classes else (), archives, files)
-    layout = PREPARERS[settings.kind](job)
+    preparer = PREPARERS.get(settings.kind) or joined("cp2.datasets", settings.kind)
+    layout: Layout = preparer(job)
     _check_classes(layout, job)
     _count(settings, layout, job.left_out.notes())
     own = settings.kind == "labelled"

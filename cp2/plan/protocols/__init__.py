@@ -50,7 +50,8 @@ def evaluate_cell(
     protocol = protocol_of(stages.configuration, table, column)
     start = stages.start(table, row, pretrain_seed)
     seed = finetune_seed if protocol.seeded or start is None else 0
-    spec = import_module(f"{__name__}.{protocol.kind.replace('-', '_')}")
+    ours = f"{__name__}.{protocol.kind.replace('-', '_')}"
+    spec = import_module(protocol.module or ours)
     run: Run = spec.evaluation(stages, CellSettings(table, row, column, protocol), start, seed)
     return run
 
