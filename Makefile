@@ -15,8 +15,11 @@ TARGETS ?=
 # The stamp is newer than the lock only after a whole installation.
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[all]"
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed  # tests and linters, too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 demo: $(VENV)/installed  ## the whole pipeline on the built-in world
@@ -25,24 +28,24 @@ demo: $(VENV)/installed  ## the whole pipeline on the built-in world
 
 demo-full: ; $(MAKE) demo CAMPAIGN=demo_full  ## every table of CP² at the demo's scale
 
-test: $(VENV)/installed  ## the whole test-suite
+test: $(VENV)/developed  ## the whole test-suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(VENV)/installed  ## lint, types, format
+check: $(VENV)/developed  ## lint, types, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-fuzz: $(VENV)/installed  ## changed files against every reader, SECONDS each; TARGETS="torch yaml"
+fuzz: $(VENV)/developed  ## changed files against every reader, SECONDS each; TARGETS="torch yaml"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $(TARGETS) --seconds $(SECONDS)
 
 mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 	$(BIN)/python -m cp2 track --campaign $(CAMPAIGN)
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db
 
-bench: $(VENV)/installed  ## speed beside the published recipe, as far as this machine goes
+bench: $(VENV)/developed  ## speed beside the published recipe, as far as this machine goes
 	failed=; for part in data step pretrain numerics finetune evaluate; do \
 		$(BIN)/python -m benchmarks $$part $(IMAGES) --json $(FIGURES) || failed="$$failed $$part"; \
 	done; if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi

@@ -1,5 +1,8 @@
 """pyproject.toml, environment.yml and requirements.lock ask for the same things."""
 
+import itertools
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from cp2.cli.main import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -20,7 +25,8 @@ CONDA_ONLY = {"python", "pip"}
 
 def _project() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = [texts for name, texts in project["optional-dependencies"].items() if name != "all"]
+    texts = [*project["dependencies"], *itertools.chain(*extras)]
     return {canonicalize_name(r.name): r for r in map(Requirement, texts)}
 
 
@@ -68,3 +74,47 @@ def test_lock_is_exact_sorted_and_independent_of_any_machine():
 def test_lock_suits_snakemake():
     """snakemake 9 refuses packaging 26; pip installs it, if asked for packages one by one."""
     assert _lock()["packaging"] < Version("26")
+
+
+def test_extras_bring_what_the_message_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    (every,) = map(Requirement, extras["all"])
+    assert every.extras == set(extras) - {"all", "dev"} == set(EXTRAS)
+    for extra, modules in EXTRAS.items():
+        brought = {Requirement(text).name for text in extras[extra]}
+        assert set(modules) == {name for name in brought if not name.startswith("snakemake")}
+
+
+CORE = """
+import sys
+sys.modules.update(dict.fromkeys({modules}))  # none of them can be imported
+from cp2.cli.main import main
+import cp2.methods.registry, cp2.models.export.run, cp2.training.pretrain
+import cp2.protocols.knn, cp2.protocols.segmentation, cp2.protocols.svm
+for words in ("plan", "table mini_segmentation"):
+    sys.argv = ["cp2", *words.split(), "--campaign", "mini"]
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code)
+"""
+
+
+def test_the_core_works_without_extras_and_says_which_is_missing() -> None:
+    modules = [*itertools.chain(*EXTRAS.values()), "snakemake"]
+    code = CORE.format(modules=modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-2:] == ["0", "2"], done.stderr
+    wanted = "error: this needs pandas, which is not installed; pip install 'cp2-reproduction[wor"
+    assert wanted in done.stderr
+
+
+def test_mlflow_alone_may_be_missing() -> None:
+    code = (
+        "import sys; sys.modules['mlflow'] = None; sys.argv = ['cp2', 'track', '-c', 'mini'];"
+        "from cp2.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "MLflow is not installed: pip install 'cp2-reproduction[mlflow]'" in done.stderr

@@ -11,6 +11,13 @@ from cp2.errors import UserError
 from cp2.record.files import UNUSABLE
 from cp2.stages import STAGES
 
+# What an extra of pyproject.toml brings; tests/test_requirements.py holds it.
+EXTRAS = {
+    "workflow": ("contourpy", "jinja2", "matplotlib", "pandas", "tabulate"),
+    "mlflow": ("mlflow",),
+    "detection": ("pycocotools",),
+}
+
 # Imported to add their commands to `app`.
 COMMANDS = (training, stages, looks, probe, status, track, plot, use, bench)
 
@@ -32,6 +39,14 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        extra = next((name for name in EXTRAS if module in EXTRAS[name]), None)
+        if extra is None:
+            raise
+        advice = f"pip install 'cp2-reproduction[{extra}]'"
+        print(f"error: this needs {module}, which is not installed; {advice}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in UNUSABLE or error.filename is None:

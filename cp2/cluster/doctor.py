@@ -142,7 +142,7 @@ def _commands(site: str | None) -> Iterator[Check]:
             yield Check(
                 False,
                 f"snakemake-executor-plugin-{name} is not installed in {sys.prefix}; "
-                "pip install -r requirements.lock",
+                "pip install 'cp2-reproduction[workflow]'",
             )
         else:
             yield Check(True, f"snakemake-executor-plugin-{name}")

@@ -96,6 +96,11 @@ def _of_a_run(method: "Method[Arguments, Result]") -> "Method[Arguments, Result]
 def _explanation(store: "Store", error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     driver = ""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("mlflow"):
+        return (
+            "MLflow is not installed: pip install 'cp2-reproduction[mlflow]', then `cp2 track`; the "
+            "records are in the results folder"
+        )
     if isinstance(error, ImportError):
         driver = "Install the Python driver of this database (PostgreSQL: psycopg2-binary). "
     return (

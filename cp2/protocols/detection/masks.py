@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from cp2.errors import UserError
 from cp2.protocols.detection.roi_heads import Size, mean_count
 
 SIDE = 28  # cells of a mask
@@ -115,18 +114,8 @@ def runs_of(pixels: npt.NDArray[np.bool_]) -> list[Any]:
 
 
 def coco_module(name: str) -> Any:
-    """A module of pycocotools.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return import_module(f"pycocotools.{name}")
-    except ImportError as error:
-        raise UserError(
-            "masks of instances and COCO's scores need pycocotools, which is not installed: "
-            "pip install pycocotools"
-        ) from error
+    """A module of pycocotools, which has no types."""
+    return import_module(f"pycocotools.{name}")
 
 
 def paste(masks: Tensor, boxes: Tensor, size: Size) -> Tensor:
