@@ -2,11 +2,18 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
+from cp2.errors import WrongFile
 from cp2.plan.graph import Plan
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.mlflow_links import MlflowLinks
+from cp2.record.readers import read_scores
+from cp2.reporting.claims.contrasts import Measured, difference
 from cp2.reporting.formats import footnotes, gap_text, notes, ours_text, published_header
 from cp2.reporting.provenance import RunRecord, chain, remake_command
 from cp2.reporting.recipes import Flat, cell_settings, differences
@@ -187,6 +194,8 @@ def _provenance(
         "text": ours_text(cell),
         "command": remake_command(sources.configuration, [plan.runs[run] for run in cell.runs]),
         "above": above.name if above and before else None,
+        "against": list(_against(view, row, column)),
+        "classes": _classes(sources, cell),
         "from_above": differences(cell_settings(plan, before), settings) if before else [],
         "from_paper": None if paper is None else differences(paper, settings),
         "runs": [
@@ -197,6 +206,36 @@ def _provenance(
             }
             for run in chain(plan, cell.runs)
         ],
+    }
+
+
+def _against(view: TableView, row: Row, column: Column) -> Iterator[tuple[str, str]]:
+    """Every other row that has a number: ours minus its number, within Welch's interval."""
+    cell = view.cells[row.name, column.name]
+    for one in view.rows:
+        found = difference(cell, view.cells[one.name, column.name])
+        if one.name != row.name and isinstance(found, Measured):
+            ends = [found.value, *((found.low, found.high) if found.error else ())]
+            shown = [f"{end:+.{found.digits}f}".replace("-", "−") for end in ends]
+            yield one.name, f"{shown[0]} [{', '.join(shown[1:])}]" if shown[1:] else shown[0]
+
+
+def _classes(sources: Sources, cell: CellScores) -> dict[str, str]:
+    """Class -> mean ± sample standard deviation over the runs that are done (their number)."""
+    found: dict[str, list[float]] = {}
+    for run in map(sources.plan.runs.__getitem__, cell.scores):
+        path = run.folder(sources.configuration.results).scores
+        if isinstance(run.recipe, EvaluateRecipe) and path.is_file():
+            with suppress(WrongFile):  # said where its score is read
+                scores = read_scores(path, run.recipe.metrics, run.id)
+                for name, share in scores.per_class.items():
+                    found.setdefault(name, []).extend([] if share is None else [100 * share])
+    return {
+        name: f"{mean(values):.1f}{f' ± {stdev(values):.1f}' if len(values) > 1 else ''} "
+        f"({len(values)})"
+        if values
+        else "—"
+        for name, values in found.items()
     }
 
 

@@ -98,8 +98,8 @@ def _explanation(store: "Store", error: Exception) -> str:
     driver = ""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("mlflow"):
         return (
-            "MLflow is not installed: pip install 'cp2-reproduction[mlflow]', then `cp2 track`; the "
-            "records are in the results folder"
+            "MLflow is not installed: pip install 'cp2-reproduction[mlflow]', then `cp2 track`; "
+            "the records are in the results folder"
         )
     if isinstance(error, ImportError):
         driver = "Install the Python driver of this database (PostgreSQL: psycopg2-binary). "

@@ -159,6 +159,35 @@ def test_a_number_opens_its_provenance(browser: Any, report: Path) -> None:
         assert seen.errors == []
 
 
+def test_rows_are_filtered_by_words_and_by_state(browser: Any, report: Path) -> None:
+    with visit(browser, report.as_uri()) as seen:
+        page = seen.page
+        shown = page.locator(f"{TABLE} tbody tr:visible th")
+        page.fill("#filter input", "qt")
+        assert shown.all_inner_texts() == ["CP2 QT r.200", "CP2 QT r.800", "CP2 QT v.300"]
+        page.select_option("#filter select", label="a number")
+        assert shown.all_inner_texts() == ["CP2 QT r.200"]
+        page.fill("#filter input", "fcn head")  # of the table's title
+        assert shown.count() == 4
+        assert page.locator("details.folded").get_attribute("open") is not None
+        page.fill("#filter input", "")
+        page.select_option("#filter select", "")
+        assert shown.count() == 9
+        assert seen.errors == []
+
+
+def test_a_cell_is_compared_with_every_row_and_has_its_link(browser: Any, report: Path) -> None:
+    with visit(browser, report.as_uri()) as seen:
+        seen.page.locator(f"{TABLE} a.origin", has_text="75.6").first.click()
+        dialog = seen.page.locator("dialog[open]")
+        assert dialog.locator("form a").get_attribute("href") == "#cp2_fcn-cp2-200-voc2012-miou"
+        dialog.locator("summary", has_text="minus those of the other rows").click()
+        # 75.55 − 74.535; errors 0.15 and 0.085; Student's t at 1.58 degrees of freedom: 5.9
+        assert "MoCo v2 r.200\t+1.0 [−0.0, +2.0]" in dialog.inner_text()
+        dialog.locator("summary", has_text="3 classes").click()
+        assert "background\t90.0 ± 0.0 (2)" in dialog.inner_text()
+
+
 def test_an_address_with_a_cell_opens_it(browser: Any, report: Path) -> None:
     with visit(browser, f"{report.as_uri()}#cp2_fcn-supervised-voc2012-miou") as seen:
         assert "supervised · voc2012 mIoU" in seen.page.locator("dialog[open] h2").inner_text()

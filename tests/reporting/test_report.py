@@ -34,7 +34,7 @@ def fill(configuration: Configuration, plan: Plan) -> None:
 class Page(HTMLParser):
     """Links, ids, sources and the balance of tags of a page."""
 
-    VOID = ("meta", "img", "link", "br")
+    VOID = ("meta", "img", "link", "br", "input")
     UNSEEN = ("style", "script")
 
     def __init__(self, text: str) -> None:

@@ -129,6 +129,11 @@ def _ordered(ordering: Ordering, views: Sequence[TableView]) -> list[Measured | 
     ]
 
 
+def difference(cell: CellScores, other: CellScores) -> Measured | str:
+    """The first's mean minus the other's, or why there is none."""
+    return _compare("", [cell], [other])
+
+
 def _compare(
     name: str, left: list[CellScores | None], right: list[CellScores | None] | None
 ) -> Measured | str:

@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from cp2.errors import WrongFile
 from cp2.plan.graph import Plan, Run
+from cp2.plan.recipes import DatasetRecipe
 from cp2.reporting.figures.drawing import ReportFigure, panel_grid, read_picture, run_title, save
 from cp2.reporting.tables import TableView
 
 IMAGES = 2  # a column of the table
 PANELS = ("image", "label", "prediction")  # of an evaluation's picture, side by side
+LEGEND = 40  # classes above which there is none
 GAP = 4  # white pixels between them
 
 
@@ -44,10 +47,19 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
     aspects = [next(iter(found.values())).panels[0] for _, found in columns]
     widths = [image.shape[1] / image.shape[0] for image in aspects]
     height = min(8.0 / sum(widths), 1.2)  # inches a picture
+    legends = [_legend(next(iter(found.values())).run, plan) for _, found in columns]
+    lines = 0.13 * max(-(-len(handles) // 2) for handles in legends)  # inches
     figure = Figure(
-        figsize=(height * sum(widths) + 1.8, height * len(labels) + 0.5), layout="constrained"
+        figsize=(height * sum(widths) + 1.8, height * len(labels) + 0.5 + lines),
+        layout="constrained",
     )
-    panels = figure.subplots(len(labels), len(columns), squeeze=False, width_ratios=widths)
+    panels = figure.subplots(
+        len(labels) + 1,
+        len(columns),
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=[height] * len(labels) + [lines + 0.01],
+    )
     for c, (title, found) in enumerate(columns):
         image, label, _ = next(iter(found.values())).panels
         shown = [image, label, *(found[r].panels[2] if r in found else None for r in rows)]
@@ -62,6 +74,12 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
             if c == 0:
                 panel.set_ylabel(labels[r], rotation=0, ha="right", va="center", fontsize=8)
         panels[0, c].set_title(title, fontsize=8)
+        panels[-1, c].set_axis_off()
+        if title.endswith(" 1"):  # once a data set
+            legend = panels[-1, c].legend(
+                handles=legends[c], loc="upper left", ncols=2, fontsize=6, frameon=False
+            )
+            legend.set_in_layout(False)  # it may reach below the next image
     runs = {one.run.key: one.run for _, found in columns for one in found.values()}
     caption = (
         "The same images of the validation split for every row; predictions of each cell's first "
@@ -71,6 +89,18 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
     title = f"Predictions: {view.settings.title}"
     name = f"predictions_{view.name}"
     return save(figure, folder, name, title, caption, view.name, pictures=True)
+
+
+def _legend(run: Run, plan: Plan) -> list[Patch]:
+    """The classes of an evaluation's data set in their colours; none where they are too many."""
+    recipes = [plan.runs[need].recipe for need in run.needs]
+    found = [one.classes for one in recipes if isinstance(one, DatasetRecipe) and one.classes]
+    return [
+        Patch(color=f"#{bytes(colour).hex()}", label=name)
+        for classes in found
+        if len(classes.classes) <= LEGEND
+        for name, colour in zip(classes.classes, classes.palette, strict=True)
+    ]
 
 
 def evaluation_pictures(run: Run, results: Path) -> list[Path]:

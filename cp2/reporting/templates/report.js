@@ -25,6 +25,7 @@ document.addEventListener("toggle", (event) => fill(event.target), true);
 
 function show(part) {
   dialog.querySelector("h2").textContent = part.querySelector("summary").textContent;
+  dialog.querySelector("form a").href = `#${part.id}`;
   dialog.querySelector("div").replaceChildren(part.querySelector(".body").cloneNode(true));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -48,3 +49,20 @@ dialog.addEventListener("close", () => {
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 addEventListener("hashchange", reveal);
 reveal();
+
+// Rows of tables and claims that hold the words (or whose table's title does) and have such a number.
+const filter = document.getElementById("filter");
+filter.addEventListener("submit", (event) => event.preventDefault());
+filter.addEventListener("input", () => {
+  const [words, state] = [...filter.elements].map((one) => one.value.trim().toLowerCase());
+  const holds = (one) => one.textContent.toLowerCase().includes(words);
+  let shown = 0;
+  for (const row of document.querySelectorAll("table.numbers tbody tr, table.claims tbody tr")) {
+    const title = row.closest("section").querySelector("h2");
+    const has = !state || !row.closest("table.numbers") || row.querySelector(state);
+    row.hidden = !(has && (holds(row) || holds(title)));
+    shown += !row.hidden;
+  }
+  for (const part of document.querySelectorAll("details.folded")) part.open ||= words !== "";
+  document.getElementById("spoken").textContent = `${shown} rows`;
+});
