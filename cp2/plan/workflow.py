@@ -1,5 +1,6 @@
 """What the Snakefile asks: paths, inputs, parameters and resources of every job."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,9 @@ from cp2.record.digest import digest
 from cp2.record.mlflow_links import count_failed
 from cp2.settings.campaign import Resources
 from cp2.settings.load import load_campaign
+from cp2.settings.messages import nearest
 from cp2.settings.sites import load_site
-from cp2.stages import ON_CLUSTER, Stage, files_of
+from cp2.stages import ON_CLUSTER, STAGES, Stage, files_of
 
 SNAKEMAKE_KEYS = ("campaign", "set", "site")
 
@@ -72,6 +74,22 @@ class Workflow:
     def pretrained(self) -> list[str]:
         """Files of the pretrainings that the campaign names itself."""
         return [path.as_posix() for key in self.plan.pretrainings for path in self._files(key)]
+
+    def check_words(self, words: Iterable[str]) -> None:
+        """Whether tables and runs that a command line names exist.
+
+        Raises:
+            UserError: one does not.
+        """
+        for word in words:
+            if re.fullmatch("table_[a-z0-9_]+", word) and word[6:] not in self.tables:
+                raise UserError(
+                    f"snakemake {word}: no table {word[6:]!r} in this campaign; "
+                    f"{nearest(word[6:], self.tables)}"
+                )
+            stage, run_id = ["", "", *Path(word).parts[:-1]][-2:]
+            if stage in STAGES and Path(word).parents[2] == Path(self.results):
+                self.plan.run(stage, run_id)
 
     def hand_on(self) -> None:
         """Write the runs for the jobs that are about to be started."""

@@ -207,6 +207,19 @@ def test_an_unknown_config_key_is_refused(project: Path) -> None:
     assert "--config campain: unknown; write campaign=" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("table_cp2_fcm", "no table 'cp2_fcm' in this campaign; did you mean 'cp2_fcn'?"),
+        ("results/evaluate/nope/done.json", "no evaluate run 'nope' in this campaign; allowed:"),
+    ],
+)
+def test_a_target_that_does_not_exist(project: Path, target: str, message: str) -> None:
+    output = _snakemake(project, "--dry-run", target)
+    assert f"{message}" in output
+    assert output.endswith("exit 1")
+
+
 def test_parsing_imports_no_torch(project: Path) -> None:
     code = (
         "import sys; from cp2.plan.workflow import Workflow; Workflow({'campaign': 'paper'}); "
