@@ -26,9 +26,7 @@ try:
     PLAN = Workflow(config, in_job=workflow.remote_exec)
     # A killed Snakemake leaves locks: this one removes them if no other lives here.
     if workflow.is_main_process:
-        PLAN.check_words(
-            sys.argv[1:]
-        )  # targets; Snakemake would say that no rule produces them
+        PLAN.check_words(sys.argv[1:])
         LIVING = hold_folder(Path(".snakemake"))
         forget_empty(PLAN)
 except (UserError, OSError) as error:

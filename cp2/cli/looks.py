@@ -77,6 +77,18 @@ def show(run: RunArgument, options: CampaignOptions) -> None:
 
 
 @command(LOOK)
+def schema(
+    section: Annotated[str | None, typer.Argument(help="campaign, methods, ...; none: all")] = None,
+) -> None:
+    """Print every key of the settings with what it takes and its default, as docs/settings.md."""
+    from cp2.settings.reference import PARTS, reference
+
+    if section is not None and section not in PARTS:
+        raise UserError(f"cp2 schema {section}: no such section; {nearest(section, PARTS)}")
+    print(reference([section] if section else list(PARTS)), end="")
+
+
+@command(LOOK)
 def table(
     name: Annotated[str, typer.Argument(help="table, as the campaign names it")],
     options: CampaignOptions,

@@ -76,7 +76,8 @@ class Workflow:
         return [path.as_posix() for key in self.plan.pretrainings for path in self._files(key)]
 
     def check_words(self, words: Iterable[str]) -> None:
-        """Whether tables and runs that a command line names exist.
+        """Whether tables and runs that a command line names exist; Snakemake would only say that no
+        rule produces them.
 
         Raises:
             UserError: one does not.
