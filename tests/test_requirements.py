@@ -1,6 +1,7 @@
 """pyproject.toml, environment.yml and requirements.lock ask for the same things."""
 
 import itertools
+import re
 import subprocess
 import sys
 import tomllib
@@ -118,3 +119,20 @@ def test_mlflow_alone_may_be_missing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert "MLflow is not installed: pip install 'cp2-reproduction[mlflow]'" in done.stderr
+
+
+def test_the_page_on_installing_names_the_locked_torch() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    lock = _lock()
+    assert f"torch=={lock['torch']} torchvision=={lock['torchvision']} --index-url" in page
+
+
+def test_containers_and_the_hosted_ci_do_what_the_page_says() -> None:
+    install = '--constraint /src/requirements.lock "/src[all]"'
+    for name in ("Dockerfile", "apptainer.def"):
+        assert install in (ROOT / name).read_text(encoding="utf-8")
+    copied = re.findall(r"^    (\S+) /src/\1$", (ROOT / "apptainer.def").read_text(), re.MULTILINE)
+    assert len(copied) == 10
+    assert all((ROOT / path).exists() for path in copied)
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    assert {"run": ".ci/run"} in workflow["jobs"]["check"]["steps"]
