@@ -125,9 +125,9 @@ def doctor(
     requests = [
         job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
     ]
-    gpus = {request.stage: request.gpus for request in requests}
+    processes = {request.stage: request.processes for request in requests}
     problem = False
-    for text in _misfits(configuration, plan, gpus):
+    for text in _misfits(configuration, plan, processes):
         print(Check(False, text))
         problem = True
     for check in examine(configuration, requests, site, _needed(plan, configuration.results)):
@@ -139,11 +139,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _misfits(configuration: Configuration, plan: Plan, gpus: dict[str, int]) -> list[str]:
+def _misfits(configuration: Configuration, plan: Plan, processes: dict[str, int]) -> list[str]:
     from cp2.plan.fit import misfits
 
     execution = configuration.campaign.execution
-    return misfits(plan.runs.values(), plan, configuration.results, execution, gpus)
+    return misfits(plan.runs.values(), plan, configuration.results, execution, processes)
 
 
 def _needed(plan: Plan, results: Path) -> float | None:

@@ -15,7 +15,9 @@ from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.record.attempts import recorded
 from cp2.settings.campaign import Execution
+from cp2.stages import STAGES
 from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
+from cp2.training.nodes import ALONE, Node, this_node
 from cp2.training.processes import launch, reporting_to_launcher, this_rank
 
 Loop = Callable[[Run, Path, Execution, Deadline], None]
@@ -115,9 +117,13 @@ def _train(
             with reporting_to_launcher():
                 _work(stage, run, configuration.results, execution, deadline)
         else:
-            _hold(stage, run, configuration.results, execution, deadline, max(processes, 1))
+            node = this_node() if STAGES[stage].processes else ALONE
+            train = _hold if node.first else _join
+            train(stage, run, configuration.results, execution, deadline, max(processes, 1), node)
     except StoppedForResumeError as stopped:
         if this_rank() is None:
+            if not node.first:  # srun's exit code is the largest
+                raise typer.Exit(0) from None
             print(stopped, file=sys.stderr)
             asked = deadline.signalled or stopped.signalled or options.max_minutes is not None
             if options.requeue and not asked:  # the lock is let go of by now
@@ -129,8 +135,36 @@ def _train(
         raise typer.Exit(2) from None  # the launcher tells it, once
 
 
+def _join(
+    stage: str,
+    run: Run,
+    results: Path,
+    execution: Execution,
+    deadline: Deadline,
+    processes: int,
+    node: Node,
+) -> None:
+    """Train what the first node's command holds, unless it is done already."""
+    from cp2.models.devices import check_gpus
+
+    try:
+        if not run.is_done(results):
+            run.check_needs(results)
+            print(f"{node}: {check_gpus(processes)}", flush=True)
+            launch(sys.argv[1:], processes, node)
+    except UserError as error:
+        error.args = (f"{node}: {error}",)
+        raise
+
+
 def _hold(
-    stage: str, run: Run, results: Path, execution: Execution, deadline: Deadline, processes: int
+    stage: str,
+    run: Run,
+    results: Path,
+    execution: Execution,
+    deadline: Deadline,
+    processes: int,
+    node: Node,
 ) -> None:
     """Hold the run for this process and train it, unless it is done already."""
     folder = run.folder(results)
@@ -144,11 +178,12 @@ def _hold(
         from cp2.models.devices import check_gpus, choose_device, device_name
 
         device = device_name(choose_device())
-        with recorded(folder.path, device, processes, saved=StoppedForResumeError):
+        everywhere = processes * node.count
+        with recorded(folder.path, device, everywhere, saved=StoppedForResumeError):
             run.check_needs(results)
             print(check_gpus(processes), flush=True)
-            if processes > 1:
-                launch(sys.argv[1:], processes)
+            if everywhere > 1:
+                launch(sys.argv[1:], processes, node)
             else:
                 _work(stage, run, results, execution, deadline)
 
@@ -159,7 +194,7 @@ def _work(stage: str, run: Run, results: Path, execution: Execution, deadline: D
     from cp2.training.saving import wait_for_saves
 
     try:
-        with joined():
+        with joined(lambda: deadline.reason() or ("it is done" if run.is_done(results) else None)):
             _loop(stage)(run, results, execution, deadline)
     finally:
         wait_for_saves()

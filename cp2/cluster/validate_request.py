@@ -100,7 +100,7 @@ def _reasons(request: JobRequest, asked: Sequence[Nodes], where: str) -> list[st
         there = ", ".join(sorted({_shown(nodes) for nodes in asked}))
         found.append(
             f"gpus: {request.gpus} {model}GPUs on one node; a node of {where} has {there}. "
-            "A job runs on one node: ask for fewer, for another gpu_model or partition"
+            "Ask for fewer, for another gpu_model or partition, or to train on more nodes (nodes)"
         )
     cpus = max(nodes.cpus for nodes in asked)
     if request.cpus > cpus:
@@ -178,6 +178,11 @@ def executor_misfit(executor: str, requests: Iterable[JobRequest], folder: Path)
             "meaning; use the profile slurm, or move the project"
         )
     for request in requests if executor == "slurm" else ():
+        if request.gres and request.nodes > 1:
+            return (
+                f"{request.stage}: Snakemake's Slurm executor starts other tasks than one a node "
+                "where GPUs are asked for with gres; use the profile cluster-generic"
+            )
         if request.gres and not request.plain_gpus and "-" in (request.gpu_model or ""):
             return (
                 f"{request.stage}: Snakemake's Slurm executor takes no hyphen in a --gres "

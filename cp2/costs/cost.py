@@ -77,7 +77,7 @@ class Costs:
         cost, request = self.runs[key], self.requests[self.plan.runs[key].stage]
         if cost.done >= 1:
             return 0
-        minutes = 60 * (cost.left or 0.0) / max(1, request.gpus)
+        minutes = 60 * (cost.left or 0.0) / request.processes
         return max(1, math.ceil(minutes / request.minutes))
 
     @cached_property
@@ -182,7 +182,7 @@ def schedule(costs: Costs, devices: int) -> Schedule | None:
     """
     plan = costs.plan
     width = {
-        key: min(devices, max(1, costs.requests[run.stage].gpus)) for key, run in plan.runs.items()
+        key: min(devices, costs.requests[run.stage].processes) for key, run in plan.runs.items()
     }
     length = {key: (cost.left or 0.0) / width[key] for key, cost in costs.runs.items()}
     below = plan.dependants

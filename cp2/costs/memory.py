@@ -59,7 +59,7 @@ def memory_notes(
         largest = max(needs, key=lambda need: need.bytes)
         there = request.gpu_memory_gb * 1e9 if request.gpu_memory_gb else device
         beside = f" of {size(there)}" if there else ""
-        gpus = f"{request.gpus} GPU{'s' * (request.gpus > 1)}"
+        gpus = f"{request.processes} GPU{'s' * (request.processes > 1)}"
         notes.append(f"{stage} on {gpus}: about {largest}{beside} of a GPU's memory")
         if there and largest.bytes > there:
             notes.append(
@@ -71,7 +71,7 @@ def memory_notes(
 
 def memory_need(run: Run, request: JobRequest, execution: Execution) -> Need | None:
     """What a training takes of each GPU of its job; None for stages that train nothing."""
-    gpus = max(1, request.gpus)
+    gpus = request.processes
     parts = gpus * execution.accumulate.get(run.stage, 1)
     match run.recipe:
         case PretrainRecipe(method=method) as recipe:

@@ -12,16 +12,22 @@ from cp2.settings.campaign import Execution
 
 
 def misfits(
-    runs: Iterable[Run], plan: Plan, results: Path, execution: Execution, gpus: Mapping[str, int]
+    runs: Iterable[Run],
+    plan: Plan,
+    results: Path,
+    execution: Execution,
+    processes: Mapping[str, int],
 ) -> list[str]:
     """Why those of some runs that are left to make would be refused by their jobs.
 
     Args:
-        gpus: of a job of each stage.
+        processes: of a job of each stage, one a GPU.
     """
     found: dict[str, list[str]] = {}
     for run in runs:
-        if (reason := _misfit(run, plan, results, execution, gpus)) and not run.is_done(results):
+        if (reason := _misfit(run, plan, results, execution, processes)) and not run.is_done(
+            results
+        ):
             found.setdefault(reason, []).append(run.key)
     return [
         f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {reason}"
@@ -30,7 +36,7 @@ def misfits(
 
 
 def _misfit(
-    run: Run, plan: Plan, results: Path, execution: Execution, gpus: Mapping[str, int]
+    run: Run, plan: Plan, results: Path, execution: Execution, processes: Mapping[str, int]
 ) -> str | None:
     match run.recipe:
         case PretrainRecipe(method=method):
@@ -48,12 +54,12 @@ def _misfit(
             f"batch_size {batch} of {what} is more than the images of data set "
             f"{run.need('dataset')!r}, so an epoch would have no step; write less, or add images"
         )
-    processes = max(1, gpus.get(run.stage, 1))
+    gpus = processes.get(run.stage, 1)
     parts = execution.accumulate.get(run.stage, 1)
-    if batch % (processes * parts):
+    if batch % (gpus * parts):
         return (
-            f"batch_size {batch} of {what} cannot be shared evenly by {processes} GPUs x {parts} "
-            f"micro-batches; change the gpus of stage {run.stage} (resources or site file), "
+            f"batch_size {batch} of {what} cannot be shared evenly by {gpus} GPUs x {parts} "
+            f"micro-batches; change gpus or nodes of stage {run.stage} (resources or site file), "
             "execution.accumulate or batch_size"
         )
     return None

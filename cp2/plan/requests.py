@@ -8,16 +8,16 @@ from cp2.errors import UserError
 from cp2.settings.base import GPU_SLOTS
 from cp2.settings.campaign import Resources
 from cp2.settings.sites import SiteSettings, StageSite
-from cp2.stages import ON_CLUSTER
+from cp2.stages import ON_CLUSTER, STAGES
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One job, on one node.
+    """One job.
 
     Attributes:
-        cpus: of the whole job.
-        mem_mb: memory of the whole job, MB.
+        cpus, gpus: of each node.
+        mem_mb: memory of each node, MB.
         minutes: time limit.
         jobs_per_gpu: that a Snakemake which runs jobs itself starts beside each other.
         gpu_model: as the site's `sinfo -o %G` names it; None takes any.
@@ -31,6 +31,7 @@ class JobRequest:
     mem_mb: int
     minutes: int
     gpus: int = 0
+    nodes: int = 1
     gpu_model: str | None = None
     gpu_memory_gb: float | None = None
     partition: str | None = None
@@ -45,9 +46,15 @@ class JobRequest:
     def plain_gpus(self) -> bool:
         """Whether Snakemake's Slurm executor asks for the GPUs as it does by itself.
 
-        It takes neither --gres beside its own option nor hyphens in a model.
+        It takes neither --gres beside its own option nor hyphens in a model, and counts tasks by
+        GPUs.
         """
-        return not self.gpus or not (self.gres or "-" in (self.gpu_model or ""))
+        return not self.gpus or not (self.nodes > 1 or self.gres or "-" in (self.gpu_model or ""))
+
+    @property
+    def processes(self) -> int:
+        """Of a training, on all nodes."""
+        return self.nodes * max(1, self.gpus)
 
     @property
     def _named_gpus(self) -> str:
@@ -65,9 +72,13 @@ class JobRequest:
         extra = shlex.split(self.extra) if self.extra else []
         if not self.plain_gpus and not self.gres:
             extra.append(f"--gpus-per-node={self._named_gpus}")  # of one node: the same
+        # `mpi`: no outer srun, in which the rule's own would find one node. With `gpu` or `gres`
+        # beside it the executor would start more tasks.
+        several = {"tasks": self.nodes, "mpi": "srun"} if self.nodes > 1 else {}
+        extra += ["--ntasks-per-node=1"] if several else []
         named = {
             "gpu_model": self.gpu_model if self.plain_gpus else None,
-            "gres": f"gpu:{self._named_gpus}" if self.gres and self.gpus else None,
+            "gres": f"gpu:{self._named_gpus}" if self.gres and self.gpus and not several else None,
             "slurm_partition": self.partition,
             "slurm_account": self.account,
             "qos": self.qos,
@@ -75,14 +86,16 @@ class JobRequest:
             "slurm_extra": shlex.join(extra) or None,
         }
         given = {key: value for key, value in named.items() if value is not None}
-        counted = {"mem_mb": self.mem_mb, "runtime": self.minutes, "nodes": 1}
+        counted = {"mem_mb": self.mem_mb, "runtime": self.minutes, "nodes": self.nodes}
         gpus = {"gpu": self.gpus if self.plain_gpus else 0, "gpu_slots": self.gpu_slots}
-        return counted | gpus | given | {"site_options": self.site_options()}
+        return counted | several | gpus | given | {"site_options": self.site_options()}
 
     def site_options(self) -> str:
         """What `sbatch` needs beyond cpus, memory and time, which every request has."""
-        option = "--gres=gpu:" if self.gres else "--gpus="
+        whole = "--gpus=" if self.nodes == 1 else "--gpus-per-node="
+        option = "--gres=gpu:" if self.gres else whole
         options = [
+            "--ntasks-per-node=1" if self.nodes > 1 else None,
             f"{option}{self._named_gpus}" if self.gpus else None,
             f"--partition={self.partition}" if self.partition else None,
             f"--account={self.account}" if self.account else None,
@@ -94,8 +107,18 @@ class JobRequest:
 
     def sbatch(self) -> str:
         """All options of sbatch, in one line."""
-        counted = f"--nodes=1 --cpus-per-task={self.cpus} --mem={self.mem_mb} --time={self.minutes}"
-        return f"{counted} {self.site_options()}".strip()
+        counted = f"--cpus-per-task={self.cpus} --mem={self.mem_mb} --time={self.minutes}"
+        return f"--nodes={self.nodes} {counted} {self.site_options()}".strip()
+
+    def srun(self) -> str:
+        """What starts one task on each node of a job; empty for a job of one.
+
+        If one fails the others end, too: they would wait for it for ever.
+        """
+        if self.nodes == 1:
+            return ""
+        tasks = f"--nodes={self.nodes} --ntasks={self.nodes} --ntasks-per-node=1"
+        return f"srun {tasks} --cpus-per-task={self.cpus} --kill-on-bad-exit=1 --input=none"
 
 
 def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> JobRequest:
@@ -105,10 +128,14 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
     times their number is the job's cpus.
 
     Raises:
-        UserError: jobs on several GPUs are to share them.
+        UserError: jobs on several GPUs are to share them; a stage that does not train is to have
+            several nodes.
     """
     there = site.stage(stage) if site else StageSite()
     gpus = resources.gpus if there.gpus is None else there.gpus
+    nodes = there.nodes or resources.nodes
+    if nodes > 1 and not STAGES[stage].processes:
+        raise UserError(f"{stage}: nodes is {nodes}, but this stage runs on one node; leave it out")
     cpus = there.cpus or resources.cpus
     if gpus and there.cpus_per_gpu:
         cpus = gpus * there.cpus_per_gpu
@@ -118,6 +145,7 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
         mem_mb=there.mem_mb or resources.mem_mb,
         minutes=there.minutes or resources.minutes,
         gpus=gpus,
+        nodes=nodes,
         gpu_model=there.gpu_model if gpus else None,
         gpu_memory_gb=there.gpu_memory_gb,
         gres=bool(there.gres),
@@ -126,7 +154,7 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
         qos=there.qos,
         constraint=there.constraint,
         extra=there.extra,
-        jobs_per_gpu=_shared_by(stage, gpus, there.jobs_per_gpu or resources.jobs_per_gpu),
+        jobs_per_gpu=_shared_by(stage, gpus * nodes, there.jobs_per_gpu or resources.jobs_per_gpu),
     )
 
 

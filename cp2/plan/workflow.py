@@ -99,7 +99,8 @@ class Workflow:
     def shell_prefix(self) -> str:
         """Defines `cp2` for the rules' shell: this Python and no other environment's.
 
-        Braces are doubled, because Snakemake formats the prefix.
+        Braces are doubled, because Snakemake formats the prefix. CP2_LAUNCH is what starts it on
+        several nodes.
 
         In a scheduler's job, one that has saved its state is to queue itself again.
         """
@@ -107,9 +108,10 @@ class Workflow:
         for text in self.assignments:
             words += ["--set", text]
         again = "export CP2_REQUEUE=1; " if self._in_job else ""
+        python = shlex.quote(sys.executable)
         prefix = (
             f"set -euo pipefail; {again}export {VARIABLE}={shlex.quote(str(self.planned))}; "
-            f'cp2() {{ {shlex.quote(sys.executable)} -m cp2 "$@" {shlex.join(words)}; }}; '
+            f'cp2() {{ ${{CP2_LAUNCH-}} {python} -m cp2 "$@" {shlex.join(words)}; }}; '
         )
         return prefix.replace("{", "{{").replace("}", "}}")
 
@@ -132,7 +134,8 @@ class Workflow:
         processes = f" --processes {count}" if stage.processes else ""
         run = f"cp2 {stage.name} {{wildcards.run}}{processes}"
         log = "{log}" if shlex.quote(self.results) == self.results else "{log:q}"
-        return f"OMP_NUM_THREADS={threads} {run} > {log} 2>&1"
+        several = f"CP2_NODES={request.nodes} CP2_LAUNCH='{request.srun()}' "
+        return f"OMP_NUM_THREADS={threads} {several * (request.nodes > 1)}{run} > {log} 2>&1"
 
     def needs(self, stage: str, run_id: str) -> list[str]:
         """Final files of the runs that a run starts from."""
@@ -193,9 +196,9 @@ class Workflow:
         """Why some of Snakemake's jobs would be refused, as far as is known before."""
         keys = (f"{job.rule.name}/{getattr(job.wildcards, 'run', '')}" for job in jobs)
         runs = [self.plan.runs[key] for key in keys if key in self.plan.runs]
-        gpus = {stage: self.request(stage).gpus for stage in ON_CLUSTER}
+        processes = {stage: self.request(stage).processes for stage in ON_CLUSTER}
         execution = self.configuration.campaign.execution
-        return misfits(runs, self.plan, self.configuration.results, execution, gpus)
+        return misfits(runs, self.plan, self.configuration.results, execution, processes)
 
     def resources(self, stage: str) -> dict[str, Any]:
         """A rule's resources; never part of a run's id nor of a rule's parameters."""

@@ -122,6 +122,7 @@ class Resources(Settings):
     mem_mb: PositiveInt = 4000
     minutes: PositiveInt = 60
     gpus: Annotated[int, Field(ge=0)] = 0
+    nodes: PositiveInt = 1  # each with so many cpus and gpus, and so much memory
     jobs_per_gpu: JobsPerGpu = 1  # that Snakemake starts beside each other on this machine
 
 

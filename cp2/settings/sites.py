@@ -13,7 +13,7 @@ from cp2.settings.base import JobsPerGpu, PositiveFloat, PositiveInt, Settings
 from cp2.settings.based_files import is_there, named_file
 from cp2.settings.messages import nearest, validated
 from cp2.settings.yaml_files import read_mapping
-from cp2.stages import ON_CLUSTER
+from cp2.stages import ON_CLUSTER, STAGES
 
 _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake sets
     **dict.fromkeys(("-p", "--partition"), "partition"),
@@ -28,7 +28,8 @@ _TAKEN = {  # options of sbatch that have a key of their own, or that Snakemake 
     **dict.fromkeys(("-c", "--cpus-per-task", "--cpus-per-gpu"), "cpus or cpus_per_gpu"),
     **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "mem_mb"),
     **dict.fromkeys(("-t", "--time"), "minutes"),
-    **dict.fromkeys(("-N", "--nodes", "-n", "--ntasks", "-J", "--job-name", "-D", "--chdir"), ""),
+    **dict.fromkeys(("-N", "--nodes"), "nodes"),
+    **dict.fromkeys(("-n", "--ntasks", "-J", "--job-name", "-D", "--chdir"), ""),
     **dict.fromkeys(("-o", "--output", "-e", "--error", "--wrap", "--parsable", "--comment"), ""),
     **dict.fromkeys(("--requeue", "--no-requeue", "--export", "-a", "--array", "--test-only"), ""),
     **dict.fromkeys(("--ntasks-per-node", "--ntasks-per-gpu", "-W", "--wait", "-H", "--hold"), ""),
@@ -71,6 +72,7 @@ class StageSite(Settings):
     account: Word | None = None
     qos: Word | None = None
     constraint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.&|*()\[\]-]+$")] | None = None
+    nodes: PositiveInt | None = None  # each with so many gpus and cpus, and so much memory
     gpus: Annotated[int, Field(ge=0)] | None = None
     gpu_memory_gb: PositiveFloat | None = None  # of one; compared with what training needs
     gpu_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
@@ -105,6 +107,8 @@ class SiteSettings(Settings):
             return StageSite()
         own = getattr(self, name).model_dump(exclude_none=True)
         common = self.all.model_dump(exclude_none=True)
+        if not STAGES[name].processes:
+            common.pop("nodes", None)
         for key, other in (("cpus", "cpus_per_gpu"), ("cpus_per_gpu", "cpus")):
             if key in own:
                 common.pop(other, None)

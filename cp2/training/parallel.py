@@ -3,43 +3,56 @@
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
-from cp2.errors import UserError
+from cp2.errors import PassingError, UserError
 from cp2.models.devices import choose_device
-from cp2.models.distributed import world_size
+from cp2.models.distributed import rank, world_size
 from cp2.training.clock import StoppedForResumeError
-from cp2.training.processes import RENDEZVOUS, this_rank
+from cp2.training.meeting import meet, said_if_slow
+from cp2.training.processes import LOCAL_RANK, this_rank
 
 CONTROL_TIMEOUT = timedelta(minutes=30)  # a rank may copy a data set's first files for long
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Inside, this process is one of those that its launcher started; alone it does nothing."""
+def joined(stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Inside, this process is one of those that launchers started; alone it does nothing.
+
+    Args:
+        stop: why not to wait for the others any longer, if so.
+    Raises:
+        PassingError: a process does not come, or the port is taken.
+        StoppedForResumeError: `stop` said so.
+    """
     place = this_rank()
     if place is None:
         yield
         return
-    rank, size = place
+    number, size = place
     # Said of 1x1 convolutions, whose gradients have two equally good descriptions of one layout.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     device = choose_device()
     if device.type == "cuda":
-        torch.cuda.set_device(rank)
-    distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method=f"file://{os.environ[RENDEZVOUS]}",
-        rank=rank,
-        world_size=size,
-        timeout=CONTROL_TIMEOUT,
-    )
+        local, there = int(os.environ[LOCAL_RANK]), torch.cuda.device_count()
+        torch.cuda.set_device(0 if there == 1 else local)  # srun may show each its own only
+    store = meet(number, size, stop)
+    with said_if_slow(number, size):
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=store,
+            rank=number,
+            world_size=size,
+            timeout=CONTROL_TIMEOUT,
+        )
+        distributed.all_reduce(torch.ones(1, device=device))
     try:
         yield
     except StoppedForResumeError:  # all stop at one step
@@ -62,6 +75,24 @@ class Agreement:
         self._group: Any = None if self._alone else distributed.new_group(backend="gloo")
         self._asked = torch.tensor(self.GO_ON)
         self._exchange: distributed.Work | None = None
+
+    def on_step(self, step: int, folder: Path) -> None:
+        """Make sure that all go on from one saved state.
+
+        Raises:
+            PassingError: they do not.
+        """
+        if self._alone:
+            return
+        steps = torch.zeros(world_size(), dtype=torch.int64)
+        steps[rank()] = step
+        distributed.all_reduce(steps, group=self._group)
+        if (steps != steps[0]).any():
+            raise PassingError(
+                f"{folder}: process 0 goes on from step {steps[0]}, but the processes found "
+                f"{steps.tolist()}; the results must lie on a file system that all nodes share "
+                "(on NFS an old state may be seen for a minute: start again)"
+            )
 
     def exchange(self, wish: int, last: bool = False) -> int:
         """What to do now, given what each process wishes.

@@ -1,5 +1,7 @@
 """One training on several GPUs: the command starts one process a GPU and watches over them.
 
+On several nodes each has such a command, and the processes of all train together.
+
 What `torchrun --standalone` does, for a program that has exit codes of its own, may take minutes
 to save after a signal, and is started again by the scheduler rather than by its launcher.
 """
@@ -21,8 +23,11 @@ from types import FrameType
 from cp2.errors import PassingError, UserError, may_pass
 from cp2.record.files import write_json
 from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
+from cp2.training.nodes import ALONE, Node
 
 RANK, PROCESSES, RENDEZVOUS = "CP2_RANK", "CP2_PROCESSES", "CP2_RENDEZVOUS"
+LOCAL_RANK = "CP2_LOCAL_RANK"  # which of the machine's GPUs
+MEETING = "CP2_MEETING"  # host:port where processes of several nodes meet
 GRACE_SECONDS = 10.0  # for the others to say what they saw of one that failed
 POLL_SECONDS = 0.1
 _HANDED_ON = (signal.SIGTERM, signal.SIGINT)
@@ -30,23 +35,14 @@ _INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)  # before 
 
 
 def this_rank() -> tuple[int, int] | None:
-    """Number of this process and of all processes; None where no launcher started it.
-
-    Raises:
-        UserError: torchrun started it.
-    """
+    """Number of this process and of all processes; None where no launcher started it."""
     if RANK not in os.environ:
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            raise UserError(
-                "torchrun started this process, but cp2 starts its own, one a GPU: run it without "
-                f"torchrun and with --processes {os.environ.get('WORLD_SIZE', '<GPUs>')}"
-            )
         return None
     return int(os.environ[RANK]), int(os.environ[PROCESSES])
 
 
-def launch(arguments: Sequence[str], processes: int) -> None:
-    """Run `cp2 <arguments>` in so many processes and return when all are done.
+def launch(arguments: Sequence[str], processes: int, node: Node) -> None:
+    """Run `cp2 <arguments>` in so many processes of this node and return when all are done.
 
     SIGTERM and SIGINT are handed on; all then save at one step and leave.
 
@@ -54,13 +50,13 @@ def launch(arguments: Sequence[str], processes: int) -> None:
         StoppedForResumeError: they saved their state and stopped.
         UserError: one failed; says which and why. The others are ended.
     """
-    watch_over([sys.executable, "-m", "cp2", *arguments], processes)
+    watch_over([sys.executable, "-m", "cp2", *arguments], processes, node)
 
 
-def watch_over(command: Sequence[str], processes: int) -> None:
+def watch_over(command: Sequence[str], processes: int, node: Node = ALONE) -> None:
     """`launch` for any command."""
     with tempfile.TemporaryDirectory(prefix="cp2-") as folder:
-        team = _Team(Path(folder))
+        team = _Team(Path(folder), node)
         with team.signals_handed_on():
             try:
                 team.start(command, processes)
@@ -71,19 +67,20 @@ def watch_over(command: Sequence[str], processes: int) -> None:
 
 
 class _Team:
-    """The started processes, in rank order."""
+    """The started processes of a node, by rank."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, node: Node) -> None:
+        self._folder, self._node = folder, node
         self._signalled = False
         self._failed: list[int] = []  # in the order in which they ended
-        self._members: list[subprocess.Popen[bytes]] = []
+        self._members: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, command: Sequence[str], processes: int) -> None:
         """Start them; each knows its number, the count, and where they meet."""
-        for rank in range(processes):
-            environment = _environment(self._folder, rank, processes)
-            self._members.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+        for i in range(processes):
+            environment = _environment(self._folder, i, processes, self._node)
+            member = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+            self._members[int(environment[RANK])] = member
         if self._signalled:
             self._hand_on()
 
@@ -104,20 +101,22 @@ class _Team:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._node.count > 1:  # srun ends the others by it as soon as one has left
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _hand_on(self) -> None:
-        for member in self._members:
+        for member in self._members.values():
             member.send_signal(signal.SIGTERM)  # nothing happens where it has ended
 
     def wait(self) -> None:
         """Until all have ended, or one has failed and the others had their time to say so."""
         until = float("inf")
         while time.monotonic() < until:
-            codes = [member.poll() for member in self._members]
-            for rank, code in enumerate(codes):
+            codes = {rank: member.poll() for rank, member in self._members.items()}
+            for rank, code in codes.items():
                 if code not in (None, 0, RESUME_EXIT_CODE) and rank not in self._failed:
                     self._failed.append(rank)
-            if None not in codes:
+            if None not in codes.values():
                 return
             if self._failed and until == float("inf"):
                 until = time.monotonic() + GRACE_SECONDS
@@ -125,24 +124,24 @@ class _Team:
 
     def end(self) -> None:
         """Kill what is left: an exchange with a failed process would never end."""
-        for member in self._members:
+        for member in self._members.values():
             if member.poll() is None:
                 member.kill()
-        for member in self._members:
+        for member in self._members.values():
             member.wait()
             if member.stdin:
                 member.stdin.close()
 
     def judge(self) -> None:
         """Turn the exit codes into this process' outcome."""
-        codes = [member.returncode for member in self._members]
+        codes = {rank: member.returncode for rank, member in self._members.items()}
         if self._failed:
             if self._signalled and any(codes[rank] in _INTERRUPTED for rank in self._failed):
                 raise StoppedForResumeError(
                     "stopped by a signal before the first step", signalled=True
                 )
             raise self._cause()
-        if RESUME_EXIT_CODE in codes:
+        if RESUME_EXIT_CODE in codes.values():
             raise StoppedForResumeError(
                 f"all {len(codes)} processes saved and stopped", signalled=self._signalled
             )
@@ -160,9 +159,11 @@ class _Team:
         silent = [rank for rank in self._failed if self._note(rank) is None]
         rank = silent[0] if silent else said[0].rank
         how = _ending(self._members[rank].returncode) if silent else said[0].text
+        several = self._node.count > 1
+        elsewhere = " (if it lost one of another node, that node's lines say why)" * several
         return PassingError(
-            f"process {rank} of {len(self._members)} failed: {how}. The others were stopped; "
-            "starting again goes on from the last save"
+            f"process {rank} of {self._node.count * len(self._members)} failed: {how}{elsewhere}. "
+            "The others were stopped; starting again goes on from the last save"
         )
 
     def _note(self, rank: int) -> "_Note | None":
@@ -195,14 +196,18 @@ def _ending(code: int) -> str:
     return f"it was ended by {signal.Signals(-code).name}{hint}"
 
 
-def _environment(folder: Path, rank: int, processes: int) -> dict[str, str]:
+def _environment(folder: Path, i: int, processes: int, node: Node) -> dict[str, str]:
     ours = {
-        RANK: str(rank),
-        PROCESSES: str(processes),
+        RANK: str(node.number * processes + i),
+        LOCAL_RANK: str(node.local * processes + i),
+        PROCESSES: str(node.count * processes),
         RENDEZVOUS: str(folder / "rendezvous"),
     }
+    if node.host:
+        ours[MEETING] = f"{node.host}:{node.port}"
     # All talk inside one machine: its host name may not lead to it, the loopback always does.
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    inside = node.count == 1 and sys.platform == "linux"
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if inside else {}
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit():  # of the whole job
         ours["OMP_NUM_THREADS"] = str(max(1, int(threads) // processes))

@@ -69,6 +69,7 @@ class Trainer:
         waiting = self._restore()
         self.parallel = DataParallel(module)
         self._agreement = Agreement()
+        self._agreement.on_step(self.step, self.folder.path)
         log = self.folder.log if self._leads else None
         self._progress = Progress(run.id, total, self.step, log)
         self._metrics = (

@@ -209,3 +209,32 @@ class TestSharedGpu:
     def test_slots_must_be_whole(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="jobs_per_gpu"):
             load_site(_site(tmp_path, "finetune: {jobs_per_gpu: 5}"))
+
+
+NODES = "pretrain: {nodes: 2, gpus: 4, gpu_model: h100, cpus_per_gpu: 2, mem_mb: 1000, minutes: 60}"
+
+
+def test_several_nodes(tmp_path: Path) -> None:
+    """One task a node, whose command starts the processes of its GPUs."""
+    request = job_request("pretrain", RESOURCES, load_site(_site(tmp_path, NODES)))
+    assert request.processes == 8
+    assert request.sbatch() == (
+        "--nodes=2 --cpus-per-task=8 --mem=1000 --time=60 --ntasks-per-node=1 "
+        "--gpus-per-node=h100:4"
+    )
+    asked = _Resources(request.snakemake(), tasks_per_gpu=None)
+    assert (asked["nodes"], asked["tasks"], asked["mpi"], asked["gpu"]) == (2, 2, "srun", 0)
+    assert asked["slurm_extra"] == "--gpus-per-node=h100:4 --ntasks-per-node=1"
+    assert "gpu_model" not in asked
+    one = job_request("pretrain", RESOURCES, None)
+    assert "mpi" not in one.snakemake()
+    assert one.srun() == ""
+
+
+def test_only_trainings_have_several_nodes(tmp_path: Path) -> None:
+    site = load_site(_site(tmp_path, "all: {nodes: 2}"))
+    found = {stage: job_request(stage, RESOURCES, site).nodes for stage in ("finetune", "evaluate")}
+    assert found == {"finetune": 2, "evaluate": 1}
+    site = load_site(_site(tmp_path, "evaluate: {nodes: 2}"))
+    with pytest.raises(UserError, match="evaluate: nodes is 2, but this stage runs on one node"):
+        job_request("evaluate", RESOURCES, site)

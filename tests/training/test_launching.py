@@ -12,6 +12,7 @@ import pytest
 from cp2.errors import UserError
 from cp2.training import processes
 from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
+from cp2.training.nodes import Node
 from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS, this_rank, watch_over
 
 PREPARE = """
@@ -177,8 +178,14 @@ def test_the_names_of_the_environment_are_not_those_of_a_scheduler() -> None:
     assert all(name.startswith("CP2_") for name in (RANK, PROCESSES, RENDEZVOUS))
 
 
-def test_torchrun_is_told_how_it_is_done_here(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(UserError, match="without torchrun and with --processes 4"):
-        this_rank()
+def test_the_second_of_three_nodes_starts_ranks_two_and_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    names = ("CP2_PROCESSES", "CP2_LOCAL_RANK", "CP2_MEETING")
+    text = f"(folder / str(rank)).write_text(' '.join(os.environ[n] for n in {names}))"
+    watch_over(program(text, tmp_path), 2, Node(1, 3, host="first", port=9))
+    told = {rank: (tmp_path / str(rank)).read_text() for rank in (2, 3)}
+    assert told == {2: "6 0 first:9", 3: "6 1 first:9"}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "srun's, once the first has left"
+    signal.signal(signal.SIGTERM, before)

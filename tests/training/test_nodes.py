@@ -1,0 +1,106 @@
+"""Which node this is, and what is said of a process that does not come."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from torch import distributed
+
+from cp2.errors import PassingError, UserError
+from cp2.training import meeting, nodes
+from cp2.training.clock import StoppedForResumeError
+from cp2.training.meeting import meet, said_if_slow
+from cp2.training.nodes import ALONE, Node, this_node
+from cp2.training.processes import MEETING, RENDEZVOUS
+
+SRUN = {"CP2_NODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "12345", "SLURM_STEP_NUM_TASKS": "2"}
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}
+
+
+def test_slurm_counts_beside_our_own_variable_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "ask", lambda *words: f"first\n{words[-1]}\n")
+    asked = SRUN | {"SLURM_STEP_NODELIST": "n[1-2]"}
+    assert this_node(asked) == Node(1, 2, 0, "first", 22345)
+    assert this_node(asked | {"MASTER_ADDR": "x", "MASTER_PORT": "7"}) == Node(1, 2, 0, "x", 7)
+    # The batch shell of such a job has these, too.
+    batch = {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "1"}
+    assert this_node(batch) == this_node({}) == this_node(SRUN | {"CP2_NODES": "1",
+        "SLURM_NODEID": "0", "SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "x"}) == ALONE  # fmt: skip
+
+
+def test_another_launcher() -> None:
+    assert this_node(TORCHRUN) == Node(3, 4, 1, "a", 29500)
+    assert this_node(TORCHRUN | {"MASTER_PORT": "7"}).port == 7
+    assert this_node({"RANK": "0", "WORLD_SIZE": "2"}) == ALONE, "no place to meet"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks; start one a node"),
+        ({"CP2_NODES": "2"}, "SLURM_NODEID is not set: several nodes are started by srun"),
+        ({"CP2_NODES": "two"}, "CP2_NODES is 'two', must be a number"),
+        (TORCHRUN | {"RANK": "4"}, "number 4 of 4: numbers go from 0 to 3"),
+        (SRUN, "first node is not known: scontrol does not say it; set MASTER_ADDR"),
+    ],
+)
+def test_what_cannot_be(given: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        this_node(given)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where processes of one machine meet."""
+    monkeypatch.setenv(RENDEZVOUS, str(tmp_path / "rendezvous"))
+    monkeypatch.delenv(MEETING, raising=False)
+    monkeypatch.setattr(meeting, "NAMED_SECONDS", 0.0)
+    return tmp_path / "rendezvous"
+
+
+def test_one_that_does_not_come_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distributed.FileStore(str(place)).set("cp2-2", "there")
+    monkeypatch.setattr(meeting, "GIVEN_UP_SECONDS", 0.5)
+    with pytest.raises(PassingError, match=r"processes 1, 3 of 4 did not come to process 0 on"):
+        meet(0, 4, lambda: None)
+    assert capsys.readouterr().err.count("; waiting") == 1
+
+
+def test_waiting_ends_when_asked_to(place: Path) -> None:
+    with pytest.raises(StoppedForResumeError, match="before all processes met: SIGTERM"):
+        meet(0, 2, lambda: "SIGTERM was received")
+
+
+def test_several_nodes_meet_at_process_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "TRY_SECONDS", 0.5)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv(MEETING, f"127.0.0.1:{port}")
+        with pytest.raises(PassingError, match=rf"wait for .* at port {port} .*MASTER_PORT"):
+            meet(0, 2, lambda: None)
+    monkeypatch.setattr(meeting, "GIVEN_UP_SECONDS", 0.1)
+    with pytest.raises(PassingError, match=rf"process 0 of 2 did .* meet at 127.0.0.1:{port}"):
+        meet(1, 2, lambda: None)
+    monkeypatch.setattr(meeting, "GIVEN_UP_SECONDS", 60)
+    other = threading.Thread(target=meet, args=(1, 2, lambda: None))
+    other.start()
+    store = meet(0, 2, lambda: None)
+    other.join()
+    assert store.get("cp2-1").decode() == socket.gethostname()
+
+
+def test_processes_that_exchange_nothing_say_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(meeting, "NAMED_SECONDS", 0.01)
+    with said_if_slow(1, 2):
+        text = ""
+        while "process 1 of 2 on" not in text:
+            text += capfd.readouterr().err
+            time.sleep(0.01)
