@@ -1,7 +1,7 @@
 """Runs of each stage, with the recipes that the settings and a table's cell give them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cp2.errors import UserError
@@ -35,6 +35,7 @@ class Stages:
 
     configuration: Configuration
     plan: Plan
+    _starts: dict[tuple[str, str, int], Run | None] = field(default_factory=dict)
 
     def _world(self, archives: Iterable[Archive]) -> list[Run]:
         """The part of the demo world that archives lie in, if they do."""
@@ -184,6 +185,12 @@ class Stages:
 
     def start(self, table: TableSettings, row: Row, seed: int) -> Run | None:
         """The checkpoint or pretraining whose weights a row judges; None: random ones."""
+        key = (table.name, row.name, seed)
+        if key not in self._starts:  # asked for by every cell of a row and every seed of finetuning
+            self._starts[key] = self._start_of(table, row, seed)
+        return self._starts[key]
+
+    def _start_of(self, table: TableSettings, row: Row, seed: int) -> Run | None:
         if row.checkpoint:
             return self._published(row.checkpoint, row.backbone, seed)
         if row.pretrain:

@@ -1,9 +1,10 @@
-"""How long the import into MLflow and the report take for many runs.
+"""How long plan, status, the import into MLflow and the report take for many runs.
 
     python tests/tracking/measure_import.py [RUNS [LINES]]
 
 Writes records of RUNS (300) trainings of LINES (1000) lines with 8 numbers each, and the scores of
-their evaluations, into a temporary folder; then runs the commands and prints their seconds.
+their evaluations, into a temporary folder; then runs the commands and prints their seconds. So many
+seeds of finetuning are planned as RUNS need.
 """
 
 import json
@@ -29,12 +30,15 @@ SYSTEM = ("samples_per_second", "data_wait")
 def main(runs: int, lines: int) -> None:
     """Import from nothing, again with nothing new, and two reports."""
     folder = Path(tempfile.mkdtemp(prefix="cp2-import-"))
-    given = [*folders(folder), "campaign.seeds.finetune=[0,1,2,3,4]"]
+    seeds = list(range(max(5, runs // 90)))
+    given = [*folders(folder), f"campaign.seeds.finetune={seeds}"]
     try:
         campaign = Campaign(load_campaign(CAMPAIGN, given), "sqlite:///unused.db")
         trained, scored = _write(campaign, runs, lines)
         print(f"{len(trained)} trainings of {lines} lines, {len(scored)} evaluations")
         options = ["--campaign", CAMPAIGN, *(word for text in given for word in ("--set", text))]
+        _measure(f"plan of {len(campaign.plan.runs)} runs", ["plan", "--runs", *options])
+        _measure("status", ["status", *options])
         _measure("import from nothing", ["track", *options])
         _measure("import, nothing new", ["track", *options])
         _measure("report from nothing", ["report", *options])
