@@ -58,7 +58,7 @@ def test_moved_is_the_way_from_the_start():
 
 
 @pytest.mark.parametrize("wrong", ["loss", "loss_instance", "loss_dense"])
-def test_each_term_has_the_band(monkeypatch, wrong):
+def test_each_term_has_the_band(monkeypatch, tmp_path, wrong):
     """A dense loss that is 10 % off moves the total by less than its band."""
     terms = {"loss": 10.0, "loss_instance": 9.0, "loss_dense": 1.0}
 
@@ -67,7 +67,7 @@ def test_each_term_has_the_band(monkeypatch, wrong):
         return {t: [v, v * (1.1 if off and t == wrong else 1)] for t, v in terms.items()}
 
     monkeypatch.setattr(numerics, "_curves", curves)
-    figures = bench_numerics(replace(TOY, workers=0), say=lambda line: None)
+    figures = bench_numerics(TOY, write_images(tmp_path, 1), say=lambda line: None)
     assert not figures["within"]
 
 
