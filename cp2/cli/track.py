@@ -37,6 +37,9 @@ def track(
         Path | None,
         typer.Option(help="write here what happened; a store that refuses is then no failure"),
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="write curves for TensorBoard there; nothing into MLflow")
+    ] = None,
 ) -> None:
     """Import the records of all runs into MLflow; repeating it adds only what is new."""
     from cp2.tracking.mlflow_import import Tracker
@@ -49,6 +52,11 @@ def track(
     if note is not None and watch:
         raise UserError("--note is about one import; leave --watch or --note out")
     configuration, plan = options.load()
+    if tensorboard is not None:
+        from cp2.tracking.tensorboard import write_events
+
+        print(f"{tensorboard}: {write_events(plan, configuration.results, tensorboard)} runs")
+        return
     if note is not None:
         result = import_and_note(note, configuration, plan, uri, upload_models, verify)
         if isinstance(result, StoreError):
