@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,8 @@ def doctor(
     ] = None,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
-    from cp2.cluster.doctor import Check, examine
+    from cp2.cluster.doctor import Check, examine, inodes
+    from cp2.plan.sources import files_to_unpack
 
     configuration, plan = options.load()
     settings = load_site(site) if site else None
@@ -130,7 +132,9 @@ def doctor(
     for text in _misfits(configuration, plan, processes):
         print(Check(False, text))
         problem = True
-    for check in examine(configuration, requests, site, _needed(plan, configuration.results)):
+    results = configuration.results
+    checks = examine(configuration, requests, site, _needed(plan, results))
+    for check in chain(checks, [inodes(results, files_to_unpack(plan, results))]):
         print(check)
         problem |= check.ok is False
     for note in _memory(configuration, plan, requests):

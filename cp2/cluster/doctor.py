@@ -117,6 +117,24 @@ def writable(folder: Path, name: str, remedy: str) -> Check:
         return Check(False, f"{name} folder {folder}: {error.strerror}; {remedy}")
 
 
+def inodes(folder: Path, files: int) -> Check:
+    """Whether a file system has room for so many more files.
+
+    A quota of one's own shows where the file system reports it (Lustre, XFS); else `quota -s` does.
+    """
+    there = os.statvfs(_existing(folder))
+    if not there.f_files:  # made as needed: btrfs, most of NFS
+        return Check(True, f"{folder}: its file system sets no number of files")
+    text = f"{there.f_favail:,} more files fit in {folder}"
+    if there.f_favail < files:
+        return Check(
+            False,
+            f"{text}; the data sets that are left to unpack have about {files:,}: set "
+            "execution.results to another file system, or ask for a larger quota of inodes",
+        )
+    return Check(True, f"{text}; {files:,} images and labels are left to unpack")
+
+
 def locking(folder: Path) -> Check:
     """Whether flock keeps a second process out: two jobs must not train one run."""
     try:

@@ -113,12 +113,14 @@ class JobRequest:
     def srun(self) -> str:
         """What starts one task on each node of a job; empty for a job of one.
 
-        If one fails the others end, too: they would wait for it for ever.
+        If one fails the others end, too: they would wait for it for ever. Overlapping: of a job
+        that was queued again after a node's death Slurm may still count the step before.
         """
         if self.nodes == 1:
             return ""
         tasks = f"--nodes={self.nodes} --ntasks={self.nodes} --ntasks-per-node=1"
-        return f"srun {tasks} --cpus-per-task={self.cpus} --kill-on-bad-exit=1 --input=none"
+        alike = f"--cpus-per-task={self.cpus} --overlap --kill-on-bad-exit=1 --input=none"
+        return f"srun {tasks} {alike}"
 
 
 def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> JobRequest:

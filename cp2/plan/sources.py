@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cp2.plan.graph import Plan
+from cp2.plan.recipes import DatasetRecipe
 from cp2.settings.checkpoints import CheckpointSettings, StandIn
 from cp2.settings.load import Configuration
 
@@ -33,3 +35,14 @@ def stand_in(configuration: Configuration, settings: CheckpointSettings) -> Stan
     if configuration.campaign.stand_ins and missing_checkpoint(configuration, settings):
         return settings.stand_in
     return None
+
+
+def files_to_unpack(plan: Plan, results: Path) -> int:
+    """Images, and a label for each where there are labels, of data sets that are not made yet."""
+    left = [run.recipe for run in plan.stage("dataset") if not run.is_done(results)]
+    return sum(
+        (1 + (recipe.classes is not None)) * sum(recipe.dataset.counts.values())
+        + sum(recipe.dataset.uncounted.values())
+        for recipe in left
+        if isinstance(recipe, DatasetRecipe) and recipe.dataset.archives
+    )

@@ -1,6 +1,7 @@
 """`cp2 doctor`: each check's good and bad line."""
 
 import fcntl
+import os
 import shutil
 from pathlib import Path
 from unittest.mock import Mock
@@ -9,9 +10,11 @@ import pytest
 
 from cp2.cluster import doctor, validate_request
 from cp2.cluster.commands import Answer
-from cp2.cluster.doctor import examine, locking, shared_memory, torch_check, writable
+from cp2.cluster.doctor import examine, inodes, locking, shared_memory, torch_check, writable
 from cp2.cluster.partitions import parse_sinfo
+from cp2.plan.build import build_plan
 from cp2.plan.requests import JobRequest
+from cp2.plan.sources import files_to_unpack
 from cp2.settings.load import Configuration, load_campaign
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -178,3 +181,18 @@ def test_torch(
     monkeypatch.setattr(doctor, "driver_version", lambda: driver)
     check = torch_check(expected)
     assert (check.ok, words in check.text) == (ok, True), check.text
+
+
+def test_room_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = build_plan(load_campaign("paper", [f"campaign.execution.results={tmp_path}"], CONFIGS))
+    files = files_to_unpack(plan, tmp_path)
+    assert files > 1_281_167, "ImageNet's"
+    full = Mock(f_files=10**6, f_favail=1_000_000)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert inodes(tmp_path, 999_999).ok
+    check = inodes(tmp_path / "not yet", files)
+    assert check.ok is False
+    assert "1,000,000 more files fit" in check.text
+    assert f"{files:,}: set execution.results" in check.text
+    monkeypatch.setattr(os, "statvfs", lambda _: Mock(f_files=0, f_favail=0))
+    assert inodes(tmp_path, files).ok, "btrfs"

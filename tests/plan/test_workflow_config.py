@@ -34,6 +34,6 @@ def test_several_nodes_are_started_by_srun(tmp_path: Path) -> None:
     found = Workflow({"site": str(site)}).command(STAGES["pretrain"])
     assert found.startswith(
         "OMP_NUM_THREADS={threads} CP2_NODES=2 CP2_LAUNCH='srun --nodes=2 --ntasks=2 "
-        "--ntasks-per-node=1 --cpus-per-task=16 --kill-on-bad-exit=1 --input=none' "
+        "--ntasks-per-node=1 --cpus-per-task=16 --overlap --kill-on-bad-exit=1 --input=none' "
         "cp2 pretrain {wildcards.run} --processes 4 > "
     )
