@@ -143,7 +143,8 @@ class _Team:
             raise self._cause()
         if RESUME_EXIT_CODE in codes.values():
             raise StoppedForResumeError(
-                f"all {len(codes)} processes saved and stopped", signalled=self._signalled
+                f"all {self._node.count * len(codes)} processes saved and stopped",
+                signalled=self._signalled,
             )
 
     def _cause(self) -> UserError:
