@@ -45,7 +45,7 @@ mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 	$(BIN)/python -m cp2 track --campaign $(CAMPAIGN)
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db
 
-bench: $(VENV)/developed  ## speed beside the published recipe, as far as this machine goes
+bench: $(VENV)/installed  ## speed beside the published recipe, as far as this machine goes
 	failed=; for part in data step pretrain numerics finetune evaluate; do \
 		$(BIN)/python -m benchmarks $$part $(IMAGES) --json $(FIGURES) || failed="$$failed $$part"; \
 	done; if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
