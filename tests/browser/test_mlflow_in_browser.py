@@ -25,10 +25,7 @@ from cp2.record.mlflow_links import MlflowLinks, read_links
 from cp2.reporting.report import write_report
 from cp2.tracking.mlflow_import import Tracker
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # MLflow's and SQLAlchemy's own
-    pytest.mark.xdist_group("mlflow in a browser"),  # one server
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and SQLAlchemy's own
 PATIENCE = 180.0  # seconds for the server to start on a loaded machine
 SIZES = [("wide", 960, 1500), ("narrow", 390, 844)]
 DRAWN = 6_000  # milliseconds until its charts, which say nothing when they are ready, are drawn

@@ -335,7 +335,6 @@ def shares(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.xdist_group("rivals")
 @pytest.mark.parametrize("name", EVERY)
 def test_two_processes_make_the_step_of_one(name, shares):
     loss, gradients, kept = whole_step(build(EVERY[name]), batch())

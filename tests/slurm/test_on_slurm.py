@@ -12,7 +12,7 @@ from scheduler import Slurm
 from cp2.plan.graph import Run
 from cp2.record.attempts import read_attempts
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 EXECUTORS = ["slurm", "cluster-generic"]
 Record = Callable[[dict[str, float]], None]
 LONG = ("campaign.epochs={200: 30}",)  # 240 steps: time enough to be interrupted

@@ -21,7 +21,6 @@ from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.models import AsppSettings
 
-pytestmark = pytest.mark.xdist_group("two processes")  # else each worker trains everything
 NO_NORM = tiny.vit(dim=16, name="tiny")
 ASPP = AsppSettings(kind="aspp", name="tiny", title="", channels=8, dilations=(1, 2))
 PRETRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
