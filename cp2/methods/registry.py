@@ -9,7 +9,6 @@ Which kinds there are says `cp2.settings.methods`.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -20,6 +19,7 @@ from cp2.models.heads import Head, build_head
 from cp2.plan.pretraining import check_pretraining
 from cp2.plan.recipes import PretrainRecipe
 from cp2.settings.contrastive import PretrainingSettings
+from cp2.settings.joined import module_of
 
 
 def build_encoder(
@@ -74,4 +74,4 @@ def build_networks(
 
 
 def _file(settings: PretrainingSettings) -> Any:
-    return import_module(settings.module or f"cp2.methods.{settings.kind.replace('-', '_')}")
+    return module_of("cp2.methods", settings.kind, settings.module)

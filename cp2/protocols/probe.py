@@ -7,7 +7,6 @@ metrics.jsonl, of which the report and MLflow draw a curve.
 import json
 import time
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 from cp2.data.index import read_index
@@ -22,6 +21,7 @@ from cp2.protocols.registry import Scored
 from cp2.record.files import write_text
 from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
+from cp2.settings.joined import module_of
 from cp2.settings.protocols.probes import ProbeSchedule
 from cp2.training.pretrained import PretrainedWeights
 
@@ -59,7 +59,7 @@ def probe_moments(
             )
             if common not in maps:
                 maps = {common: extraction.both()}
-            module = import_module(f"cp2.protocols.{kind.replace('-', '_')}")
+            module = module_of("cp2.protocols", kind, recipe.runner)
             scored: Scored = module.probe(extraction, *maps[common])
             _keep(run, plan, results, epoch, f"probe/{dataset.id}/{kind}", scored.metrics)
             values = "  ".join(

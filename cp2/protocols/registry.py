@@ -10,7 +10,6 @@ Which kinds there are says `cp2.settings.protocols`.
 
 import time
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
 from cp2.record.files import write_json
 from cp2.settings.base import hashed_fields
 from cp2.settings.campaign import Execution
+from cp2.settings.joined import module_of
 from cp2.training.clock import Deadline
 
 
@@ -100,4 +100,4 @@ def picture_indices(images: int, pictures: int) -> list[int]:
 def _runner(run: Run) -> Any:
     recipe = run.recipe
     assert isinstance(recipe, FinetuneRecipe | EvaluateRecipe)
-    return import_module(recipe.runner or f"cp2.protocols.{recipe.protocol.replace('-', '_')}")
+    return module_of("cp2.protocols", recipe.protocol, recipe.runner)

@@ -1,14 +1,22 @@
-"""Kinds that other packages bring, by entry points of cp2.methods, cp2.protocols, cp2.datasets.
+"""Where kinds are: in files of their names, or in other packages.
+
+Those are found by entry points of cp2.methods, cp2.protocols and cp2.datasets.
 
 An entry is called as the kind. Of a method and a protocol it is the settings class, of a data set
 the preparer. Entry points are looked for where a kind is not one of ours: that takes a tenth of a
 second.
 """
 
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
 from cp2.errors import UserError, said
+
+
+def module_of(package: str, kind: str, given: str) -> Any:
+    """The module of a kind: the one that its class names, else `<package>/<kind>.py`."""
+    return import_module(given or f"{package}.{kind.replace('-', '_')}")
 
 
 def joined(group: str, kind: Any) -> Any:

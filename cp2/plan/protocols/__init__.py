@@ -9,12 +9,12 @@
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.recipes import DatasetRecipe
 from cp2.plan.stages import Stages
+from cp2.settings.joined import module_of
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric, ProtocolSettings
@@ -50,8 +50,7 @@ def evaluate_cell(
     protocol = protocol_of(stages.configuration, table, column)
     start = stages.start(table, row, pretrain_seed)
     seed = finetune_seed if protocol.seeded or start is None else 0
-    ours = f"{__name__}.{protocol.kind.replace('-', '_')}"
-    spec = import_module(protocol.module or ours)
+    spec = module_of(__name__, protocol.kind, protocol.module)
     run: Run = spec.evaluation(stages, CellSettings(table, row, column, protocol), start, seed)
     return run
 
