@@ -38,9 +38,14 @@ def ours_text(cell: CellScores) -> str:
         return "—"
     if cell.mean is None:
         return cell.missing or "—"
-    spread = f" ± {cell.std:.{cell.digits}f}" if cell.std is not None else ""
     count = f"{cell.n}" if cell.n == cell.planned else f"{cell.n} of {cell.planned}"
-    return f"{cell.mean:.{cell.digits}f}{spread} ({count})"
+    return spread_text(cell.mean, cell.std, cell.digits, count)
+
+
+def spread_text(mean: float, std: float | None, digits: int, count: str) -> str:
+    """A mean with its spread, unless it is of one run, and count."""
+    spread = f" ± {std:.{digits}f}" if std is not None else ""
+    return f"{mean:.{digits}f}{spread} ({count})"
 
 
 def gap_text(cell: CellScores) -> str:

@@ -14,7 +14,14 @@ from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.mlflow_links import MlflowLinks
 from cp2.record.readers import read_scores
 from cp2.reporting.claims.contrasts import Measured, difference
-from cp2.reporting.formats import footnotes, gap_text, notes, ours_text, published_header
+from cp2.reporting.formats import (
+    footnotes,
+    gap_text,
+    notes,
+    ours_text,
+    published_header,
+    spread_text,
+)
 from cp2.reporting.provenance import RunRecord, chain, remake_command
 from cp2.reporting.recipes import Flat, cell_settings, differences
 from cp2.reporting.tables import TableView
@@ -231,8 +238,9 @@ def _classes(sources: Sources, cell: CellScores) -> dict[str, str]:
                 for name, share in scores.per_class.items():
                     found.setdefault(name, []).extend([] if share is None else [100 * share])
     return {
-        name: f"{mean(values):.1f}{f' ± {stdev(values):.1f}' if len(values) > 1 else ''} "
-        f"({len(values)})"
+        name: spread_text(
+            mean(values), stdev(values) if len(values) > 1 else None, 1, f"{len(values)}"
+        )
         if values
         else "—"
         for name, values in found.items()
