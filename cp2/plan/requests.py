@@ -113,8 +113,9 @@ class JobRequest:
     def srun(self) -> str:
         """What starts one task on each node of a job; empty for a job of one.
 
-        If one fails the others end, too: they would wait for it for ever. Overlapping: of a job
-        that was queued again after a node's death Slurm may still count the step before.
+        If one fails the others end, too: they would wait for it for ever. Overlapping: a step that
+        Slurm still counts then keeps no other from starting; after a node's death this was not
+        enough (docs/several-gpus.md).
         """
         if self.nodes == 1:
             return ""
