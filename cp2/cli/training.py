@@ -118,8 +118,11 @@ def _train(
                 _work(stage, run, configuration.results, execution, deadline)
         else:
             node = this_node() if STAGES[stage].processes else ALONE
-            train = _hold if node.first else _join
-            train(stage, run, configuration.results, execution, deadline, max(processes, 1), node)
+            processes = max(processes, 1)
+            if node.first:
+                _hold(stage, run, configuration.results, execution, deadline, processes, node)
+            else:
+                _join(run, configuration.results, processes, node)
     except StoppedForResumeError as stopped:
         if this_rank() is None:
             if not node.first:  # srun's exit code is the largest
@@ -135,15 +138,7 @@ def _train(
         raise typer.Exit(2) from None  # the launcher tells it, once
 
 
-def _join(
-    stage: str,
-    run: Run,
-    results: Path,
-    execution: Execution,
-    deadline: Deadline,
-    processes: int,
-    node: Node,
-) -> None:
+def _join(run: Run, results: Path, processes: int, node: Node) -> None:
     """Train what the first node's command holds, unless it is done already."""
     from cp2.models.devices import check_gpus
 

@@ -25,9 +25,8 @@ def misfits(
     """
     found: dict[str, list[str]] = {}
     for run in runs:
-        if (reason := _misfit(run, plan, results, execution, processes)) and not run.is_done(
-            results
-        ):
+        reason = _misfit(run, plan, results, execution, processes)
+        if reason and not run.is_done(results):
             found.setdefault(reason, []).append(run.key)
     return [
         f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {reason}"

@@ -50,6 +50,7 @@ Kind = Literal[
     "coco-instances",
     "coco-json",
 ]
+_OURS = get_args(Kind)
 HASH = r"^(sums|(md5|sha1|sha256):[0-9a-f]{8,64})$"
 
 
@@ -101,7 +102,7 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="after")
     def _root_or_archives(self) -> "DatasetSettings":
-        if self.kind not in get_args(Kind):  # of another package, which may use either
+        if self.kind not in _OURS:  # of another package, which may use either
             return self
         generic = self.kind in OWN_FOLDER
         if generic and self.root is None:
@@ -130,7 +131,7 @@ class DatasetSettings(Settings):
     @property
     def labels(self) -> Literal["pixels", "objects", "image"] | None:
         """What an image's label holds: a class a pixel, objects with boxes, or one class."""
-        if self.kind not in get_args(Kind):
+        if self.kind not in _OURS:
             return "pixels" if self.classes else None
         if self.kind == "folders":
             return "image"
