@@ -59,6 +59,7 @@ def choose_l2(train: Positions, schedule: LinearSchedule) -> tuple[float, list[f
     """The penalty of the best mIoU over the positions of held-out images, and all of these mIoUs.
 
     Of equally good ones the first. Where too few images or classes are left to fit, the first.
+    Those from the first on that did not converge are not judged.
     """
     if len(schedule.l2) == 1:
         return schedule.l2[0], []
@@ -88,8 +89,11 @@ def fit(
     Args:
         features: (P, C).
         classes: (P), int64, from 0.
+        penalties: strongest first; weaker ones take more iterations.
+    Returns:
+        One each, up to the first that did not end within `max_iterations`.
     Raises:
-        UserError: it did not end within `max_iterations`.
+        UserError: the first did not.
     """
     mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
     inputs = F.pad((features - mean) / scale, (0, 1), value=1.0)  # a last column for biases
@@ -104,10 +108,14 @@ def fit(
             options={"maxiter": schedule.max_iterations, "gtol": schedule.tolerance, "ftol": 1e-8},
         )
         if end.nit >= schedule.max_iterations:
-            raise UserError(
+            problem = (
                 f"the linear classifier with l2 {penalty:g} did not converge within "
                 f"{schedule.max_iterations} iterations; raise max_iterations or leave small l2 out"
             )
+            if not found:
+                raise UserError(problem)
+            print(f"{problem}; the best of the stronger ones is taken")
+            break
         theta = end.x
         weights = torch.from_numpy(theta).view(shape).to(inputs.dtype)
         slopes = weights[:, :-1] / scale

@@ -179,6 +179,20 @@ def test_iterations_that_are_too_few_are_a_message() -> None:
         fit(*blobs(), [1e-3], LinearSchedule(max_iterations=3))
 
 
+def test_a_weak_penalty_that_does_not_converge_is_not_chosen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Separable classes want none; the iterations are enough for the strong penalty alone."""
+    images = torch.arange(20)[:, None, None] % 2
+    classes = images.expand(20, 2, 2).to(torch.uint8)
+    maps = torch.randn(20, 6, 2, 2, generator=torch.Generator().manual_seed(0))
+    maps[:, 0] += 4 * classes
+    schedule = LinearSchedule(l2=(1.0, 1e-9), max_iterations=10)
+    l2, curve = choose_l2(Positions(maps, classes), schedule)
+    assert (l2, len(curve)) == (1.0, 1)
+    assert "l2 1e-09 did not converge within 10 iterations" in capsys.readouterr().out
+
+
 def test_the_penalty_is_chosen_on_held_out_images() -> None:
     """Features that tell nothing: the strongest penalty; of one alone, that one."""
     rng = torch.Generator().manual_seed(0)
