@@ -98,7 +98,8 @@ def fit(
     mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
     inputs = F.pad((features - mean) / scale, (0, 1), value=1.0)  # a last column for biases
     shape = (int(classes.max()) + 1, inputs.shape[1])
-    theta, found = np.zeros(shape).ravel(), []
+    theta = np.zeros(shape).ravel()
+    found: list[Linear] = []
     for penalty in penalties:
         end = minimize(
             partial(_loss, inputs=inputs, classes=classes, shape=shape, penalty=penalty),
