@@ -1,4 +1,4 @@
-# make demo · make test · make check · make fuzz · make mlflow · make clean
+# make demo · make test · make check · make fuzz · make mlflow · make docs · make clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,11 @@ IMAGES ?=
 FIGURES ?= benchmarks/results
 SECONDS ?= 600
 TARGETS ?=
+SITE ?= build/docs
+PAGES := $(wildcard *.md docs/*.md re*/README.md) docs/pictures benchmarks/results/README.md \
+	benchmarks/evidence/evidence_sample.png configs/demo.yaml configs/throughput/published.yaml
 
-.PHONY: demo demo-full test check fuzz mlflow bench unlock clean
+.PHONY: demo demo-full test check fuzz mlflow docs bench unlock clean
 .DEFAULT_GOAL := demo
 
 # The stamp is newer than the lock only after a whole installation.
@@ -46,6 +49,12 @@ mlflow: $(VENV)/installed  ## import the runs and open the MLflow UI
 	$(BIN)/python -m cp2 track --campaign $(CAMPAIGN)
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db
 
+docs: $(VENV)/developed  ## the documents as a site; a link that leads nowhere fails
+	rm -rf $(SITE) && mkdir -p $(SITE)/pages && cp docs/mkdocs.yml $(SITE)
+	tar -c $(PAGES) | tar -x -C $(SITE)/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file $(SITE)/mkdocs.yml
+	@echo "site: $(abspath $(SITE))/site/index.html"
+
 bench: $(VENV)/installed  ## speed beside the published recipe, as far as this machine goes
 	failed=; for part in data step pretrain numerics finetune evaluate; do \
 		$(BIN)/python -m benchmarks $$part $(IMAGES) --json $(FIGURES) || failed="$$failed $$part"; \
@@ -55,4 +64,4 @@ unlock: $(VENV)/installed  ## after a Snakemake that was killed on another host
 	$(SNAKEMAKE) --unlock --config campaign=$(CAMPAIGN)
 
 clean:  ## everything that runs made; the environment stays
-	rm -rf results/[!R]* reports/demo* reports/mini* reports/paper* .snakemake
+	rm -rf results/[!R]* reports/demo* reports/mini* reports/paper* .snakemake build
