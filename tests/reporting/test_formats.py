@@ -4,18 +4,30 @@ import csv
 import io
 import os
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_runs import Make, finish_cell
 
+from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan
-from cp2.reporting.formats import _letter, latex, to_csv, to_latex, to_markdown, write_formats
+from cp2.reporting.formats import (
+    _LATEX,
+    _letter,
+    latex,
+    to_csv,
+    to_latex,
+    to_markdown,
+    write_formats,
+)
 from cp2.reporting.tables import TableView, view_tables
-from cp2.settings.load import Configuration
+from cp2.settings.load import Configuration, load_campaign
 
 GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[2]
 
 
 def fill(configuration: Configuration, plan: Plan) -> None:
@@ -85,6 +97,35 @@ def test_texts_of_others_stay_text(make: Make, published: Path) -> None:
     assert not re.search(r"^ *(\\input|# \[)|(?<!\\)(\[x\]|<b>|\*|`)", text, re.MULTILINE)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+
+
+DOCUMENT = r"""\documentclass{article}
+\usepackage{booktabs}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex (texlive-latex-recommended)")
+def test_latex_compiles(tmp_path: Path) -> None:
+    """All tables of demo_full (segmentation, SVM, detection, times), and each sign that is escaped."""
+    results = f"campaign.execution.results={tmp_path}"
+    configuration = load_campaign("demo_full", [results], ROOT / "configs")
+    views = view_tables(configuration, build_plan(configuration), ROOT / "reports" / "published")
+    assert len({view.protocol for view in views}) > 3
+    texts = [*map(to_latex, views), latex("".join(map(chr, _LATEX)))]
+    (tmp_path / "all.tex").write_text(DOCUMENT % "\n\\clearpage\n".join(texts), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-no-shell-escape", "all.tex"],
+        cwd=tmp_path,
+        env={**os.environ, "TEXMFVAR": str(tmp_path / "fonts")},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_latex_escapes() -> None:
