@@ -109,7 +109,7 @@ DOCUMENT = r"""\documentclass{article}
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex (texlive-latex-recommended)")
 def test_latex_compiles(tmp_path: Path) -> None:
-    """All tables of demo_full (segmentation, SVM, detection, times), and each sign that is escaped."""
+    """All tables of demo_full (segmentation, SVM, detection, times), and the escaped signs."""
     results = f"campaign.execution.results={tmp_path}"
     configuration = load_campaign("demo_full", [results], ROOT / "configs")
     views = view_tables(configuration, build_plan(configuration), ROOT / "reports" / "published")
