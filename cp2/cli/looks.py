@@ -116,11 +116,23 @@ def doctor(
     site: Annotated[
         str | None, typer.Option("--site", help="name in configs/sites/, or a path to a YAML file")
     ] = None,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="instead: a few steps of all kinds of work, GPU beside CPU"),
+    ] = False,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
     from cp2.cluster.doctor import Check, examine, inodes
     from cp2.plan.sources import files_to_unpack
 
+    if gpu:
+        from cp2.cli.gpu import gpu_checks
+
+        problem = False
+        for check in gpu_checks():
+            print(check, flush=True)
+            problem |= check.ok is False
+        raise typer.Exit(problem)
     configuration, plan = options.load()
     settings = load_site(site) if site else None
     wishes = configuration.campaign.resources

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The first minutes on a new GPU: does everything run, how fast beside the published recipe, and evidence.
+# usage: benchmarks/gpu_day.sh [MINUTES, default 10] [FOLDER OF IMAGES]
+# Each part writes what it has: benchmarks/results/<device>.json, and doctor-<device>.txt beside it.
+set -u
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+END=$((SECONDS + 60 * ${1:-10}))
+IMAGES=${2:-}
+FIGURES=${FIGURES:-benchmarks/results}
+
+part() { # name, most seconds, command: stopped as by Ctrl-C, which saves
+    local left=$((END - SECONDS)) name=$1 most=$2
+    shift 2
+    if [ "$left" -lt 30 ]; then
+        echo "== $name: no time left"
+        return
+    fi
+    echo "== $name"
+    timeout --signal=INT --kill-after=20 $((left < most ? left : most)) "$@" || echo "== $name: left with $?"
+}
+
+mkdir -p "$FIGURES"
+DEVICE=$("$PYTHON" -c 'import re, torch
+print(re.sub(r"\W+", "-", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu").lower())')
+part doctor 240 "$PYTHON" -m cp2 doctor --gpu | tee "$FIGURES/doctor-$DEVICE.txt"
+for bench in step pretrain finetune evaluate; do
+    part "$bench" 100 "$PYTHON" -m benchmarks "$bench" ${IMAGES:+"$IMAGES"} --json "$FIGURES"
+done
+if [ -d mirror/photographs ] && [ -d mirror/scenes ]; then
+    part evidence 86400 "$PYTHON" -m snakemake --workflow-profile workflow/profiles/local --config campaign=evidence_sample
+    part "evidence, figures" 60 "$PYTHON" -m benchmarks evidence --campaign evidence_sample
+else
+    echo "== evidence: no mirror/photographs and mirror/scenes (docs/evidence.md)"
+fi
