@@ -111,6 +111,17 @@ def test_the_package_itself_loads_nothing():
     assert [name for name in modules if name.startswith("cp2.")] == []
 
 
+def test_the_help_loads_no_settings():
+    """`cp2 --help` is printed in less time than pydantic takes to build their models."""
+    code = (
+        "import sys, cp2.cli.main\nprint({'cp2.settings', 'cp2.plan', 'pydantic'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_files_stay_short():
     long = {str(f.relative_to(PACKAGE)): n for f in FILES if (n := _lines(f)) > 300}
     assert not long

@@ -7,16 +7,16 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from cp2.cluster.commands import REQUEUE
 from cp2.errors import UserError
-from cp2.plan.build import build_plan
-from cp2.plan.graph import Plan, Run
-from cp2.plan.planned import VARIABLE, read_planned
-from cp2.settings.load import Configuration, load_campaign
+
+if TYPE_CHECKING:  # settings and plan take longer to import than `cp2 --help` to print
+    from cp2.plan.graph import Plan, Run
+    from cp2.settings.load import Configuration
 
 HELP = """One command a stage, and those that look at what is there.
 
@@ -65,14 +65,25 @@ class CampaignOptions:
         list[str] | None, typer.Option("--set", help="section.name.key=value; may be repeated")
     ] = None
 
-    def load(self) -> tuple[Configuration, Plan]:
+    def configuration(self) -> "Configuration":
+        """The campaign's settings."""
+        from cp2.settings.load import load_campaign
+
+        return load_campaign(self.campaign, self.assignments or ())
+
+    def load(self) -> "tuple[Configuration, Plan]":
         """The campaign's settings and plan."""
-        configuration = load_campaign(self.campaign, self.assignments or ())
+        from cp2.plan.build import build_plan
+
+        configuration = self.configuration()
         return configuration, build_plan(configuration)
 
-    def find(self, stage: str, run_id: str) -> tuple[Configuration, Run]:
+    def find(self, stage: str, run_id: str) -> "tuple[Configuration, Run]":
         """The campaign's settings and one of its runs."""
-        configuration = load_campaign(self.campaign, self.assignments or ())
+        from cp2.plan.build import build_plan
+        from cp2.plan.planned import VARIABLE, read_planned
+
+        configuration = self.configuration()
         path = os.environ.get(VARIABLE)
         run = read_planned(Path(path), stage, run_id) if path else None
         return configuration, run or build_plan(configuration).run(stage, run_id)
@@ -80,6 +91,8 @@ class CampaignOptions:
 
 def in_job() -> bool:
     """Whether Snakemake started this command."""
+    from cp2.plan.planned import VARIABLE
+
     return VARIABLE in os.environ
 
 

@@ -7,7 +7,6 @@ import typer
 
 from cp2.cli.app import MEASURE, CampaignOptions, command
 from cp2.errors import UserError
-from cp2.settings.messages import nearest
 
 
 @command(MEASURE)
@@ -27,6 +26,7 @@ def bench(
     """Measure a campaign's work on this device, for `cp2 plan --cost --throughput FILE`."""
     from cp2.costs.measure import STAGES, add_rows, check_target, measure
     from cp2.costs.work_folder import given_images
+    from cp2.settings.messages import nearest
 
     for stage in stages or ():
         if stage not in STAGES:

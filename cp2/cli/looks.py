@@ -4,19 +4,18 @@ import shutil
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, RunArgument, command
 from cp2.errors import UserError
-from cp2.plan.graph import Plan
-from cp2.plan.requests import JobRequest, job_request
-from cp2.settings.campaign import Resources
-from cp2.settings.load import Configuration, load_campaign
-from cp2.settings.messages import nearest
-from cp2.settings.sites import load_site
 from cp2.stages import ON_CLUSTER, STAGES
+
+if TYPE_CHECKING:
+    from cp2.plan.graph import Plan
+    from cp2.plan.requests import JobRequest
+    from cp2.settings.load import Configuration
 
 
 @command(LOOK)
@@ -42,6 +41,7 @@ def plan(
 ) -> None:
     """Print rows and runs of each table and how many are done, all runs, or what they cost."""
     from cp2.plan.listing import listing, summary
+    from cp2.settings.messages import nearest
 
     if stage is not None and stage not in STAGES:
         raise UserError(f"--stage {stage!r}: unknown; {nearest(stage, STAGES)}")
@@ -82,6 +82,7 @@ def schema(
     section: Annotated[str | None, typer.Argument(help="campaign, methods, ...; none: all")] = None,
 ) -> None:
     """Print every key of the settings with what it takes and its default, as docs/settings.md."""
+    from cp2.settings.messages import nearest
     from cp2.settings.reference import PARTS, reference
 
     if section is not None and section not in PARTS:
@@ -123,7 +124,10 @@ def doctor(
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
     from cp2.cluster.doctor import Check, examine, inodes
+    from cp2.plan.requests import job_request
     from cp2.plan.sources import files_to_unpack
+    from cp2.settings.campaign import Resources
+    from cp2.settings.sites import load_site
 
     if gpu:
         from cp2.cli.gpu import gpu_checks
@@ -155,14 +159,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _misfits(configuration: Configuration, plan: Plan, processes: dict[str, int]) -> list[str]:
+def _misfits(configuration: "Configuration", plan: "Plan", processes: dict[str, int]) -> list[str]:
     from cp2.plan.fit import misfits
 
     execution = configuration.campaign.execution
     return misfits(plan.runs.values(), plan, configuration.results, execution, processes)
 
 
-def _needed(plan: Plan, results: Path) -> float | None:
+def _needed(plan: "Plan", results: Path) -> float | None:
     """Bytes that what is left to make takes; None where torch cannot be imported."""
     try:
         from cp2.costs.disk import disk_space
@@ -172,7 +176,7 @@ def _needed(plan: Plan, results: Path) -> float | None:
 
 
 def _memory(
-    configuration: Configuration, plan: Plan, requests: Sequence[JobRequest]
+    configuration: "Configuration", plan: "Plan", requests: Sequence["JobRequest"]
 ) -> Sequence[str]:
     """What training takes of GPUs; nothing where torch cannot be imported."""
     try:
@@ -192,7 +196,7 @@ def clean(
     from cp2.plan.text import size
     from cp2.plan.unused import disk_use, unused
 
-    found = unused(load_campaign(options.campaign, options.assignments or ()))
+    found = unused(options.configuration())
     total = 0
     for folder in found:
         if held := folder.holder():

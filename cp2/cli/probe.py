@@ -6,7 +6,6 @@ import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
-from cp2.settings.protocols.probes import SCHEDULES
 from cp2.stages import PRETRAINED
 
 
@@ -25,6 +24,8 @@ def probe(
     ] = None,
 ) -> None:
     """Score frozen features of a checkpoint or of a pretraining's snapshots, minutes on a CPU."""
+    from cp2.settings.protocols.probes import SCHEDULES
+
     configuration, plan = options.load()
     pretrained = plan.find(run, PRETRAINED)
     name = configuration.used(dataset)

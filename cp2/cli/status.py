@@ -11,7 +11,6 @@ import typer
 
 from cp2.cli.app import LOOK, CampaignOptions, command
 from cp2.errors import UserError
-from cp2.settings.messages import nearest
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # ANSI: home, clear the screen and what was scrolled off
 _SECONDS = 5.0
@@ -30,6 +29,7 @@ def status(
     """Show each table's cells: done, running, waiting, failed or missing, and why."""
     from cp2.plan.progress.listing import status_json, status_listing
     from cp2.plan.progress.status import campaign_status
+    from cp2.settings.messages import nearest
 
     if seconds is not None and not (watch and 0.1 <= seconds <= 86400):
         raise UserError(f"{seconds:g}: write `cp2 status --watch SECONDS`, from 0.1 to 86400")

@@ -5,22 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cp2.cli.app import RUN, CampaignOptions, RunArgument, command, in_local_job
 from cp2.cluster.commands import REQUEUE, requeue_this_job
 from cp2.errors import UserError
-from cp2.plan.graph import Run
 from cp2.record.attempts import recorded
-from cp2.settings.campaign import Execution
 from cp2.stages import STAGES
 from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
 from cp2.training.nodes import ALONE, Node, this_node
 from cp2.training.processes import launch, reporting_to_launcher, this_rank
 
-Loop = Callable[[Run, Path, Execution, Deadline], None]
+if TYPE_CHECKING:
+    from cp2.plan.graph import Run
+    from cp2.settings.campaign import Execution
+
+    Loop = Callable[[Run, Path, Execution, Deadline], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ _LOOPS = {
 }
 
 
-def _loop(stage: str) -> Loop:
+def _loop(stage: str) -> "Loop":
     """What a stage runs, imported only now: torch takes seconds."""
     module, _, name = _LOOPS[stage].rpartition(".")
     loop: Loop = getattr(import_module(module), name)
@@ -138,7 +140,7 @@ def _train(
         raise typer.Exit(2) from None  # the launcher tells it, once
 
 
-def _join(run: Run, results: Path, processes: int, node: Node) -> None:
+def _join(run: "Run", results: Path, processes: int, node: Node) -> None:
     """Train what the first node's command holds, unless it is done already."""
     from cp2.models.devices import check_gpus
 
@@ -154,9 +156,9 @@ def _join(run: Run, results: Path, processes: int, node: Node) -> None:
 
 def _hold(
     stage: str,
-    run: Run,
+    run: "Run",
     results: Path,
-    execution: Execution,
+    execution: "Execution",
     deadline: Deadline,
     processes: int,
     node: Node,
@@ -183,7 +185,9 @@ def _hold(
                 _work(stage, run, results, execution, deadline)
 
 
-def _work(stage: str, run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
+def _work(
+    stage: str, run: "Run", results: Path, execution: "Execution", deadline: Deadline
+) -> None:
     """Be the only training process, or one of several."""
     from cp2.training.parallel import joined
     from cp2.training.saving import wait_for_saves
