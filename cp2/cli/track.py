@@ -40,23 +40,32 @@ def track(
     tensorboard: Annotated[
         Path | None, typer.Option(help="write curves for TensorBoard there; nothing into MLflow")
     ] = None,
+    wandb: Annotated[
+        Path | None, typer.Option(help="write W&B's offline runs there; nothing into MLflow")
+    ] = None,
 ) -> None:
     """Import the records of all runs into MLflow; repeating it adds only what is new."""
-    from cp2.tracking.mlflow_import import Tracker
-    from cp2.tracking.store import StoreError
-    from cp2.tracking.watch import import_and_note
-    from cp2.tracking.watch import watch as watching
-
     if seconds is not None and not (watch and 1 <= seconds <= 86400):
         raise UserError(f"{seconds:g}: write `cp2 track --watch SECONDS`, from 1 to 86400")
     if note is not None and watch:
         raise UserError("--note is about one import; leave --watch or --note out")
     configuration, plan = options.load()
     if tensorboard is not None:
-        from cp2.tracking.tensorboard import write_events
+        from cp2.tracking.curves import write_events
 
         print(f"{tensorboard}: {write_events(plan, configuration.results, tensorboard)} runs")
+    if wandb is not None:
+        from cp2.tracking.curves import write_wandb
+
+        name = configuration.campaign.name
+        print(f"{wandb}: {write_wandb(plan, configuration.results, wandb, name)} runs")
+    if tensorboard is not None or wandb is not None:
         return
+    from cp2.tracking.mlflow_import import Tracker
+    from cp2.tracking.store import StoreError
+    from cp2.tracking.watch import import_and_note
+    from cp2.tracking.watch import watch as watching
+
     if note is not None:
         result = import_and_note(note, configuration, plan, uri, upload_models, verify)
         if isinstance(result, StoreError):
