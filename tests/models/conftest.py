@@ -1,5 +1,8 @@
 """Small models for the tests of this room."""
 
+import tracemalloc
+from collections.abc import Iterator
+
 import pytest
 import tiny
 import torch
@@ -23,3 +26,13 @@ def resnet() -> ResNetBackbone:
 @pytest.fixture
 def vit() -> ViTBackbone:
     return build_backbone(TINY_VIT)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """What the test allocates stays below 64 MB."""
+    tracemalloc.start()
+    yield
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 64e6, f"{most / 1e6:.0f} MB"

@@ -8,7 +8,7 @@ unpickling ever sees foreign values. Every other global is refused by its name.
 import math
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,10 +64,12 @@ class Record:
     """Stands for an object of a foreign class: what it was made of, and nothing of its code."""
 
     kind: str
+    take: ClassVar[Callable[[int], None]]  # is told how many values are copied into each
     content: tuple[Any, ...]
     state: Any
 
     def __new__(cls, *content: Any) -> "Record":
+        cls.take(len(content))
         record = super().__new__(cls)
         record.content, record.state = content, None
         return record
@@ -113,6 +115,8 @@ class _Unpickler(pickle._Unpickler):
     """Python's own in Python: the one in C makes room for any number that a file names."""
 
     refused: str | None = None
+    handed = 0
+    most: int
     dispatch: ClassVar[dict[int, Any]] = {
         **{
             code: load
@@ -130,9 +134,15 @@ class _Unpickler(pickle._Unpickler):
             return _Dictionary
         package = module.partition(".")[0]
         if (module, name) in _NUMPY or (package, name) in _RECORDS:
-            return type(name, (Record,), {"kind": name})
+            return type(name, (Record,), {"kind": name, "take": self._take})
         self.refused = f"{module}.{name}"
         raise pickle.UnpicklingError(self.refused)
+
+    def _take(self, count: int) -> None:
+        """One tuple may be handed to calls thousands of times, each of which copies it."""
+        self.handed += count
+        if self.handed > self.most:
+            raise ValueError("it hands more to calls, again and again, than it holds")
 
 
 def read_pickle(path: Path) -> tuple[Arrays, list[str]]:
@@ -168,6 +178,7 @@ def read_numpy_pickle(path: Path) -> tuple[Arrays, list[str]]:
 
 def _load(path: Path, file: Any) -> Any:
     unpickler = _Unpickler(file)
+    unpickler.most = path.stat().st_size
     try:
         return unpickler.load()
     except Exception:  # a damaged pickle can raise anything

@@ -188,18 +188,41 @@ def _load_torch(path: Path, file: Any, **options: Any) -> Any:
 
 
 def _check_zip(path: Path) -> None:
-    """Stored whole and once: torch.load looks at no checksum, and maps what it believes stored."""
+    """Stored whole and once: torch.load looks at no checksum, and maps what it believes stored.
+
+    It has a reader of its own: only files are let through that both must understand alike.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not stored or sum(m.file_size for m in members) > path.stat().st_size:
             raise ValueError("its records are compressed or overlap")
+        if archive.start_dir != _directory_start(path):
+            raise ValueError("its end does not say where its list of records is")
+        names = [member.filename.casefold() for member in members]  # torch ignores case
+        if len(set(names)) < len(names):
+            raise ValueError("two of its records have one name")
         bad = archive.testzip()
         if bad is not None:
             raise ValueError(f"wrong checksum of {bad}")
         for member in members:
-            if member.filename.endswith("/data.pkl"):
+            if member.filename.casefold().endswith("data.pkl"):
                 _check_pickle(path, io.BytesIO(archive.read(member)))
+
+
+def _directory_start(path: Path) -> int | None:
+    """Where the end of a zip says that its directory begins; None where it does not end so.
+
+    An end without a comment, as torch writes it; in large files a 64-bit one stands before it.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 98))
+        tail = file.read()
+    if tail[-22:-18] != b"PK\5\6":
+        return None
+    if tail[-42:-38] == b"PK\6\7":
+        return int.from_bytes(tail[-50:-42], "little") if tail[:4] == b"PK\6\6" else None
+    return int.from_bytes(tail[-6:-2], "little")
 
 
 def _check_pickle(path: Path, file: Any) -> None:

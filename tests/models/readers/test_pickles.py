@@ -199,6 +199,22 @@ HOSTILE = {
         b"ccollections\nOrderedDict\nq\0](K\1K\2\x86eq\1" + b"h\0h\1\x85R" * 9,
         "whole pickle",
     ),
+    "a tuple handed to calls again and again": (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\0("
+        + b"K\1" * 20_000
+        + b"tq\1("
+        + b"h\0h\1R" * 20_000
+        + b"l",
+        "it hands more to calls",
+    ),
+    "a tuple handed to classes again and again": (
+        b"cbyol\n_ByolExperimentState\nq\0("
+        + b"K\1" * 20_000
+        + b"tq\1("
+        + b"h\0h\1\x81" * 20_000
+        + b"l",
+        "it hands more to calls",
+    ),
     "lists of lists": (laughs(30), "so many times"),
     "a list nested too deep": (b"]" + b"]q\1a" * 200, "nested without end|holds no"),
     "an array that is its own state": (ARRAY + b"q\1(h\1h\1h\1h\1h\1tb", "form|end|type"),
@@ -206,6 +222,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.usefixtures("little_memory")
 def test_hostile_pickles_are_refused_in_little_memory(path, name):
     body, wanted = HOSTILE[name]
     path.write_bytes(HEAD + body + b".")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cp2.errors import WrongFile
-from cp2.models.readers.torch_files import read_tensors, some
+from cp2.models.readers.torch_files import _directory_start, read_tensors, some
 
 STATE = {"a": torch.arange(5000.0), "b": torch.zeros(2, dtype=torch.int64)}
 
@@ -230,11 +230,53 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.usefixtures("little_memory")
 def test_hostile_pickles_are_refused_in_little_memory(tmp_path, name):
     body, wanted = HOSTILE[name]
     path = tmp_path / "file.pth"
     write_zip(path, b"\x80\x02" + body)
     assert wanted in refusal(path)
+
+
+OVERRUN = b"\x80\x02}()" + b"\x85" * 1_500_000 + b"K\x01u."  # the stack of who hashes it
+
+
+@pytest.mark.parametrize("name", ["a/DATA.PKL", "a/Data.pkl", "a/b/data.pkl", "data.pkl"])
+def test_the_pickle_is_checked_whatever_its_case_and_place(tmp_path, name):
+    path = tmp_path / "file.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, OVERRUN)
+        archive.writestr("a/byteorder", "little")
+        archive.writestr("a/version", "3\n")
+    assert "1500000 tuples are in its pickle" in refusal(path)
+
+
+def test_two_records_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "file.pth"
+    write_zip(path, pickle.dumps({}, 2))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/Data.pkl", OVERRUN)
+    assert "two of its records have one name" in refusal(path)
+
+
+def test_a_zip_of_two_directories_is_refused(tmp_path):
+    """Its end leads to the first one, as torch reads it; Python takes the one right before it."""
+    path = tmp_path / "file.pth"
+    write_zip(path, pickle.dumps({}, 2))
+    harmless = path.read_bytes()
+    write_zip(path, OVERRUN)
+    hostile, end = path.read_bytes(), -22
+    begin = int.from_bytes(harmless[-6:-2], "little")
+    path.write_bytes(hostile[:end] + harmless[begin:end] + hostile[end:])
+    assert "its end does not say where its list of records is" in refusal(path)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_ends_of_large_and_of_small_files_are_understood(tmp_path, big, monkeypatch):
+    path = tmp_path / "file.pth"
+    torch.save({f"{n}": torch.ones(1) for n in range(70_000 if big else 2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        assert _directory_start(path) == archive.start_dir
 
 
 def test_containers_that_hold_themselves_are_told_once(tmp_path):
