@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -35,6 +35,17 @@ class _Interrupted(Exception):
     """The transfer broke off; trying again may help."""
 
 
+class _Other(_Interrupted):
+    """What the server has is not what the part is of; it was dropped."""
+
+
+class _Kept(NamedTuple):
+    """What tells the file that a part is of: its ETag or date, and its bytes, where it said so."""
+
+    version: str
+    total: int | None
+
+
 def transfer(url: str, part: Path, known: bool = False, most: int | None = None) -> None:
     """Bring a URL's content into `part`, going on behind the bytes already there.
 
@@ -58,14 +69,15 @@ def transfer(url: str, part: Path, known: bool = False, most: int | None = None)
         raise UserError(
             f"cannot download {plain_urls(url)}: only file://, http:// and https:// are known"
         )
-    attempt = 0
+    attempt = others = 0
     while True:
         before = _size(part)
         try:
             return _request(url, part, known, most)
         except _Interrupted as error:
             attempt = 1 if _size(part) > before else attempt + 1
-            if attempt >= ATTEMPTS:
+            others += isinstance(error, _Other)
+            if max(attempt, others) >= ATTEMPTS:
                 raise Unreachable(f"{error} ({ATTEMPTS} attempts)") from error
             time.sleep(BACKOFF * 2 ** (attempt - 1))
 
@@ -93,32 +105,33 @@ def _copy(source: Path, part: Path, most: int | None) -> None:
 
 
 def _request(url: str, part: Path, known: bool, most: int | None) -> None:
-    version = _kept_version(part)
-    have = _size(part) if version or known else 0
+    kept = _kept(part)
+    have = _size(part) if kept or known else 0
     # identity: a server that compresses on the fly would make sizes and ranges meaningless
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    if have and version:  # of another version, the server sends all
-        headers["If-Range"] = version
+    if have and kept:  # of another version, the server sends all
+        headers["If-Range"] = kept.version
     try:
         with _answer(url, headers) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                if response.headers.get("Content-Range") == f"bytes */{have}":
+                ends_here = response.headers.get("Content-Range") == f"bytes */{have}"
+                if ends_here and (known or (kept and kept.total == have)):
                     return  # everything was there already
-                part.unlink(missing_ok=True)
-                raise _Interrupted("the server's file is shorter than the part that was here")
+                drop(part)
+                raise _Other("the server's file is shorter than the part that was here")
             _check_status(response)
             resumed = response.status_code == requests.codes.partial_content
-            if resumed and version and _version(response) not in (version, ""):
-                part.unlink()
-                raise _Interrupted("the server's file is another one than the part that was here")
-            unsaid = known or most is not None  # a length that is needed for nothing
-            total = _total_resumed(response, have) if resumed else _total(response, unsaid)
+            if resumed:
+                total: int | None = _total_resumed(response, have)
+                _check_same(_Kept(_version(response), total), kept, part, known)
+            else:
+                total = _total(response, known or most is not None)
             total = _at_most(total, most)
             if not resumed:
-                part.unlink(missing_ok=True)
-                write_text(_version_file(part), _version(response))
+                drop(part)
+                write_text(_version_file(part), f"{_version(response)}\n{total or ''}")
             _save(response, part, have if resumed else 0, total, most)
     except ValueError as error:  # of requests, too: an address or a header that means nothing
         raise Unreachable(f"it leads nowhere ({said(error)})") from None
@@ -126,6 +139,18 @@ def _request(url: str, part: Path, known: bool, most: int | None) -> None:
         raise _Interrupted(f"{type(error).__name__}: {error}") from error
     if total is not None and _size(part) != total:
         raise _Interrupted(f"got {_size(part)} of {total} bytes")
+
+
+def _check_same(found: _Kept, kept: _Kept | None, part: Path, known: bool) -> None:
+    """Drop a part whose rest is of another version; where no hash would tell, of one that may be.
+
+    Raises:
+        _Other: it was dropped.
+    """
+    alike = kept is None or found.version in (kept.version, "")
+    if not (alike if known else found == kept):
+        drop(part)
+        raise _Other("the server's file is another one than the part that was here")
 
 
 @contextmanager
@@ -156,14 +181,16 @@ def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
-def _kept_version(part: Path) -> str:
-    """What `_version` was of a part; "": not kept, or damaged."""
+def _kept(part: Path) -> _Kept | None:
+    """What was written beside a part; None: nothing, or damaged."""
     path = _version_file(part)
     if not path.is_file():
-        return ""
+        return None
     with path.open(encoding="utf-8", errors="replace") as file:
-        kept = file.read(1001)
-    return kept if _VERSION.fullmatch(kept) else ""
+        version, _, total = file.read(1101).partition("\n")
+    if not _VERSION.fullmatch(version) or not _WHOLE.fullmatch(total or "0"):
+        return None
+    return _Kept(version, int(total) if total else None)
 
 
 def _total(response: requests.Response, unsaid: bool) -> int | None:
@@ -175,6 +202,8 @@ def _total(response: requests.Response, unsaid: bool) -> int | None:
         raise Unreachable("it does not say how long the file is, and no hash of it is known")
     if not _WHOLE.fullmatch(length):
         raise Unreachable(f"it says that the file is {length[:40]!r} bytes long")
+    if not int(length):
+        raise Unreachable("the file is empty")
     return int(length)
 
 

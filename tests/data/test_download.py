@@ -29,6 +29,7 @@ class Server:
     content: bytes = CONTENT
     tag: str | None = None  # ETag of the content
     believes: bool = True  # in If-Range
+    tells: bool = True  # its ETag in an answer to a range, too
     short: int | None = None  # bytes that one answer to a range brings at most
     length: bool = True  # says how long the content is
     redirects: int = 0
@@ -79,7 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_header(
                     "Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(content)}"
                 )
-            if state.tag:
+            if state.tag and (state.tells or not partial):
                 self.send_header("ETag", state.tag)
             if state.length:
                 self.send_header("Content-Length", state.said_length or str(len(body)))
@@ -431,6 +432,56 @@ def test_a_part_and_a_newer_file_are_not_joined(
     server.tag, server.content, server.believes, server.cuts = '"2"', NEWER, believes, []
     assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == NEWER
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.zip", "data.zip.sha256"]
+
+
+def begun(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download of CONTENT that broke off behind its first piece."""
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    server.tag, server.cuts = '"1"', [transfer.PIECE, 0]
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(archive(server.url, hash=None), folder)
+    monkeypatch.undo()
+    server.cuts = []
+
+
+def test_a_rest_that_does_not_say_what_it_is_of_is_not_joined(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path, server, monkeypatch)
+    server.tag, server.content, server.believes, server.tells = '"2"', NEWER, False, False
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == NEWER
+
+
+def test_a_part_as_long_as_a_newer_file_is_not_the_whole(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path, server, monkeypatch)
+    server.tag, server.content, server.believes = '"2"', NEWER[: transfer.PIECE], False
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == NEWER[: transfer.PIECE]
+
+
+def test_a_whole_part_of_no_known_hash_needs_no_more_bytes(tmp_path: Path, server: Server) -> None:
+    server.tag, server.believes = '"1"', False
+    (tmp_path / "data.zip.part").write_bytes(CONTENT)
+    (tmp_path / "data.zip.part.version").write_text(f'"1"\n{len(CONTENT)}')
+    assert fetch(archive(server.url, hash=None), tmp_path).read_bytes() == CONTENT
+    assert server.seen == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_server_that_never_says_its_version_again_is_given_up(
+    tmp_path: Path, server: Server
+) -> None:
+    server.tag, server.tells, server.cuts = '"1"', False, [transfer.PIECE + 10] * 99
+    with pytest.raises(UserError, match="another one than the part that was here"):
+        fetch(archive(server.url, hash=None), tmp_path)
+    assert len(server.seen) < 4 * transfer.ATTEMPTS
+
+
+def test_an_empty_file_is_none(tmp_path: Path, server: Server) -> None:
+    server.content = b""
+    with pytest.raises(UserError, match="the file is empty"):
+        fetch(archive(server.url, hash=None), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_version_is_gone_on_with(tmp_path: Path, server: Server) -> None:
