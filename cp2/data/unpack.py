@@ -21,6 +21,7 @@ Select = Callable[[str], bool]
 Entries = Iterator[tuple[str, IO[bytes], int]]  # name, content, size
 TIMES = 100  # an archive unpacks to at most so many times its size, and 1 MiB
 MIB = 1 << 20
+INODE, BLOCK = 256, 4096  # bytes that an empty file takes, and a folder
 _READ_AT_ONCE = 64 * MIB  # names and headers are shorter; files are copied in parts
 _BAD_NAMES = (None, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # errors of content, not disk
 _OPENERS: dict[bytes, Callable[..., Any]] = {
@@ -47,7 +48,7 @@ def unpack(
     working = into / f".unpacking-{archive.name}"
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir(parents=True)
-    room = _most_bytes(archive)
+    room, folders = _most_bytes(archive), set[PurePosixPath]()
     try:
         entries = _zip_entries if _start(archive).startswith(b"PK") else _tar_entries
         for name, source, size in tqdm(
@@ -57,7 +58,9 @@ def unpack(
                 if left_out is not None:
                     left_out.add("metadata of macOS", name)
                 continue
-            room -= size
+            new = [folder for folder in PurePosixPath(name).parents if folder not in folders]
+            folders.update(new)
+            room -= size + INODE + BLOCK * len(new)
             if room < 0:
                 raise _bomb(archive)
             _write(archive, name, source, size, working / name)

@@ -216,7 +216,12 @@ def _long_name(path: Path) -> None:
     path.write_bytes(gzip.compress(name.tobuf() + b"n" * name.size + bytes(1024)))
 
 
-@pytest.mark.parametrize("make", [_sparse_tar, _zip_bomb, _tgz_bomb, _long_name])
+def _folders(path: Path) -> None:
+    """45,000 folders in an archive of 2 kB, each of which takes 4 kB of a disk."""
+    make_tgz(path, [(f"{n}/" + "a/" * 450 + "f", b"") for n in range(100)])
+
+
+@pytest.mark.parametrize("make", [_sparse_tar, _zip_bomb, _tgz_bomb, _long_name, _folders])
 def test_bombs_stop_at_a_multiple_of_the_archive(tmp_path: Path, make: Make) -> None:
     make(tmp_path / "archive")
     with pytest.raises(WrongFile, match="unpacks to more than 100 times its size"):
