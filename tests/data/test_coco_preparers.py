@@ -12,7 +12,7 @@ from PIL import Image
 
 from cp2.data.annotations import ImageObject, image_labels, read_objects
 from cp2.data.index import read_index
-from cp2.data.preparers import coco_file, prepare
+from cp2.data.preparers import json_entries, prepare
 from cp2.data.preparers.coco_file import CocoFile
 from cp2.errors import UserError, WrongFile
 from cp2.protocols.detection.masks import decoded, runs_of
@@ -49,7 +49,7 @@ def coco(path: Path, *annotations: dict[str, Any], strict: bool = True) -> CocoF
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_objects_of_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(coco_file, "_CHUNK", chunk)
+    monkeypatch.setattr(json_entries, "_CHUNK", chunk)
     crowd = annotation(2, iscrowd=1, segmentation=RUNS, category_id=90)
     file = coco(tmp_path / "a.json", annotation(1), annotation(3, image_id=2), crowd)
     (one, first), (two, second) = file.objects()
@@ -79,6 +79,8 @@ def test_compressed_runs_are_pycocotools_own(tmp_path: Path) -> None:
         ({"category_id": 1}, "annotation 1 is of category 1, which the file does not have"),
         ({"category_id": None}, "annotation 1: category_id is 'None', must be a whole number"),
         ({"bbox": [1, 1, float("nan"), 2]}, r"annotation 1 \(cat\) of bild_ä1.png: bbox is .*nan"),
+        ({"bbox": [1, 1, 10**400, 2]}, "bbox is .*000, must be numbers"),
+        ({"area": 10**400}, "area is .*must be numbers"),
         ({"bbox": [1, 1, 3]}, "must be x, y, width, height"),
         ({"bbox": [1, 1, 0, 2]}, "its box 1, 1 of 0x2 has no area"),
         ({"bbox": [1, 1, 9, 2]}, "its box 1, 1 of 9x2 leaves the image, which is 8x6 pixels"),
@@ -89,6 +91,9 @@ def test_compressed_runs_are_pycocotools_own(tmp_path: Path) -> None:
         ({"segmentation": [[1.0, 1, 20, 2, 3, 3]]}, "polygon 1 leaves the image"),
         ({"segmentation": ["x"]}, "must be a list of polygons, or counts and size"),
         ({"segmentation": RUNS | {"size": [8, 6]}}, r"size \[8, 6\], must be \[6, 8\]"),
+        ({"segmentation": RUNS | {"size": None}}, r"size None, must be \[6, 8\]"),
+        ({"segmentation": RUNS | {"size": 5}}, r"size 5, must be \[6, 8\]"),
+        ({"segmentation": RUNS | {"counts": "o" * 300_000}}, "add up to 8 x 6"),
         ({"segmentation": RUNS | {"counts": [6, 2]}}, "add up to 8 x 6"),
         ({"segmentation": RUNS | {"counts": "0o~~"}}, "add up to 8 x 6"),
         ({"segmentation": RUNS | {"counts": [48]}}, "its mask has no pixel"),
@@ -131,8 +136,8 @@ def test_what_is_no_coco_json_is_a_message(tmp_path: Path, text: str) -> None:
 
 
 def test_an_endless_entry_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_file, "_LARGEST", 1000)
-    monkeypatch.setattr(coco_file, "_CHUNK", 100)
+    monkeypatch.setattr(json_entries, "_LARGEST", 1000)
+    monkeypatch.setattr(json_entries, "_CHUNK", 100)
     (tmp_path / "a.json").write_text('{"info": "' + "x" * 9000)
     with pytest.raises(WrongFile, match="an entry of more than"):
         CocoFile(tmp_path / "a.json", TWO.classes, strict=True)

@@ -1,11 +1,11 @@
 """A COCO json of any size, read entry by entry: what is kept of it is a few numbers an object."""
 
 import json
-import math
 import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cp2.data.annotations import ImageObject
+from cp2.data.preparers.json_entries import entries
 from cp2.errors import WrongFile, reading
 from cp2.settings.messages import nearest
 
-_CHUNK = 1 << 20
-_LARGEST = 64 << 20  # bytes of one entry
+_BITS = 60  # of a run's length
 _SLACK = 1.0  # pixels that a box or a polygon may lie outside
-_DECODER = json.JSONDecoder()
+_HUGE = 1e15  # pixels, and more than any area; NaN is not below it, either
 _LEAST = 6  # numbers of a polygon: three corners
 _LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
 
@@ -50,10 +50,10 @@ class CocoFile:
         self.images: list[CocoImage] = []
         self._categories: dict[int, str] = {}
         self._rows = array("q")  # of each annotation: image, id, first byte, end
-        with reading(path, "a COCO json", "correct it, or take it from where it came again"):
+        with self._reading():
             ids: dict[str, set[int]] = {"image": set(), "category": set()}
             seen = set()
-            for name, entry, first, end in _entries(path):
+            for name, entry, first, end in entries(path, _LISTS, plain="annotations"):
                 seen.add(name)
                 self._add(_LISTS[name], entry, first, end, ids)
             if lacking := [name for name in _LISTS if name not in seen]:
@@ -65,6 +65,9 @@ class CocoFile:
         self._check(rows, ids)
         self._sorted = rows[np.argsort(rows[:, 0], kind="stable")]
         del self._rows
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, "a COCO json", "correct it, or take it from where it came again")
 
     def _add(self, kind: str, entry: Any, first: int, end: int, ids: dict[str, set[int]]) -> None:
         number = _whole(entry, "id", f"{self.path}: {kind}")
@@ -114,7 +117,7 @@ class CocoFile:
         Raises:
             WrongFile: an object is not what it should be; names it and its image.
         """
-        with self.path.open("rb") as file:
+        with self._reading(), self.path.open("rb") as file:
             for image in self.images:
                 low, high = np.searchsorted(self._sorted[:, 0], [image.id, image.id + 1])
                 yield image, [self._object(file, image, row) for row in self._sorted[low:high]]
@@ -152,7 +155,7 @@ def _mask(found: Any, size: tuple[int, int], where: str, strict: bool) -> Any:
         return None
     if isinstance(found, dict):
         width, height = size
-        if list(found.get("size", ())) != [height, width]:
+        if found.get("size") != [height, width]:
             raise WrongFile(
                 f"{where}: its mask is of size {found.get('size')}, must be [{height}, {width}]"
             )
@@ -189,6 +192,8 @@ def _runs(text: str) -> list[int]:
     number = shift = 0
     for code in text.encode("latin-1", "replace"):
         part = code - 48
+        if shift > _BITS:  # no run is so long
+            return []
         number |= (part & 31) << shift
         shift += 5
         if not part & 32:
@@ -212,7 +217,7 @@ def _inside(points: Sequence[float], size: tuple[int, int], shown: str) -> None:
 
 def _numbers(found: Any, where: str) -> list[float]:
     good = isinstance(found, list) and all(
-        type(one) in (int, float) and math.isfinite(one) for one in found
+        type(one) in (int, float) and abs(one) < _HUGE for one in found
     )
     if not good:
         raise WrongFile(f"{where} is {str(found)[:80]}, must be numbers")
@@ -224,77 +229,3 @@ def _whole(entry: Any, key: str, where: str) -> int:
     if type(found) is not int or abs(found) >= 1 << 62:
         raise WrongFile(f"{where}: {key} is {str(found)[:80]!r}, must be a whole number")
     return found
-
-
-class _Text:
-    """A file's bytes as text of one character a byte, of which little is held at once."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._text, self._at, self._before = file, "", 0, 0
-
-    def _more(self) -> bool:
-        held = len(self._text) - self._at
-        if held > _LARGEST:
-            raise ValueError(f"an entry of more than {_LARGEST >> 20} MiB")
-        chunk = self._file.read(max(_CHUNK, held))  # as much again: a long entry is not slower
-        self._before += self._at
-        self._text, self._at = self._text[self._at :] + chunk.decode("latin-1"), 0
-        return bool(chunk)
-
-    def peek(self) -> str:
-        """The next character that is no space."""
-        while True:
-            while self._at < len(self._text):
-                if not (char := self._text[self._at]).isspace():
-                    return char
-                self._at += 1
-            if not self._more():
-                raise ValueError("it ends too early")
-
-    def take(self, char: str) -> None:
-        if (found := self.peek()) != char:
-            raise ValueError(f"{found!r} at byte {self._before + self._at}, not {char!r}")
-        self._at += 1
-
-    def value(self) -> tuple[Any, int, bytes]:
-        """The next value, its first byte, and all of them."""
-        self.peek()
-        while True:
-            try:
-                found, end = _DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if not self._more():
-                    raise
-                continue
-            if end == len(self._text) and self._more():
-                continue  # a number may go on
-            first, self._at = self._at, end
-            return found, self._before + first, self._text[first:end].encode("latin-1")
-
-    def until(self, end: str) -> Iterator[None]:
-        """Stop before each entry of what began; take its end."""
-        while self.peek() != end:
-            yield
-            if self.peek() != end:
-                self.take(",")
-        self.take(end)
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Any, int, int]]:
-    """Each entry of the lists: the list's name, the entry, its first byte and its end."""
-    with path.open("rb") as file:
-        text = _Text(file)
-        text.take("{")
-        for _ in text.until("}"):
-            name, *_ = text.value()
-            text.take(":")
-            if text.peek() != "[":
-                text.value()
-                continue
-            text.take("[")
-            for _ in text.until("]"):
-                entry, first, content = text.value()
-                if name in _LISTS:
-                    if name != "annotations":  # whose numbers need no decoding
-                        entry = json.loads(content)
-                    yield name, entry, first, first + len(content)
