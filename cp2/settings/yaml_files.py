@@ -10,7 +10,6 @@ import yaml
 from cp2.errors import UserError, said
 
 Key = tuple[str, ...]
-_LONG = 10_000  # characters
 _DEEPEST = 100  # mappings and lists in each other
 _MOST_VALUES = 100_000
 _BITS = 128  # of a whole number
@@ -97,7 +96,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _check_depth(text: str) -> None:
-    """Of a text so long that libyaml could overrun its stack."""
+    """Before libyaml could overrun its stack, and whatever walks through the values Python's."""
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
         starts = isinstance(event, yaml.CollectionStartEvent)
@@ -129,8 +128,7 @@ def parse_yaml(text: str, where: str) -> Any:
         UserError: it is none, nested too deeply, or its aliases stand for too much.
     """
     try:
-        if len(text) > _LONG:
-            _check_depth(text)
+        _check_depth(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()

@@ -133,6 +133,7 @@ MERGED = LISTS.replace("[1]", "{x: 1}").replace("[*", "{<<: [*").replace("]\n", 
         ("[" * 100_000, "nested too deeply"),  # libyaml would overrun its stack
         ("- " * 100_000, "nested too deeply"),
         ("{a: " * 2000 + "1" + "}" * 2000, "nested too deeply"),
+        ("[" * 101 + "]" * 101, "nested too deeply"),  # what reads the values goes down with them
         (LISTS, "holds over 100000 values"),
         (
             LISTS.replace("[1]", "{x: 1}").replace("[*", "{<<: [*").replace("]\n", "]}\n"),
