@@ -52,7 +52,7 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
         UserError: the folder cannot be written to.
     """
     check_writable(folder)
-    for name in ("state", "pictures", FOLDER):
+    for name in ("state", "snapshots", "pictures", FOLDER):
         if (folder / name).is_symlink():
             raise UserError(f"{folder / name}: is a link, through which is not written; remove it")
     me = this_process()

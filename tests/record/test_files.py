@@ -238,7 +238,7 @@ def test_something_else_where_a_file_should_be_is_named(tmp_path: Path, kind: st
         append_line(path, "{}")
 
 
-@pytest.mark.parametrize("name", ["state", "pictures"])
+@pytest.mark.parametrize("name", ["state", "snapshots", "pictures"])
 def test_folders_that_are_links_are_refused_before_the_run(tmp_path: Path, name: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / name).symlink_to(tmp_path / "elsewhere")
