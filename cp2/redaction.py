@@ -13,10 +13,12 @@ _URL = re.compile(
     rf"({_PATH})"
     r"(?:[?#;&](?:=(['\"])[^\n]*?\3|\S)*?(?=[\])},;:.'\"<>]*(?:\s|$)))?"
 )
+# The user of a file's address, and of one with a slash too few or without its scheme.
+_USER = re.compile(r"((?:\bfile:/|\bhttps?:|(?<![\w:/])/)/)[^\s/:@]+:[^\s/@]+@")
 # urllib3: "Max retries exceeded with url: /a?b"
 _REQUESTED = re.compile(rf"(\burl: /{_PATH})[?#;&]\S*")
 _SECRET = (
-    r"(?:token|secret|passw|passphrase|pwd|credential|auth|signature|cookie|session|bearer"
+    r"(?:token|secret|passw|passphrase|pwd|pw(?![a-z])|access.?code|credential|auth|signature|cookie|session|bearer"
     r"|pass(?![a-z])|key(?![a-z_])|(?<![a-z])(?:sig|sas|dsn)(?![a-z]))"
 )
 _KEY = re.compile(_SECRET, re.IGNORECASE)
@@ -28,7 +30,7 @@ HIDDEN = "***"
 
 def plain_urls(text: str) -> str:
     """The text with scheme, host and path of its URLs only: no user, no password, no query."""
-    return _REQUESTED.sub(r"\1", _URL.sub(r"\1\2", text))
+    return _REQUESTED.sub(r"\1", _USER.sub(r"\1", _URL.sub(r"\1\2", text)))
 
 
 def without_secrets(words: Iterable[str]) -> list[str]:

@@ -23,8 +23,12 @@ URLS = {
     "https://u:S3C RET@h/x is gone": "https://h/x is gone",
     "https://h/x;jsessionid=S3CRET is gone": "https://h/x is gone",
     "https://h/x&sig=S3CRET": "https://h/x",
+    "file://u:S3CRET@h/x is no file": "file://h/x is no file",
+    "no scheme: //u:S3CRET@h/x": "no scheme: //h/x",
+    "https:/u:S3CRET@h/x": "https:/h/x",
     # nothing is lost of what holds no secret
     "http://127.0.0.1:5000/#/experiments": "http://127.0.0.1:5000/",
+    "/data//a:b/c@d": "/data//a:b/c@d",
     "sqlite:////tmp/a#b@c:d/e?f.db": "sqlite:////tmp/a#b@c:d/e?f.db",
     "file:///data/100%/a#b?.zip is missing": "file:///data/100%/a#b?.zip is missing",
     "http://h:80/x refused; ask a@b": "http://h:80/x refused; ask a@b",
