@@ -151,6 +151,25 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
             assert torch.equal(tensor, weights[part][key]), (part, key)
 
 
+def test_a_run_whose_folder_is_taken_away_ends_with_a_message(campaign: Path) -> None:
+    long = "campaign.epochs={200: 3000, 20: 1}"
+    chosen = ["--campaign", str(campaign), "--set", long]
+    assert _cp2("dataset", "photos", *chosen).returncode == 0
+    run = _cp2_run(campaign, long)
+    folder = run.folder(campaign.parent / "results")
+    process = forked.Forked("cp2", "pretrain", run.id, *chosen)
+    give_up = time.monotonic() + 120
+    while not (folder.state / "previous.pt").exists():
+        assert time.monotonic() < give_up
+        assert process.poll() is None, process.stderr
+        time.sleep(0.01)
+    folder.path.rename(campaign.parent / "elsewhere")
+    assert process.wait() == 2
+    assert process.stderr.startswith("error: ")
+    assert str(folder.path) in process.stderr
+    assert "Traceback" not in process.stderr
+
+
 @pytest.mark.parametrize(("policy", "code"), [("stop", 2), ("replace", 0)])
 def test_a_corrupt_image_is_named_whatever_the_policy(
     campaign: Path, policy: str, code: int
