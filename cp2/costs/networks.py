@@ -15,6 +15,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.registry import build_networks
@@ -29,8 +30,9 @@ from cp2.protocols.detection.files import build_detector
 from cp2.protocols.detection.networks import Detector
 from cp2.protocols.detection.roi_heads import MOST, POSITIVES
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised
-from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
+from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings, trained_as
 from cp2.settings.optimization import OptimizerSettings, SgdSettings
+from cp2.settings.protocols.detection import DetectorSettings
 from cp2.training.optimizers import build_optimizer
 
 META = torch.device("meta")
@@ -131,7 +133,7 @@ def _step_gflop(method: Method) -> float:
     called: list[float] = []  # counts at the begin of calls that are not over
     flop = 0.0
 
-    def begin(network: nn.Module, _: Any) -> None:
+    def begin(*_: Any) -> None:
         called.append(counter.get_total_flops())
 
     def end(network: nn.Module, *_: Any) -> None:
@@ -141,15 +143,10 @@ def _step_gflop(method: Method) -> float:
             learns = any(parameter.requires_grad for parameter in network.parameters())
             flop += (LEARNS if learns else FOLLOWS) * (counter.get_total_flops() - before)
 
-    handles = [
-        handle
-        for module in method.modules()
-        if module is not method and any(True for _ in module.parameters())
-        for handle in (
-            module.register_forward_pre_hook(begin),
-            module.register_forward_hook(end),
-        )
-    ]
+    handles: list[RemovableHandle] = []
+    for module in method.modules():
+        if module is not method and any(True for _ in module.parameters()):
+            handles += module.register_forward_pre_hook(begin), module.register_forward_hook(end)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         prepared = method.before_step(batch, step)
         method(batch, prepared, step)
@@ -180,23 +177,27 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
 
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
     """Counts of a detector's finetuning, on images of its middle size."""
-
-    def count() -> Counts:
-        short = recipe.training.usual_side
-        size = (short, round(short * LANDSCAPE))
-        forward = detector_gflop(recipe, size, recipe.detector.regions)
-        model = _detector(recipe.model_dump_json())
-        optimizer = SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0)
-        weights = _bytes(model.state_dict().values())
-        return Counts(LEARNS * forward, weights, *_state_bytes(model, optimizer))
-
-    return once(recipe.model_dump(mode="json"), count)
+    short = recipe.training.usual_side
+    forward = detector_gflop(recipe, (short, round(short * LANDSCAPE)), recipe.detector.regions)
+    model = _detector(*_shape(recipe))
+    state = _state_bytes(model, SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0))
+    return Counts(LEARNS * forward, _bytes(model.state_dict().values()), *state)
 
 
-@torch.no_grad()
 def detector_gflop(recipe: DetectionFinetuneRecipe, size: Size, regions: int) -> float:
     """Forward pass of an image with so many regions."""
-    model = _detector(recipe.model_dump_json())
+    return _detector_gflop(*_shape(recipe), size, regions)
+
+
+def _shape(recipe: DetectionFinetuneRecipe) -> tuple[str, str, int]:
+    """What shapes a detector."""
+    return recipe.detector.model_dump_json(), _text(recipe.backbone), recipe.classes
+
+
+@cache
+@torch.no_grad()
+def _detector_gflop(detector: str, backbone: str, classes: int, size: Size, regions: int) -> float:
+    model = _detector(detector, backbone, classes)
     with FlopCounterMode(display=False) as counter:
         sides = (-(-side // model.divisible) * model.divisible for side in size)
         maps = model.maps(torch.empty(1, 3, *sides, device=META))
@@ -211,10 +212,10 @@ def detector_gflop(recipe: DetectionFinetuneRecipe, size: Size, regions: int) ->
 
 
 @cache
-def _detector(recipe: str) -> Detector:
-    read = DetectionFinetuneRecipe.model_validate_json(recipe)
+def _detector(detector: str, backbone: str, classes: int) -> Detector:
+    read, body = DetectorSettings.model_validate_json, ResNetSettings.model_validate_json
     with META:
-        return build_detector(read.detector, read.backbone, read.classes).eval()
+        return build_detector(read(detector), body(backbone), classes).eval()
 
 
 def segmentor_gflop(
@@ -262,9 +263,8 @@ def _segmentor(backbone: str, head: str, classes: int) -> Segmentor:
     settings = TypeAdapter[HeadSettings](HeadSettings).validate_json(head)
     body = _backbone(backbone)
     with META:
-        return Segmentor(
-            body, build_head(settings, body.channels), classes, settings.dropout
-        ).eval()
+        built = build_head(settings, body.channels)
+        return Segmentor(body, built, classes, settings.dropout).eval()
 
 
 @cache
