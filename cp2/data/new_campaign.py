@@ -18,6 +18,7 @@ from cp2.data.walk import LeftOut, files_below
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.record.files import write_text
+from cp2.settings.based_files import check_project
 from cp2.settings.campaign import CampaignSettings
 from cp2.settings.contrastive import ContrastiveSettings, PretrainingSettings
 from cp2.settings.load import Configuration, load_campaign
@@ -50,8 +51,7 @@ def new_campaign(
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"{name!r}: write a small letter, then small letters, digits and _")
     configs = Path("configs")
-    if not configs.is_dir():
-        raise UserError(f"{configs}/ is not here; change to the project's folder")
+    check_project(configs)
     files = {configs / f"{name}.yaml": ""}
     if labelled is not None:
         files[configs / "classes" / f"{name}.yaml"] = _classes(labelled)
@@ -201,7 +201,9 @@ def _campaign(
         "  methods:",
         f"    {model.method}:",
         *(f"      {line}" for line in _overrides(_usual(name, model.method), plan)),
-        f"execution: {{snapshot_every: {max(1, plan.epochs // 5)}}}  # epochs between kept weights",
+        "execution:",
+        f"  snapshot_every: {max(1, plan.epochs // 5)}  # epochs between kept weights",
+        f"  log_every: {min(50, found.count // plan.batch)}  # steps; an epoch at most",
         "resources:",
         *(
             f"  {stage}: {{cpus: 4, mem_mb: 16000, minutes: {minutes}, gpus: 1}}"

@@ -183,7 +183,7 @@ class Plan:
         if not found:
             what = "" if len(stages) == len(STAGES) else f"{', '.join(stages)} "
             near = nearest(name, [run.id for run in known])
-            raise UserError(f"{name!r}: no {what}run of this campaign; {near}")
+            raise UserError(f"{name!r}: no {what}run of this campaign (--campaign); {near}")
         return found[0]
 
     def with_weights(self, name: str) -> Run:

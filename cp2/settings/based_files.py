@@ -31,6 +31,18 @@ def is_there(file: Path) -> bool:
     return os.path.isfile(file)  # noqa: PTH113 - Path.is_file raises for such names
 
 
+def check_project(configs: Path) -> None:
+    """Refuse a folder without configurations.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not configs.is_dir():
+        raise UserError(
+            f"{configs}/ is not here; change to the project's folder (`cp2 init` makes one)"
+        )
+
+
 def read_campaign(
     campaign: str, configs: Path, origins: dict[Key, str], asked: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -44,6 +56,7 @@ def read_campaign(
     """
     file = named_file(campaign, configs)
     if not is_there(file):
+        check_project(configs)
         known = [p.stem for p in configs.glob("*.yaml") if p.stem not in _NO_CAMPAIGNS]
         by = f" (base of {asked[-1]})" if asked else ""
         raise UserError(f"campaign {campaign!r}{by}: no file {file}; {nearest(campaign, known)}")

@@ -63,7 +63,9 @@ def test_a_run_is_found_by_id_or_key(demo: tuple[Configuration, Plan]) -> None:
     assert plan.find(run.id) is plan.find(run.key) is run
     with pytest.raises(UserError, match="write one of publish/demo-moco-v2-r200, checkpoint/"):
         plan.find("demo-moco-v2-r200")
-    with pytest.raises(UserError, match=r"'nope': no run of this campaign; allowed: .* more"):
+    with pytest.raises(
+        UserError, match=r"'nope': no run of this campaign .--campaign.; allowed: .* more"
+    ):
         plan.find("nope")
 
 
