@@ -63,7 +63,10 @@ class _Tree(ElementTree.TreeBuilder):
 
 
 def read_objects(
-    path: Path, classes: Sequence[str], size: tuple[int, int] | None = None
+    path: Path,
+    classes: Sequence[str],
+    size: tuple[int, int] | None = None,
+    strict: bool = False,
 ) -> list[ImageObject]:
     """Objects in the file's order; there may be none.
 
@@ -71,6 +74,7 @@ def read_objects(
         path: VOC's XML, or JSON as `write_objects` writes it.
         classes: names that objects may have.
         size: width and height of the image, which boxes are held to.
+        strict: VOC's XML may say no other size of the image.
 
     Raises:
         WrongFile: not readable, or an object of no known class, without a box, or whose box has no
@@ -81,8 +85,24 @@ def read_objects(
     with reading(path, "an annotation in VOC's XML", "correct it, or take its image off the list"):
         parser = ElementTree.XMLParser(target=_Tree())
         root = ElementTree.parse(path, parser).getroot()
+        if root.tag.rpartition("}")[2] != "annotation":
+            raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
+    if size is not None and strict:
+        _check_size(root, path, size)
     found = enumerate(root.findall("object"), 1)
     return [_object(element, f"{path}: object {n}", classes, size) for n, element in found]
+
+
+def _check_size(root: ElementTree.Element, path: Path, size: tuple[int, int]) -> None:
+    """Boxes drawn on a smaller copy, or on the image turned, would fit without being right."""
+    said = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+    if not all(side.isascii() and side.isdigit() and int(side[:9]) for side in said):
+        return  # a few tools leave it out, or write 0
+    if tuple(map(int, said)) != size:
+        raise WrongFile(
+            f"{path}: is of an image of {said[0]}x{said[1]} pixels, but its image is "
+            f"{size[0]}x{size[1]}. If EXIF turns it, save it upright (mogrify -auto-orient)"
+        )
 
 
 def _object(

@@ -60,6 +60,11 @@ def test_what_is_no_xml_is_a_message(tmp_path: Path) -> None:
     path.write_text("<annotation><object>")
     with pytest.raises(WrongFile, match=r"1\.xml: is not an annotation in VOC's XML"):
         read_objects(path, CLASSES)
+    path.write_text("<rss><object><name>cat</name></object></rss>")
+    with pytest.raises(WrongFile, match="begins with <rss>, not with <annotation>"):
+        read_objects(path, CLASSES)
+    path.write_text('<annotation xmlns="a"/>')
+    assert read_objects(path, CLASSES) == []
 
 
 LAUGHS = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>"

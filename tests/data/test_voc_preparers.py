@@ -102,6 +102,22 @@ def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
         prepare(settings, TWO, tmp_path / "set")
 
 
+@pytest.mark.parametrize(("size", "said"), [((4000, 3000), True), ((6, 8), True), ((8, 6), False)])
+def test_an_own_annotation_is_of_its_images_size(
+    tmp_path: Path, size: tuple[int, int], said: bool
+) -> None:
+    """Boxes drawn on a smaller copy, or on the image turned, may fit."""
+    settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
+    file = tmp_path / "own/Annotations/1.xml"
+    text = "<size><width>{}</width><height>{}</height></size></annotation>".format(*size)
+    file.write_text(file.read_text().replace("</annotation>", text))
+    if not said:
+        prepare(settings, TWO, tmp_path / "set")
+        return
+    with pytest.raises(WrongFile, match=rf"1\.xml: is of an image of {size[0]}x{size[1]} pixels"):
+        prepare(settings, TWO, tmp_path / "set")
+
+
 def test_objects_are_counted_and_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
     settings = own(tmp_path / "own", {"train": "1\n3\n", "val": "1\n2\n"})
     Image.new("RGB", (8, 6), "red").save(tmp_path / "own/JPEGImages/2.png")

@@ -15,6 +15,7 @@ from cp2.data.annotations import read_objects
 from cp2.models.backbones import ResNetBackbone, build_backbone
 from cp2.models.norm_statistics import precise_statistics
 from cp2.protocols.detection.boxes import POSITIVE, clip, decode, encode, match, overlap, sample
+from cp2.protocols.detection.evaluation import rescaled
 from cp2.protocols.detection.fpn import FPNDetector
 from cp2.protocols.detection.masks import mask_loss, mask_targets, paste
 from cp2.protocols.detection.networks import (
@@ -182,11 +183,13 @@ def test_proposals_of_two_levels() -> None:
 
 def test_detections_and_their_losses() -> None:
     boxes, logits, codes = tensor("det_proposals"), tensor("det_logits"), tensor("det_deltas")
-    found, rows = detect(boxes, logits, codes, tuple(OPS["det_size"].tolist()), 40)
+    height, width = tuple(OPS["det_size"].tolist())
+    found, rows = detect(boxes, logits, codes, (height, width), 40)
     close(found.boxes, OPS["det_boxes"], 1e-4)
     close(found.scores, OPS["det_scores"], 1e-4)
     assert torch.equal(found.classes, tensor("det_classes").long())
     assert torch.equal(rows, tensor("det_rows").long())
+    close(rescaled(found, (height, width), (333, 431)).boxes, OPS["det_post_boxes_333x431"], 1e-4)
     terms = box_losses(logits, codes, boxes, tensor("boxloss_classes").long(), tensor("boxloss_gt"))
     close(terms["loss_cls"], OPS["boxloss_cls"], 5e-5)
     close(terms["loss_box_reg"], OPS["boxloss_reg"], 5e-5)

@@ -88,13 +88,14 @@ def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Check
     content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
     ids: npt.NDArray[np.int64] | None = None
     if source.label is not None and layout.objects is not None:
-        found = read_objects(source.label, layout.objects, (width, height))
+        found = read_objects(source.label, layout.objects, (width, height), layout.strict)
         columns = [IGNORE if one.difficult else layout.objects.index(one.name) for one in found]
         ids = np.bincount(np.array(columns, np.int64), minlength=256)
     if source.label is None or layout.table is None:
         paths = (source.image, *([source.label] if source.label else []))
         item = Item(source.split, *(_posix(path, folder.parent) for path in paths))
-        return Checked(item, UNLABELLED if exif > 1 else None, ids, content)
+        stored = UNLABELLED if source.label is None else UNSAID
+        return Checked(item, stored if exif > 1 else None, ids, content)
     if not source.label.is_file():
         stem = source.label.stem
         near = sorted(source.label.parent.glob(f"{escape(stem)}*"))

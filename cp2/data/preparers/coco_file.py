@@ -57,7 +57,7 @@ class CocoFile:
                 seen.add(name)
                 self._add(_LISTS[name], entry, first, end, ids)
             if lacking := [name for name in _LISTS if name not in seen]:
-                raise WrongFile(f"{path} has no {', '.join(lacking)}; a COCO json lists all three")
+                raise WrongFile(f"{path} lists no {', '.join(lacking)}; a COCO json has all three")
         for name in self._categories.values():
             if name not in classes:
                 raise WrongFile(f"{path}: category {name!r} is no class; {nearest(name, classes)}")

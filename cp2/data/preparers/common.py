@@ -29,7 +29,8 @@ class Layout:
     """What a preparer found. With a `table`, raw labels become train ids.
 
     `in_place`: labels hold train ids already and are only checked. `discard`: folders of no further
-    use once the labels are converted. `objects`: labels are VOC's XML, of objects of these classes.
+    use once the labels are converted. `objects`: labels are VOC's XML, of objects of these classes;
+    `strict`: those may say no other size of their image.
     `classes`: names that the folders of the images give.
     """
 
@@ -38,6 +39,7 @@ class Layout:
     in_place: bool = False
     discard: tuple[Path, ...] = ()
     objects: tuple[str, ...] | None = None
+    strict: bool = False
     classes: tuple[str, ...] | None = None
 
 

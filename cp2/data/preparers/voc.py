@@ -58,7 +58,7 @@ def prepare_voc(job: Job) -> Layout:
                 "write ids of images into it, one a line. Lists are train.txt (or trainval.txt) "
                 "and test.txt, or else train.txt and val.txt"
             )
-    return Layout(_sources(job, root, ids), objects=job.classes)
+    return Layout(_sources(job, root, ids), objects=job.classes, strict=True)
 
 
 def _sources(job: Job, root: Path, lists: dict[str, str]) -> list[Source]:

@@ -47,7 +47,8 @@ def fitted(size: Size, short: int, long: int) -> Size:
     scale = short / min(size)
     if scale * max(size) > long:
         scale = long / max(size)
-    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
 
 
 def resize(image: Tensor, size: Size) -> Tensor:

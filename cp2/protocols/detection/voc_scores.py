@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-THRESHOLDS = tuple(0.01 * percent for percent in range(50, 100, 5))  # of the overlap
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))  # of the overlap
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
