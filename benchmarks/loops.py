@@ -31,7 +31,6 @@ from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.load import Configuration, load_campaign
-from cp2.settings.rivals import SlotConSettings
 from cp2.settings.tables import Pretraining
 from cp2.training import pretrain as pretraining
 from cp2.training.clock import StoppedForResumeError
@@ -90,13 +89,10 @@ def pretrain_recipe(
         UserError: unknown names; sizes that do not suit the method.
     """
     usual = config.method(method)
-    small: dict[str, Any] = {}
+    small = usual.for_batch(sizes.batch * (sizes.crop // (usual.output_stride or 32)) ** 2)
     unread = getattr(usual, "unread", ())
     if "queue_size" in type(usual).model_fields and "queue_size" not in unread:
         small["queue_size"] = sizes.queue
-    if isinstance(usual, SlotConSettings):  # no more than a small batch has positions
-        positions = sizes.batch * (sizes.crop // (usual.output_stride or 32)) ** 2
-        small["prototypes"] = min(usual.prototypes, positions)
     settings = {
         "views": {"crop_size": sizes.crop},
         "batch_size": sizes.batch,

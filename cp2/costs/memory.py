@@ -101,7 +101,7 @@ def _pretraining(recipe: PretrainRecipe) -> int:
     recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update=few)})
 
     def count() -> int:
-        method = build_networks(recipe).train()
+        method = build_networks(recipe, checked=False).train()
         batch, step = empty_batch(SAMPLES, recipe.method.views.crop_size), Step(0, 1, 0)
         prepared = method.before_step(batch, step)
         return saved_bytes(method, lambda: method(batch, prepared, step)["loss"])

@@ -55,17 +55,20 @@ def build_networks(
     recipe: PretrainRecipe,
     micro_batches: int = 1,
     load: Callable[[Backbone], None] | None = None,
+    checked: bool = True,
 ) -> Method:
     """All networks of a pretraining, on torch's default device (`with torch.device("meta")`).
 
     Args:
         load: gives the backbone its starting weights, before other networks copy it.
+        checked: whether the batch is one to train with; False: a few images of it, for costs.
 
     Raises:
         UserError: method, backbone, head and micro-batches do not suit each other.
     """
     settings = recipe.method
-    check_pretraining(settings, recipe.backbone, micro_batches)
+    if checked:
+        check_pretraining(settings, recipe.backbone, micro_batches)
     backbone = build_backbone(recipe.backbone, settings.zero_init_residual, settings.conv_init)
     if load:
         load(backbone)

@@ -1,6 +1,6 @@
 """What pretraining methods can be set to: all of them, MoCo v2, and MoCo v2+."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,10 @@ class PretrainingSettings(Settings):
     def _whole_groups(self) -> "PretrainingSettings":
         check_groups(self.batch_size, self.bn_group_size)
         return self
+
+    def for_batch(self, positions: int) -> dict[str, Any]:
+        """What has to be set otherwise for a batch whose views have so many positions in all."""
+        return {}
 
     def misfit(self, stride: int, micro_batches: int) -> str | None:
         """Why a step cannot be made so; None where it can.

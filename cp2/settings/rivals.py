@@ -1,6 +1,6 @@
 """Methods that DenseCL and PixCon compare themselves with: BYOL, SimCLR, PixPro, SlotCon."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -103,6 +103,10 @@ class SlotConSettings(TeacherSettings):
         """Of MoCo v2+'s."""
         queues = () if self.image_branch or self.pixel_branch else (*QUEUE, "branch_dim")
         return (*queues, "predictor", "projector_norm")
+
+    def for_batch(self, positions: int) -> dict[str, Any]:
+        """No more prototypes than positions."""
+        return {"prototypes": min(self.prototypes, positions)}
 
     def misfit(self, stride: int, micro_batches: int) -> str | None:
         """Slots of the whole batch are told apart, and some of it must fall to each prototype."""
