@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cp2.drawing.crops import overlap
 from cp2.errors import UserError
+from cp2.methods.registry import build_networks
 from cp2.models.backbones import build_backbone
 from cp2.models.weights import save_weights
 from cp2.plan.build import build_plan
@@ -200,6 +201,25 @@ def test_a_run_under_way_is_shown_as_it_was_saved(campaign: tuple[Configuration,
     moment = latest(run, results)
     assert moment.title == "step 40"
     assert torch.equal(moment.backbone.conv1.weight, backbone.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("method", "exported"), [("simclr", "encoder"), ("slotcon", "encoders.key")]
+)
+def test_a_state_is_shown_by_the_network_that_its_method_exports(
+    method: str, exported: str, campaign: tuple[Configuration, Plan]
+) -> None:
+    configuration, plan = campaign
+    run = run_of(plan, method)
+    state = run.folder(configuration.results).state
+    state.mkdir(parents=True)
+    made = build_networks(run.recipe)
+    for name, parameter in made.named_parameters():
+        parameter.data += "key" in name  # a teacher is not its student
+    torch.save({"step": 4, "module": made.state_dict()}, state / "last.pt")
+    moment = latest(run, configuration.results)
+    expected = made.get_submodule(f"{exported}.backbone").conv1.weight
+    assert torch.equal(moment.backbone.conv1.weight, expected)
 
 
 def test_a_stage_without_a_backbone(campaign: tuple[Configuration, Plan]) -> None:

@@ -14,6 +14,7 @@ from cp2.augment.views import crop
 from cp2.drawing import counters
 from cp2.drawing.crops import Box, draw_crop, overlap
 from cp2.errors import UserError
+from cp2.methods.registry import build_networks
 from cp2.models.backbones import Backbone, ViTBackbone, build_backbone
 from cp2.models.checkpoints import load_backbone
 from cp2.models.weights import State, load_weights
@@ -26,7 +27,6 @@ from cp2.stages import weights_of
 SIDE = 14  # positions a side of a view; views are enlarged until they have as many
 SHARED = 0.15  # of the smaller view that two views must have in common at least
 TRIES = 100  # pairs of views that are drawn for it
-_QUERY = "query.backbone."  # within the names of a pretraining's state
 MARGIN = 8  # positions by which a view is continued on all sides, mirrored, before it is encoded
 _STRIDE = 16  # of ResNets here, whatever they were trained with: a finer map
 
@@ -127,8 +127,17 @@ def _now(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
             "(execution.save_minutes)"
         )
     step, module = state
-    weights = {key.partition(_QUERY)[2]: tensor for key, tensor in module.items() if _QUERY in key}
+    prefix = _exported(recipe)
+    weights = {k.removeprefix(prefix): v for k, v in module.items() if k.startswith(prefix)}
     return [_loaded(f"step {step}", recipe.backbone, weights, folder.state)]
+
+
+def _exported(recipe: PretrainRecipe) -> str:
+    """Beginning of the names, in a state, of the backbone that the method will export."""
+    with torch.device("meta"):
+        method = build_networks(recipe, checked=False)
+    parts = dict(method.exported.named_children())
+    return next(f"{n}." for n, module in method.named_modules() if module is parts["backbone"])
 
 
 def newest_weights(folder: Path) -> tuple[int, State] | None:
