@@ -12,7 +12,7 @@ from cp2.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cp2.plan.graph import Run
+    from cp2.plan.graph import Plan, Run
     from cp2.reporting.figures.encoded import Moment
     from cp2.settings.load import Configuration
 
@@ -59,9 +59,9 @@ def correspondence(run: RunOption, options: ImageOptions, seed: SeedOption = 0) 
     """Matches between two views: of one run over its training, or of several runs."""
     from cp2.reporting.figures.correspondence import correspondence as draw
 
-    configuration, runs, images = _asked(run, options)
+    configuration, plan, runs, images = _asked(run, options)
     folder, name = options.folder(configuration), f"correspondence_{_name(runs)}"
-    print(draw(images, _columns(runs, configuration), folder, name, seed).png)
+    print(draw(images, _columns(runs, plan, configuration.results), folder, name, seed).png)
 
 
 @command(group=plot)
@@ -76,9 +76,10 @@ def attention(
     from cp2.reporting.figures.similarity import similarity
 
     point = _pixel(pixel)
-    configuration, runs, images = _asked(run, options)
+    configuration, plan, runs, images = _asked(run, options)
     folder, name = options.folder(configuration), f"attention_{_name(runs)}"
-    print(similarity(images, point, _columns(runs, configuration), folder, name).png)
+    columns = _columns(runs, plan, configuration.results)
+    print(similarity(images, point, columns, folder, name).png)
 
 
 @command(group=plot)
@@ -87,7 +88,7 @@ def overlap(run: RunOption, options: ImageOptions, seed: SeedOption = 0) -> None
     from cp2.reporting.figures.correspondence import overlaps
     from cp2.reporting.figures.encoded import latest
 
-    configuration, runs, images = _asked(run, options)
+    configuration, _, runs, images = _asked(run, options)
     folder = options.folder(configuration)
     for one in runs:
         moment = latest(one, configuration.results)
@@ -130,8 +131,8 @@ def curves(
 
 def _asked(
     names: list[str], options: ImageOptions
-) -> "tuple[Configuration, list[Run], list[Tensor]]":
-    """The runs, and the images, uint8 (3, H, W).
+) -> "tuple[Configuration, Plan, list[Run], list[Tensor]]":
+    """What was loaded, the runs, and the images, uint8 (3, H, W).
 
     Raises:
         UserError: a run, the data set or an image is not there.
@@ -151,19 +152,24 @@ def _asked(
     for number in numbers:
         if not 0 <= number < len(paths):
             raise UserError(f"--image {number}: {folder} has images 0 to {len(paths) - 1}")
-    return configuration, runs, [decode_rgb(paths[number]) for number in numbers]
+    return configuration, plan, runs, [decode_rgb(paths[number]) for number in numbers]
 
 
-def _columns(runs: "list[Run]", configuration: "Configuration") -> "list[Moment]":
-    """All moments of one run, or the newest of several, under the runs' ids."""
+def _columns(runs: "list[Run]", plan: "Plan", results: Path) -> "list[Moment]":
+    """All moments of one run, or the newest of several: their ids, and steps of those under way."""
+    from cp2.plan.steps import steps_of
     from cp2.reporting.figures import encoded
 
     if len(runs) == 1:
-        return encoded.moments(runs[0], configuration.results)
-    newest = [encoded.latest(run, configuration.results) for run in runs]
-    return [
-        encoded.Moment(run.id, moment.backbone) for run, moment in zip(runs, newest, strict=True)
-    ]
+        return encoded.moments(runs[0], results)
+    columns = []
+    for run in runs:
+        moment, title = encoded.latest(run, results), run.id
+        if not run.is_done(results):
+            steps = steps_of(run, plan, results)
+            title += f"\n{moment.title} of {steps.count if steps else None}"
+        columns.append(encoded.Moment(title, moment.backbone))
+    return columns
 
 
 def _name(runs: "list[Run]") -> str:
