@@ -27,7 +27,8 @@ def missing_checkpoint(configuration: Configuration, settings: CheckpointSetting
     if any((folder / archive.file).is_file() for folder in folders):
         return None
     manual = f" {archive.manual}" if archive.manual else ""
-    return f"{archive.file} has no public URL and is not in {folders[0]}.{manual}"
+    own = " With campaign.stand_ins: true one is pretrained here." if settings.stand_in else ""
+    return f"{archive.file} has no public URL and is not in {folders[0]}.{manual}{own}"
 
 
 def stand_in(configuration: Configuration, settings: CheckpointSettings) -> StandIn | None:
