@@ -1,5 +1,7 @@
 """Steps of the methods that the papers compare themselves with."""
 
+import math
+
 import pytest
 import tiny
 import torch
@@ -247,6 +249,76 @@ def test_slotcons_group_loss_by_similarity(matching):
         expected = (expected + plain) / 2
     found = method.objective.group_loss(features, keys, pair.view_boxes)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("matching", ["sim", "both"])
+def test_reweighting_against_loops(matching):
+    chosen = SlotConSettings(**SLOTCON, matching=matching, reweighting=True)
+    method = build(chosen)
+    pair = batch()
+    keys = method.before_step(pair, FIRST)[0]
+    features = method.encode_query(pair.images_q)
+    side = features.score.shape[-1]
+    total, weight = 0.0, 0.0
+    for i in range(BATCH):
+        map = F.normalize(features.map[i].flatten(1), dim=0)
+        (top, left, height, width, mirrored, _, _), other = BOXES[i].tolist()
+        rows = max(other[0] - top, 0), min(other[0] + other[2] - top, height)
+        columns = max(other[1] - left, 0), min(other[1] + other[3] - left, width)
+        if mirrored:
+            columns = width - columns[1], width - columns[0]
+        similarities, losses, inside = [], [], []
+        for p in range(side**2):
+            cosines = map[:, p] @ keys["map"][i]
+            j = int(cosines.argmax())
+            similarities.append(cosines[j].item())
+            q = features.score[i].flatten(1)[:, p] / chosen.student_temperature
+            k = keys["score"][i].flatten(1)[:, j] / chosen.teacher_temperature
+            losses.append(-(k.softmax(0) * q.log_softmax(0)).sum().item())
+            row, column = divmod(p, side)
+            inside.append(
+                rows[0] * side // height <= row < rows[1] * side // height
+                and columns[0] * side // width <= column < columns[1] * side // width
+            )
+        least = min(similarities)
+        outer = [s for s, within in zip(similarities, inside, strict=True) if not within]
+        for s, loss, within in zip(similarities, losses, inside, strict=True):
+            w = 1.0 if within else ((s - least) / max(max(outer) - least, 1e-6)) ** 2
+            total, weight = total + w * loss, weight + w
+        assert 0 < sum(inside) < side**2
+    expected = total / weight
+    if matching == "both":
+        plain = build(EVERY["slotcon"]).objective.group_loss(features, keys, pair.view_boxes)
+        expected = (expected + plain.item()) / 2
+    found = method.objective.group_loss(features, keys, pair.view_boxes)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_pixel_branch_against_loops():
+    method = build(EVERY["slotcon, pixel"])
+    pair = batch()
+    keys = method.before_step(pair, FIRST)[0]
+    features = method.encode_query(pair.images_q)
+    terms = method.objective(features, keys, pair, FIRST)
+    queries = F.normalize(build(EVERY["slotcon, pixel"]).objective.pixel(features.pixel), dim=1)
+    losses = []
+    for i in range(BATCH):
+        map = F.normalize(features.map[i].flatten(1), dim=0)
+        for p in range(map.shape[1]):
+            own = keys["dense"][i, :, int((map[:, p] @ keys["map"][i]).argmax())]
+            query = queries[i].flatten(1)[:, p]
+            logits = torch.cat([(query @ own)[None], query @ method.objective.queue("queue2")])
+            losses.append(-(logits / 0.2).log_softmax(0)[0])
+    expected = torch.stack(losses).mean().detach()
+    torch.testing.assert_close(terms["loss_dense"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pixpro", "slotcon"])
+def test_the_momentum_is_that_of_the_step_itself(name):
+    method = build(EVERY[name])
+    for number in (0, 1, 7):
+        expected = 1 - (1 - 0.9) * (1 + math.cos(math.pi * number / 10)) / 2
+        assert method.momentum(Step(number, 10, 0)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_branches_are_moco_v2_plus_and_pixcon_sims():
