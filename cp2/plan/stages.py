@@ -132,6 +132,12 @@ class Stages:
         backbone = as_pretrained(backbone_of(start, backbone), backbone, method)
         accumulate = configuration.campaign.execution.accumulate
         check_pretraining(method, backbone, accumulate.get("pretrain", 1))
+        warmup = method.schedule.warmup_epochs
+        if warmup >= pretraining.epochs and not as_written:
+            raise UserError(
+                f"method {method.name!r}: schedule.warmup_epochs {warmup:g} would last all of the "
+                f"{pretraining.epochs} epochs of its pretraining; write fewer"
+            )
         head = None
         if method.pretrains_head:
             if head_name is None:

@@ -56,6 +56,17 @@ class PretrainingSettings(Settings):
         check_groups(self.batch_size, self.bn_group_size)
         return self
 
+    @model_validator(mode="after")
+    def _falling_rate(self) -> "PretrainingSettings":
+        for family, optimizer in self.optimizer.items():
+            if self.schedule.min_lr > optimizer.lr:
+                raise ValueError(
+                    f"schedule.min_lr {self.schedule.min_lr:g} is more than lr {optimizer.lr:g} of "
+                    f"optimizer.{family}, so that the rate would rise; write {optimizer.lr:g} or "
+                    "less (0 is allowed)"
+                )
+        return self
+
     def for_batch(self, positions: int) -> dict[str, Any]:
         """What has to be set otherwise for a batch whose views have so many positions in all."""
         return {}

@@ -136,6 +136,13 @@ def test_epochs_map(plan_of):
     assert epochs == {"moco-v2": 5, "cp2": 5, "cp2-qt": 2}
 
 
+def test_a_warm_up_that_lasts_all_of_the_published_epochs(plan_of):
+    warmup = "methods.moco-v2.schedule.warmup_epochs="
+    with pytest.raises(UserError, match="warmup_epochs 200 would last all of the 200 epochs"):
+        plan_of(BASE, f"{warmup}200")
+    assert plan_of("mini", "campaign.epochs={200: 5, 20: 2}", f"{warmup}10")
+
+
 def test_substitutes_and_published_names(plan_of):
     plan = plan_of("demo")
     assert {run.id for run in plan.stage("dataset")} == {
