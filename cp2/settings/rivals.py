@@ -75,6 +75,11 @@ class PixProSettings(TeacherSettings):
     instance_branch: bool = False  # BYOL of whole views beside it
     instance_weight: PositiveFloat = 1.0
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Of MoCo v2+'s, and what the instance branch alone reads."""
+        return (*super().unread, *(() if self.instance_branch else ("instance_weight",)))
+
 
 class SlotConSettings(TeacherSettings):
     """SlotCon: positions are grouped by prototypes alike in both views, and groups told apart.

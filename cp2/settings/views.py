@@ -53,6 +53,15 @@ class ViewSettings(Settings):
     interpolation: Literal["bilinear", "bicubic"] = added("bilinear")  # of crops, antialiased
     second: SecondView | None = added(None)
 
+    @model_validator(mode="after")
+    def _overlap_to_miss(self) -> "ViewSettings":
+        if self.without_overlap == "any" and not self.min_overlap:
+            raise ValueError(
+                "without_overlap: any has no effect where min_overlap is 0; write more, or "
+                "without_overlap: central"
+            )
+        return self
+
     def of(self, view: int) -> "ViewSettings":
         """Those of the first (even) or second (odd) view."""
         if view % 2 == 0 or self.second is None:

@@ -90,6 +90,9 @@ def test_slotcon():
         ("simclr.temperature=0", ["temperature = 0", "greater than 0"]),
         ("simclr.batch_size=1", ["batch_size = 1", "greater than or equal to 2"]),
         ("simclr.bn_group_size=32", ["normalised together", "bn_group_size: null"]),
+        ("pixpro.instance_weight=2", ["instance_weight has no effect", "with these options"]),
+        ("slotcon.views.min_overlap=0", ["without_overlap: any has no effect", "min_overlap is 0"]),
+        ("slotcon.schedule.min_lr=3", ["min_lr 3 is more than lr 2 of optimizer.resnet"]),
         ("simclr.momentum=0.9", ["momentum", "unknown key"]),
         ("simclr.optimizer.resnet.form=google", ["form = 'google'", "openselfsup"]),
         ("simclr.optimizer.resnet.trust=0", ["trust = 0", "greater than 0"]),
@@ -100,6 +103,10 @@ def test_wrong_options_name_key_and_what_is_allowed(assignment, words):
     with pytest.raises(UserError) as error:
         method("cp2", f"methods.{assignment}")
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_branch_that_is_there_has_its_weight():
+    assert method("pixpro", changes={"instance_branch": True, "instance_weight": 2.0})
 
 
 def test_more_prototypes_than_positions():
