@@ -96,6 +96,8 @@ def test_safetensors_are_read_where_torch_save_is_expected(tmp_path, load):
 MISTAKEN = [
     (R, {"state_dict": at("encoder_q.0.", R) | at("encoder_k.0.", R)}, "moco", ["encoder_q.0."]),
     (R, {"state_dict": at("model.backbone.", R)}, "torchvision", ["model.backbone."]),  # Lightning
+    (R, {"state_dict": at("online_net.0.", R) | at("target_net.0.", R)}, "torchvision", [  # ORL
+        "online_net.0.; or", "target_net.0. in"]),
     (R, {"state_dict": at("backbone.", R) | at("decode_head.", R)}, "moco", ["backbone."]),  # mmseg
     (R, {"state_dict": at("backbone.", sequential(R))}, "torchvision", ["backbone."]),
     (V, {"student": at("module.backbone.", V), "teacher": at("backbone.", V)}, "timm", [
