@@ -4,7 +4,10 @@ The workers decode and crop (uint8) and draw every random number; the device doe
 whole batch. Sample i of epoch e is a function of (seed, e, i) alone.
 """
 
+import multiprocessing
+import signal
 from collections.abc import Iterator
+from multiprocessing import util
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -118,9 +121,15 @@ _TROUBLE = {
 
 
 class Batches(Generic[Batch]):
-    """A loader's batches; errors of the workers arrive as if raised here."""
+    """A loader's batches; errors of the workers arrive as if raised here.
+
+    A request to stop, which a scheduler or a terminal sends to all processes of a job, is left to
+    the one that trains: its save needs no workers, but would not come if they were gone.
+    """
 
     def __init__(self, loader: "DataLoader[Batch]") -> None:
+        loader.worker_init_fn = _leave_stopping
+        util.Finalize(None, _end_workers, exitpriority=1)  # before this process waits for them
         self._loader = loader
 
     def __len__(self) -> int:
@@ -142,6 +151,22 @@ class Batches(Generic[Batch]):
                 f"{trouble}. With --set campaign.execution.workers=0 the images are loaded without "
                 "further processes"
             ) from error
+
+
+def _leave_stopping(_: int) -> None:
+    """In a worker, which ends with its process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """Of loaders that an error's frames still hold: Python would ask them to end, and wait."""
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # PyTorch's takes any end of a worker for an error
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def batches(

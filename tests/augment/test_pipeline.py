@@ -231,11 +231,12 @@ def test_a_killed_worker_is_no_traceback():
     ],
 )
 def test_what_a_machine_refuses_its_workers_has_a_remedy(said, remedy):
-    def failing():
-        yield 1
-        raise RuntimeError(said)
+    class Failing(DataLoader):
+        def __iter__(self):
+            yield 1
+            raise RuntimeError(said)
 
-    found = iter(Batches(failing()))
+    found = iter(Batches(Failing([])))
     assert next(found) == 1
     with pytest.raises(UserError if remedy else RuntimeError, match=remedy or said):
         next(found)

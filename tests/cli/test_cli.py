@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -151,9 +152,31 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(campaign: Path) -> 
             assert torch.equal(tensor, weights[part][key]), (part, key)
 
 
-def test_a_run_whose_folder_is_taken_away_ends_with_a_message(campaign: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_job_saves(campaign: Path, number: int) -> None:
+    """As Slurm and a terminal send it: to the processes that load data, too."""
+    changes = ("campaign.epochs={200: 3000, 20: 1}", "campaign.execution.workers=2")
+    chosen = ["--campaign", str(campaign), *(word for one in changes for word in ("--set", one))]
+    assert _cp2("dataset", "photos", *chosen).returncode == 0
+    run = _cp2_run(campaign, *changes)
+    folder = run.folder(campaign.parent / "results")
+    words = [sys.executable, "-m", "cp2", "pretrain", run.id, *chosen]
+    process = subprocess.Popen(words, start_new_session=True)
+    give_up = time.monotonic() + 240
+    while not (folder.state / "previous.pt").exists():
+        assert time.monotonic() < give_up
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(120) == 85
+    assert [one.outcome for one in read_attempts(folder.path)] == ["saved"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_whose_folder_is_taken_away_ends_with_a_message(campaign: Path, workers: int) -> None:
     long = "campaign.epochs={200: 3000, 20: 1}"
-    chosen = ["--campaign", str(campaign), "--set", long]
+    loaded = f"campaign.execution.workers={workers}"
+    chosen = ["--campaign", str(campaign), "--set", long, "--set", loaded]
     assert _cp2("dataset", "photos", *chosen).returncode == 0
     run = _cp2_run(campaign, long)
     folder = run.folder(campaign.parent / "results")
