@@ -5,8 +5,10 @@ whole batch. Sample i of epoch e is a function of (seed, e, i) alone.
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from multiprocessing import util
 from typing import Generic, NamedTuple, TypeVar
 
@@ -128,8 +130,9 @@ class Batches(Generic[Batch]):
     """
 
     def __init__(self, loader: "DataLoader[Batch]") -> None:
-        loader.worker_init_fn = _leave_stopping
-        util.Finalize(None, _end_workers, exitpriority=1)  # before this process waits for them
+        if loader.num_workers:
+            loader.worker_init_fn = _leave_stopping
+            _end_workers_with_this_process(os.getpid())
         self._loader = loader
 
     def __len__(self) -> int:
@@ -159,11 +162,15 @@ def _leave_stopping(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@cache
+def _end_workers_with_this_process(process: int) -> None:
+    """Once a process; before Python, at its end, asks its children to end and waits for them."""
+    util.Finalize(None, _end_workers, exitpriority=1)
+
+
 def _end_workers() -> None:
-    """Of loaders that an error's frames still hold: Python would ask them to end, and wait."""
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # PyTorch's takes any end of a worker for an error
+    """Of loaders that an error's frames still hold; they leave requests to end to this process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # to PyTorch's, any end of a worker is an error
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
