@@ -87,8 +87,8 @@ def read_objects(
         root = ElementTree.parse(path, parser).getroot()
         if root.tag.rpartition("}")[2] != "annotation":
             raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
-    if size is not None and strict:
-        _check_size(root, path, size)
+        if size is not None and strict:
+            _check_size(root, path, size)
     found = enumerate(root.findall("object"), 1)
     return [_object(element, f"{path}: object {n}", classes, size) for n, element in found]
 
@@ -96,7 +96,7 @@ def read_objects(
 def _check_size(root: ElementTree.Element, path: Path, size: tuple[int, int]) -> None:
     """Boxes drawn on a smaller copy, or on the image turned, would fit without being right."""
     said = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
-    if not all(side.isascii() and side.isdigit() and int(side[:9]) for side in said):
+    if not all(side.isascii() and side.isdigit() and int(side) for side in said):
         return  # a few tools leave it out, or write 0
     if tuple(map(int, said)) != size:
         raise WrongFile(

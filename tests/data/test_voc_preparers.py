@@ -102,7 +102,9 @@ def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
         prepare(settings, TWO, tmp_path / "set")
 
 
-@pytest.mark.parametrize(("size", "said"), [((4000, 3000), True), ((6, 8), True), ((8, 6), False)])
+@pytest.mark.parametrize(
+    ("size", "said"), [((4000, 3000), True), ((6, 8), True), ((8, 6), False), ((0, 0), False)]
+)
 def test_an_own_annotation_is_of_its_images_size(
     tmp_path: Path, size: tuple[int, int], said: bool
 ) -> None:
@@ -115,6 +117,15 @@ def test_an_own_annotation_is_of_its_images_size(
         prepare(settings, TWO, tmp_path / "set")
         return
     with pytest.raises(WrongFile, match=rf"1\.xml: is of an image of {size[0]}x{size[1]} pixels"):
+        prepare(settings, TWO, tmp_path / "set")
+
+
+def test_a_size_that_is_no_number_of_pixels_is_a_message(tmp_path: Path) -> None:
+    settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
+    file = tmp_path / "own/Annotations/1.xml"
+    size = f"<size><width>{'9' * 5000}</width><height>6</height></size></annotation>"
+    file.write_text(file.read_text().replace("</annotation>", size))
+    with pytest.raises(WrongFile, match=r"1\.xml: is not an annotation in VOC's XML"):
         prepare(settings, TWO, tmp_path / "set")
 
 
