@@ -48,7 +48,6 @@ PAPER = (
     "campaign.select={cp2_deeplabv3: {rows: [CP2 200], columns: [voc2012 mIoU]}}",
 )
 STEPS = 20
-STOPPED = f"it left with {RESUME_EXIT_CODE}"
 RANKS = 2  # of 256 by which attention may differ
 
 
@@ -138,12 +137,17 @@ def _command(words: Sequence[str], planned: Path) -> str | None:
             code = app(sys.argv[1:], standalone_mode=False)
         except Exception as error:
             return f"{type(error).__name__}: {error}".split("\n", 1)[0]
-    return f"it left with {code}" if code else None
+    return _left_with(code) if code else None
+
+
+def _left_with(code: int) -> str:
+    return f"it left with {code}"
 
 
 def _checks(cpu: _Worker, device: _Worker) -> Iterator[Check]:
     """All runs on the CPU; then each on the device, from what the CPU made before it."""
-    plan = _plan(cpu.results)
+    cpu.results.mkdir()
+    plan = _plan()
     started = time.monotonic()
     for run in plan.runs.values():
         if problem := cpu.make(run, plan):
@@ -163,15 +167,14 @@ def _checks(cpu: _Worker, device: _Worker) -> Iterator[Check]:
     yield from _variants(device, expected)
     run = _cp2(plan)
     problem = device.make(run, plan, "--max-minutes", "0")
-    if problem == STOPPED:
+    if problem == _left_with(RESUME_EXIT_CODE):
         problem = device.go_on(run, plan)
     yield _compared("stopped and resumed", problem, expected, run.folder(device.results))
-    yield from _several_processes(device, expected)
+    yield from _several_processes(device, run, plan, expected)
     yield _memory(device)
 
 
-def _plan(results: Path, *assignments: str) -> Plan:
-    results.mkdir(exist_ok=True)
+def _plan(*assignments: str) -> Plan:
     return build_plan(load_campaign(CAMPAIGN, assignments))
 
 
@@ -185,7 +188,7 @@ def _variants(device: _Worker, expected: RunFolder) -> Iterator[Check]:
         if "compile" in assignment and not torch.cuda.is_available():
             yield Check(None, f"{name}: left out, it takes minutes on a CPU")
             continue
-        plan = _plan(device.results, assignment)
+        plan = _plan(assignment)
         run = _cp2(plan)
         problem = device.make(run, plan)
         if "compile: true has no effect" in device.log:
@@ -193,22 +196,22 @@ def _variants(device: _Worker, expected: RunFolder) -> Iterator[Check]:
         yield _compared(name, problem, expected, run.folder(device.results), band)
 
 
-def _several_processes(device: _Worker, expected: RunFolder) -> Iterator[Check]:
+def _several_processes(
+    device: _Worker, run: Run, plan: Plan, expected: RunFolder
+) -> Iterator[Check]:
     """CP² shared by two or four processes: NCCL on GPUs, gloo on a CPU."""
     gpus = torch.cuda.device_count()
     if gpus == 1:
         yield Check(None, "one GPU: NCCL is not tried")
         return
     count = 4 if gpus >= 4 else 2
-    plan = _plan(device.results)
-    run = _cp2(plan)
     problem = device.make(run, plan, "--processes", str(count))
     yield _compared(f"{count} processes", problem, expected, run.folder(device.results))
 
 
 def _memory(device: _Worker) -> Check:
     """Whether ten epochs take more memory than two."""
-    plan = _plan(device.results, LONG)
+    plan = _plan(LONG)
     run = _cp2(plan)
     if problem := device.make(run, plan):
         return Check(False, f"ten epochs: {problem}")

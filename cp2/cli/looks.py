@@ -1,8 +1,7 @@
 """Commands that look at what is there: plan, show, table, report, doctor, clean."""
 
 import shutil
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from cp2.errors import UserError
 from cp2.stages import ON_CLUSTER, STAGES
 
 if TYPE_CHECKING:
+    from cp2.cluster.doctor import Check
     from cp2.plan.graph import Plan
     from cp2.plan.requests import JobRequest
     from cp2.settings.load import Configuration
@@ -123,20 +123,28 @@ def doctor(
     ] = False,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
+    problem = False
+    for check in _gpu_checks() if gpu else _checks(options, site):
+        print(check, flush=True)
+        problem |= check.ok is False
+    if problem:
+        raise typer.Exit(1)
+
+
+def _gpu_checks() -> "Iterator[Check]":
+    from cp2.cli.gpu import gpu_checks
+
+    return gpu_checks()
+
+
+def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
+    """Of a campaign on this machine and, if asked, on a cluster."""
     from cp2.cluster.doctor import Check, examine, inodes
     from cp2.plan.requests import job_request
     from cp2.plan.sources import files_to_unpack
     from cp2.settings.campaign import Resources
     from cp2.settings.sites import load_site
 
-    if gpu:
-        from cp2.cli.gpu import gpu_checks
-
-        problem = False
-        for check in gpu_checks():
-            print(check, flush=True)
-            problem |= check.ok is False
-        raise typer.Exit(problem)
     configuration, plan = options.load()
     settings = load_site(site) if site else None
     wishes = configuration.campaign.resources
@@ -144,19 +152,13 @@ def doctor(
         job_request(stage, wishes.get(stage, Resources()), settings) for stage in ON_CLUSTER
     ]
     processes = {request.stage: request.processes for request in requests}
-    problem = False
     for text in _misfits(configuration, plan, processes):
-        print(Check(False, text))
-        problem = True
+        yield Check(False, text)
     results = configuration.results
-    checks = examine(configuration, requests, site, _needed(plan, results))
-    for check in chain(checks, [inodes(results, files_to_unpack(plan, results))]):
-        print(check)
-        problem |= check.ok is False
+    yield from examine(configuration, requests, site, _needed(plan, results))
+    yield inodes(results, files_to_unpack(plan, results))
     for note in _memory(configuration, plan, requests):
-        print(Check(None, note))
-    if problem:
-        raise typer.Exit(1)
+        yield Check(None, note)
 
 
 def _misfits(configuration: "Configuration", plan: "Plan", processes: dict[str, int]) -> list[str]:
