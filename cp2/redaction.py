@@ -18,7 +18,8 @@ _USER = re.compile(r"((?:\bfile:/|\bhttps?:|(?<![\w:/])/)/)[^\s/:@]+:[^\s/@]+@")
 # urllib3: "Max retries exceeded with url: /a?b"
 _REQUESTED = re.compile(rf"(\burl: /{_PATH})[?#;&]\S*")
 _SECRET = (
-    r"(?:token|secret|passw|passphrase|pwd|pw(?![a-z])|access.?code|credential|auth|signature|cookie|session|bearer"
+    r"(?:token|secret|passw|passphrase|pwd|pw(?![a-z])|access.?code|credential"
+    r"|auth|signature|cookie|session|bearer"
     r"|pass(?![a-z])|key(?![a-z_])|(?<![a-z])(?:sig|sas|dsn)(?![a-z]))"
 )
 _KEY = re.compile(_SECRET, re.IGNORECASE)

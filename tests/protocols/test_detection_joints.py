@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from cp2.protocols.detection.evaluation import as_truth
 from cp2.protocols.detection.files import build_detector
 from cp2.protocols.detection.finetuning import on_device
 from cp2.protocols.detection.networks import Detector
-from cp2.protocols.detection.roi_heads import Detections
+from cp2.protocols.detection.roi_heads import BoxPredictor, Detections
 from cp2.protocols.detection.rpn import Kept
 from cp2.protocols.detection.samples import DetectionImages, fitted
 from cp2.settings.campaign import Execution
@@ -32,9 +33,9 @@ NAMES = ("cat", "dog")
 EXECUTION = Execution(workers=0)
 
 
-def detector(kind: str) -> Detector:
+def detector(kind: Literal["c4", "fpn"]) -> Detector:
     """With heads wide enough to measure the deviation of their weights."""
-    settings = DetectorSettings(kind=kind, width=64, hidden=128, masks=kind == "fpn")  # type: ignore[arg-type]
+    settings = DetectorSettings(kind=kind, width=64, hidden=128, masks=kind == "fpn")
     return build_detector(settings, resnet((32, 32, 64, 64), output_stride=32), 20)
 
 
@@ -45,13 +46,15 @@ def detector(kind: str) -> Detector:
         ("fpn", Kept(2000, 1000), Kept(1000, 1000)),  # Base-RCNN-FPN.yaml
     ],
 )
-def test_so_many_proposals_are_kept(kind: str, training: Kept, testing: Kept) -> None:
+def test_so_many_proposals_are_kept(
+    kind: Literal["c4", "fpn"], training: Kept, testing: Kept
+) -> None:
     rpn = detector(kind).rpn
     assert (rpn._training, rpn._testing) == (training, testing)
 
 
 @pytest.mark.parametrize("kind", ["c4", "fpn"])
-def test_new_layers_start_as_detectron2s(kind: str) -> None:
+def test_new_layers_start_as_detectron2s(kind: Literal["c4", "fpn"]) -> None:
     torch.manual_seed(0)
     model = detector(kind)
     layers: list[tuple[nn.Module, float]] = [
@@ -110,8 +113,7 @@ class Oracle(nn.Module):
     def __init__(self, shift: float) -> None:
         super().__init__()
         self.shift = shift
-        self.predictor = nn.Linear(1, 1)
-        self.predictor.classes = len(NAMES)  # type: ignore[assignment]
+        self.predictor = BoxPredictor(1, len(NAMES))
 
     def detect(self, images: list[Tensor]) -> list[Detections]:
         assert images[0].shape[1:] == (120, 160)

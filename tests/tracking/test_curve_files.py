@@ -47,7 +47,7 @@ def test_a_run_with_curves_gets_one_file(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    vars(module)["SummaryWriter"] = Writer
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(Writer, "written", {})
     run = logged(campaign)
