@@ -142,6 +142,7 @@ class Batches(Generic[Batch]):
         try:
             yield from self._loader
         except UserError as error:
+            error.__traceback__ = None  # its frames hold the workers, which end without them
             # The loader wraps the text in the worker's traceback, whose last line is the message.
             text = str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
             raise type(error)(text) from None
@@ -149,6 +150,7 @@ class Batches(Generic[Batch]):
             trouble = next((what for sign, what in _TROUBLE.items() if sign in str(error)), None)
             if trouble is None:
                 raise
+            error.__traceback__ = None
             kind = PassingError if "was killed" in trouble else UserError  # by a neighbour, say
             raise kind(
                 f"{trouble}. With --set campaign.execution.workers=0 the images are loaded without "

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -188,6 +189,7 @@ def test_a_broken_image_is_named_without_a_workers_traceback(paths, tmp_path, wo
     assert str(error.value).startswith(str(broken))
     assert "replace the file" in str(error.value)
     assert "Traceback" not in str(error.value)
+    assert not multiprocessing.active_children(), "its workers have ended"
 
 
 @pytest.mark.parametrize(

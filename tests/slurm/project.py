@@ -141,7 +141,7 @@ class Driver:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait(self, seconds: float = 900) -> int:
+    def wait(self, seconds: float = 600) -> int:
         """Its exit code."""
         try:
             return self.process.wait(seconds)
