@@ -80,6 +80,8 @@ def _why(path: Path, error: Exception, what: str, advice: str, missing: str) -> 
             head = file.read(_HEAD)
     except FileNotFoundError:
         return f"is not there; {missing or advice}"
+    except NotADirectoryError:  # the path leads into an archive
+        head = b"member"
     except (OSError, ValueError) as problem:
         return _unreadable(problem)
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.ENOENT):

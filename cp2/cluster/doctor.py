@@ -130,7 +130,8 @@ def inodes(folder: Path, files: int) -> Check:
         return Check(
             False,
             f"{text}; the data sets that are left to unpack have about {files:,}: set "
-            "execution.results to another file system, or ask for a larger quota of inodes",
+            "execution.results to another file system, ask for a larger quota of inodes, or set "
+            "unpack: false for ImageNet and COCO",
         )
     return Check(True, f"{text}; {files:,} images and labels are left to unpack")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from cp2.data.members import read_bytes
 from cp2.data.pillow import decode_array, open_image, orientation, reading
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -33,7 +34,7 @@ def decode_rgb(path: Path | str, like: Sequence[int] | None = None) -> torch.Ten
     """
     path = Path(path)
     with reading(path):
-        data = path.read_bytes()
+        data = read_bytes(path)
         image = decode_bytes(data)
         if like is not None and image.shape[1:] != like and image.shape[:0:-1] == tuple(like):
             with open_image(io.BytesIO(data)) as file:

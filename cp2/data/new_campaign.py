@@ -1,6 +1,7 @@
 """A campaign for images of one's own, written from their number and size."""
 
 import colorsys
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cp2.data.labels import read_label
+from cp2.data.members import images_below, read_bytes
 from cp2.data.pillow import open_image, reading
 from cp2.data.walk import LeftOut, files_below
 from cp2.errors import UserError
@@ -106,7 +108,7 @@ class Found:
         if not folder.is_dir():
             raise UserError(f"--images {folder}: is no folder")
         left_out = LeftOut()
-        files = files_below(folder, left_out)
+        files = images_below(folder, left_out)
         if len(files) < _FEWEST:
             raise UserError(
                 f"--images {folder}: {len(files)} images; a pretraining needs {_FEWEST} at least, "
@@ -115,7 +117,11 @@ class Found:
         sides = []
         for file in files[:: max(1, len(files) // _LOOKED_AT)]:
             # What cannot be read, the data set stage counts and names.
-            with suppress(UserError), reading(file), open_image(file) as image:
+            with (
+                suppress(UserError),
+                reading(file),
+                open_image(io.BytesIO(read_bytes(file))) as image,
+            ):
                 sides.append(min(image.size))
         if not sides:
             raise UserError(f"--images {folder}: none of the images that were tried can be read")

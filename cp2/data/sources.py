@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cp2.data.images import decode_bytes, decode_rgb, is_plain_jpeg
+from cp2.data.members import read_bytes
 from cp2.data.pillow import open_image, reading
 
 SCALES = (8, 4, 2)  # libjpeg decodes at these parts of the size, and faster
@@ -100,7 +101,7 @@ class ImageFiles:
 
 def _open_header(path: Path) -> OpenImage:
     with reading(path):
-        data = path.read_bytes()
+        data = read_bytes(path)
         with open_image(io.BytesIO(data)) as image:
             width, height = image.size
             jpeg, mode = image.format == "JPEG", image.mode

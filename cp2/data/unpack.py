@@ -138,7 +138,7 @@ def _tar_entries(archive: Path, select: Select | None) -> Entries:
         tarfile.open(fileobj=cast(IO[bytes], _Bounded(archive, file)), mode="r:") as tar,
     ):
         for member in tar:
-            name = _plain_name(archive, member.name)
+            name = plain_name(archive, member.name)
             if member.isdir():
                 continue
             if not member.isfile():
@@ -147,10 +147,10 @@ def _tar_entries(archive: Path, select: Select | None) -> Entries:
                 source = tar.extractfile(member)
                 assert source is not None  # it is a plain file
                 yield name, source, member.size
-        _check_end(archive, tar)
+        check_end(archive, tar)
 
 
-def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
+def check_end(archive: Path, tar: tarfile.TarFile) -> None:
     """Every tar ends in zero blocks; `tarfile` takes a file cut between two members for whole."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -164,7 +164,7 @@ def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
 def _zip_entries(archive: Path, select: Select | None) -> Entries:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            name = _plain_name(archive, member.filename)
+            name = plain_name(archive, member.filename)
             if member.is_dir():
                 continue
             if stat.S_ISLNK(member.external_attr >> 16):
@@ -177,7 +177,7 @@ def _zip_entries(archive: Path, select: Select | None) -> Entries:
                     yield name, source, member.file_size
 
 
-def _plain_name(archive: Path, name: str) -> str:
+def plain_name(archive: Path, name: str) -> str:
     """The name of an entry, without "./"."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:

@@ -45,5 +45,5 @@ def files_to_unpack(plan: Plan, results: Path) -> int:
         (1 + (recipe.classes is not None)) * sum(recipe.dataset.counts.values())
         + sum(recipe.dataset.uncounted.values())
         for recipe in left
-        if isinstance(recipe, DatasetRecipe) and recipe.dataset.archives
+        if isinstance(recipe, DatasetRecipe) and recipe.dataset.archives and recipe.dataset.unpack
     )

@@ -84,6 +84,7 @@ class DatasetSettings(Settings):
     file in configs/classes/. `root` is the user's own folder, for the generic kinds only.
     `uncounted` are images of splits that the preparer does not count; costs are computed from both.
     `label_values` are for kind labelled: value in the label files -> train id, or 255 to ignore.
+    Without `unpack` the images of kinds imagenet and coco are read in their archives: few files.
     The pixels of `decoded` images, spread evenly, are decoded when the set is made; of all others
     the header is read.
     """
@@ -99,6 +100,7 @@ class DatasetSettings(Settings):
     licence: str = unhashed("")
     label_values: dict[Level, Level] | None = added(None)
     decoded: PositiveInt = unhashed(50_000)
+    unpack: bool = unhashed(True)
 
     @model_validator(mode="after")
     def _root_or_archives(self) -> "DatasetSettings":
@@ -111,6 +113,8 @@ class DatasetSettings(Settings):
             raise ValueError(f"root is for kinds {', '.join(OWN_FOLDER)}, not for {self.kind}")
         if self.label_values is not None and self.kind != "labelled":
             raise ValueError(f"label_values is for kind labelled, not for {self.kind}")
+        if not self.unpack and self.kind not in ("imagenet", "coco"):
+            raise ValueError(f"unpack: false is for kinds imagenet and coco, not for {self.kind}")
         if not generic and not self.archives:
             raise ValueError(f"kind {self.kind} needs archives")
         if self.kind == "voc2007" and len(self.archives) not in (2, 3):

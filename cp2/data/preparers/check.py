@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cp2.data.annotations import read_objects
 from cp2.data.index import Item
 from cp2.data.labels import IGNORE, LabelMap, read_label, to_train_ids
+from cp2.data.members import is_member, read_bytes
 from cp2.data.pillow import decode_array, open_image, orientation, reading, tolerated
 from cp2.data.preparers.census import AS_STORED, UNLABELLED, UNSAID, UPRIGHT, Census, Checked
 from cp2.data.preparers.common import Layout, Source
@@ -80,10 +81,10 @@ def _finish_one(task: tuple[Source, bool], *, folder: Path, layout: Layout) -> C
 
 def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Checked:
     with reading(source.image):
-        data = source.image.read_bytes() if whole else None
+        data = read_bytes(source.image) if whole or is_member(source.image) else None
         with open_image(source.image if data is None else io.BytesIO(data)) as image:
             (width, height), exif = image.size, orientation(image)
-        if data is not None:
+        if data is not None and whole:
             decode_array(data)
     content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
     ids: npt.NDArray[np.int64] | None = None

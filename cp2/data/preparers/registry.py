@@ -146,6 +146,7 @@ def _digest(settings: DatasetSettings, classes: ClassList | None) -> str:
         {
             "settings": hashed_fields(settings),
             "root": settings.root,
+            **({} if settings.unpack else {"unpack": False}),
             "classes": hashed_fields(classes) if classes else None,
         }
     )

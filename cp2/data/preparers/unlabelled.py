@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from cp2.data.preparers.common import Job, Layout, below, containing
+from cp2.data.members import images_below, images_in
+from cp2.data.preparers.common import Job, Layout, Source, below, containing
 from cp2.data.unpack import unpack
 from cp2.data.walk import files_below
 from cp2.errors import UserError
@@ -10,6 +11,8 @@ from cp2.errors import UserError
 
 def prepare_imagenet(job: Job) -> Layout:
     """ILSVRC2012_img_train.tar, a tar of one tar a class (n01440764.tar) -> train/<wnid>/*.JPEG."""
+    if not job.settings.unpack:
+        return Layout(_in_archives(job, [""]))
     job.unpack(lambda name: name.endswith(".tar"))
     train = job.folder / "train"
     for archive in files_below(job.folder, job.left_out, frozenset({".tar"})):
@@ -20,15 +23,28 @@ def prepare_imagenet(job: Job) -> Layout:
 
 def prepare_coco(job: Job) -> Layout:
     """train2017 as unlabelled images, and unlabeled2017 where there is a second archive (COCO+)."""
+    names = ("train2017", "unlabeled2017")[: len(job.archives)]
+    if not job.settings.unpack:
+        return Layout(_in_archives(job, [f"/{name}/" for name in names]))
     job.unpack(containing("/train2017/", "/unlabeled2017/"))
-    folders = job.find(*("train2017", "unlabeled2017")[: len(job.archives)])
+    folders = job.find(*names)
     return Layout([s for folder in folders for s in below(folder, job.images(folder), "train")])
 
 
+def _in_archives(job: Job, folders: list[str]) -> list[Source]:
+    """The images of the archives, each one's "/names" with a part of its own, as unpacked ones."""
+    sources = []
+    for archive, folder in zip(job.archives, folders, strict=True):
+        link = job.folder / archive.name  # paths in the index stay inside the data set's folder
+        link.symlink_to(archive.resolve())
+        sources += below(job.folder, images_in(link, job.left_out, folder), "train")
+    return sources
+
+
 def prepare_images(job: Job) -> Layout:
-    """Every image below the user's folder, used in place."""
+    """Every image below the user's folder, in tars there, too, used in place."""
     root = own_root(job)
-    return Layout(below(root, job.images(root), "train"))
+    return Layout(below(root, images_below(root, job.left_out), "train"))
 
 
 def own_root(job: Job) -> Path:

@@ -1,0 +1,260 @@
+"""Images that are read in their archives: as if unpacked, or a message."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cp2.augment.pipeline import batches
+from cp2.augment.samples import PretrainDataset
+from cp2.data.images import decode_rgb
+from cp2.data.index import DatasetIndex, read_index
+from cp2.data.members import images_below, images_in, read_bytes
+from cp2.data.preparers.registry import prepare
+from cp2.data.sources import ImageFiles
+from cp2.data.walk import LeftOut
+from cp2.errors import UserError, WrongFile
+from cp2.plan.build import build_plan
+from cp2.settings.base import hashed_fields
+from cp2.settings.datasets import ClassList, DatasetSettings
+from cp2.settings.load import load_campaign
+
+Demo = Callable[..., tuple[DatasetSettings, ClassList | None]]
+NAMES = ["b/2.JPG", "b/10.png", "a.jpg", f"{'deep/' * 30}long.jpg"]
+
+
+def picture(seed: int, suffix: str = ".jpg") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (12 + seed, 16, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG" if suffix == ".png" else "JPEG")
+    return content.getvalue()
+
+
+FILES = {name: picture(i, Path(name).suffix) for i, name in enumerate(NAMES)}
+
+
+def write_tar(path: Path, files: dict[str, bytes], format: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=format) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def own(root: Path) -> DatasetSettings:
+    return DatasetSettings(kind="images", name="own", title="Own", root=str(root))
+
+
+def made(settings: DatasetSettings, folder: Path) -> DatasetIndex:
+    prepare(settings, None, folder)
+    return read_index(folder)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_tar,
+        lambda path, files: write_tar(path, files, tarfile.PAX_FORMAT),
+        lambda path, files: write_zip(path.with_suffix(".zip"), files),
+    ],
+)
+def test_content_and_order_are_those_of_unpacked_files(
+    tmp_path: Path, write: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    names = sorted(NAMES, key=Path)
+    paths = images_in(write(tmp_path / "x.tar", FILES), LeftOut())
+    assert [read_bytes(path) for path in paths] == [FILES[name] for name in names]
+    assert all(f"{path}".endswith(f"/{name}") for path, name in zip(paths, names, strict=True))
+
+
+def same_set(settings: DatasetSettings, folder: Path) -> None:
+    packed = settings.model_copy(update={"unpack": False})
+    assert hashed_fields(packed) == hashed_fields(settings)
+    unpacked, inside = made(settings, folder / "a"), made(packed, folder / "b")
+    pairs = list(zip(unpacked.paths("train"), inside.paths("train"), strict=True))
+    assert len(pairs) >= 5
+    for one, other in pairs:
+        assert one.name == other.name
+        assert one.read_bytes() == read_bytes(other)
+        assert torch.equal(decode_rgb(one), decode_rgb(other))
+    assert len([*(inside.folder / "files").rglob("*")]) == len(settings.archives)
+
+
+def test_imagenet_is_the_same_set(demo: Demo, tmp_path: Path) -> None:
+    same_set(demo("demo-imagenet")[0], tmp_path)
+
+
+def test_coco_is_the_same_set(tmp_path: Path) -> None:
+    archives = []
+    for name in ("train2017", "unlabeled2017"):
+        files = {f"{name}/{i:03d}.jpg": picture(i) for i in (2, 0, 1)}
+        path = write_zip(tmp_path / f"{name}.zip", {**files, "readme.jpg": picture(5)})
+        archives.append({"file": path.name, "urls": (path.as_uri(),)})
+    text = {"name": "c", "title": "C", "kind": "coco", "archives": tuple(archives)}
+    same_set(DatasetSettings.model_validate(text), tmp_path)
+
+
+def test_changing_one_s_mind_prepares_again(demo: Demo, tmp_path: Path) -> None:
+    settings, _ = demo("demo-imagenet")
+    made(settings, tmp_path)
+    index = made(settings.model_copy(update={"unpack": False}), tmp_path)
+    assert not (tmp_path / "files" / "train").exists()
+    assert ".tar/" in str(index.paths("train")[0])
+
+
+def test_a_run_is_the_same_with_and_without_unpacking() -> None:
+    def ids(*changes: str) -> set[str]:
+
+        configs = Path(__file__).parents[2] / "configs"
+        plan = build_plan(load_campaign("paper", changes, configs))
+        return {run.id for run in plan.runs.values()}
+
+    assert ids("datasets.imagenet.unpack=false") == ids()
+
+
+def test_shards_in_an_own_folder(tmp_path: Path) -> None:
+    root = tmp_path / "shards"
+    root.mkdir()
+    for shard in range(2):
+        samples = {f"{shard}{i}.{end}": picture(i) for i in range(3) for end in ("jpg", "cls")}
+        write_tar(root / f"{shard}.tar", samples)
+    (root / "loose.jpg").write_bytes(picture(7))
+    index = made(own(root), tmp_path / "set")
+    assert [path.name for path in index.paths("train")] == [
+        *(f"{shard}{i}.jpg" for shard in range(2) for i in range(3)),
+        "loose.jpg",
+    ]
+    assert index.record.left_out == {"suffix .cls": 6}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_files(tmp_path: Path, workers: int) -> None:
+    for name, content in FILES.items():
+        path = tmp_path / "unpacked" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    files = images_below(tmp_path / "unpacked", LeftOut())
+    packed = images_in(write_tar(tmp_path / "x.tar", FILES), LeftOut())
+    settings = load_campaign("demo", (), Path(__file__).parents[2] / "configs").method("moco-v2")
+
+    def crops(paths: list[Path]) -> list[torch.Tensor]:
+        dataset = PretrainDataset(paths, settings, 3)
+        return [batch.crops for batch in batches(dataset, 0, 0, 2, workers, pin=False)]
+
+    for one, other in zip(crops(files), crops(packed), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_headers_are_read_in_archives(tmp_path: Path) -> None:
+    paths = images_in(write_tar(tmp_path / "x.tar", FILES), LeftOut())
+    image = ImageFiles(paths, scaled=True).open(0)
+    assert (image.height, image.width) == decode_rgb(paths[0]).shape[1:]
+
+
+def test_a_damaged_image_is_named_with_its_archive(tmp_path: Path) -> None:
+    files = {**FILES, "bad.jpg": b"\xff\xd8\xff no photograph"}
+    root = tmp_path / "root"
+    root.mkdir()
+    write_tar(root / "x.tar", files)
+    index = made(own(root), tmp_path / "set")
+    assert index.record.splits["train"].images == len(FILES)
+    assert index.record.left_out == {"unreadable": 1}
+    bad = next(p for p in images_in(root / "x.tar", LeftOut()) if p.name == "bad.jpg")
+    with pytest.raises(WrongFile, match=r"x\.tar/.*bad\.jpg: is not a readable image"):
+        decode_rgb(bad)
+
+
+def changed(path: Path, files: dict[str, bytes]) -> None:
+    write_tar(path, {"new.jpg": picture(9), **files})
+
+
+def shortened(path: Path, files: dict[str, bytes]) -> None:
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def replaced_zip(path: Path, files: dict[str, bytes]) -> None:
+    write_zip(path, {"new.jpg": picture(9), **files})
+
+
+@pytest.mark.parametrize(
+    ("write", "spoil"), [(write_tar, changed), (write_tar, shortened), (write_zip, replaced_zip)]
+)
+def test_an_archive_that_changed_is_refused(
+    tmp_path: Path,
+    write: Callable[[Path, dict[str, bytes]], Path],
+    spoil: Callable[[Path, dict[str, bytes]], None],
+) -> None:
+    suffix = ".zip" if write is write_zip else ".tar"
+    archive = write(tmp_path / f"x{suffix}", FILES)
+    paths = images_in(archive, LeftOut())
+    spoil(archive, FILES)
+    with pytest.raises(WrongFile, match=r"has changed since the data set was prepared.*again"):
+        decode_rgb(paths[-1])
+    archive.unlink()
+    with pytest.raises(WrongFile, match="is not there"):
+        decode_rgb(paths[-1])
+
+
+def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "whole.tar", FILES).read_bytes()
+
+    def refused(name: str, content: bytes, text: str) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WrongFile, match=text):
+            images_in(tmp_path / name, LeftOut())
+
+    refused("packed.tar", gzip.compress(whole), "whole archive without compression")
+    refused("empty.tar", b"", "is empty")
+    refused("none.tar", b"no tar at all" * 100, "whole archive without compression")
+    refused("in a file.tar", whole[:700], "cut off")
+    members = images_in(tmp_path / "whole.tar", LeftOut())
+    last = max(int(part.split("+")[0]) for path in members for part in path.parts if "+" in part)
+    refused("between files.tar", whole[: last - 512], "empty header")
+    deflated = write_zip(tmp_path / "d.zip", FILES, zipfile.ZIP_DEFLATED)
+    refused("deflated.zip", deflated.read_bytes(), "is compressed or encrypted")
+    refused("up.tar", write_tar(tmp_path / "u.tar", {"../x.jpg": b"1"}).read_bytes(), "unsafe name")
+
+
+def test_links_in_a_tar_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        entry = tarfile.TarInfo("link.jpg")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(entry)
+    left_out = LeftOut()
+    assert images_in(tmp_path / "x.tar", left_out) == []
+    assert left_out.counts == {"links and devices in archives": 1}
+
+
+@pytest.mark.parametrize("kind", ["camvid", "voc2012"])
+def test_other_kinds_are_unpacked(kind: str) -> None:
+    archive: dict[str, Any] = {"file": "a.tar", "urls": ()}
+    with pytest.raises(
+        ValueError, match=f"unpack: false is for kinds imagenet and coco, not for {kind}"
+    ):
+        DatasetSettings(
+            kind=kind, name="x", title="X", classes="camvid", archives=(archive,), unpack=False
+        )
+
+
+def test_the_user_s_folder_without_images_in_its_tars(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    write_tar(root / "x.tar", {"a.txt": b"text"})
+    with pytest.raises(UserError, match="no image of it was found"):
+        made(own(root), tmp_path / "set")
