@@ -142,8 +142,12 @@ class CocoFile:
             if min(width, height) <= 0:
                 raise WrongFile(f"{shown} has no area")
             _inside([x, y, x + width, y + height], image.size, shown)
-            if area is not None and area <= 0:
-                raise WrongFile(f"{where}: its area is {area:g}; leave it out, or correct it")
+            if area is not None and not 0 < area <= (width + _SLACK) * (height + _SLACK):
+                raise WrongFile(
+                    f"{shown} cannot hold its area of {area:g}; leave the area out, or correct it"
+                )
+            for number, one in enumerate(mask if isinstance(mask, list) else [], 1):
+                _in_box(one, box, f"{where}: polygon {number}")
         return ImageObject(
             name, (x, y, x + width, y + height), bool(crowd), bool(crowd), area, mask
         )
@@ -213,6 +217,15 @@ def _inside(points: Sequence[float], size: tuple[int, int], shown: str) -> None:
     for side, values in zip(size, (points[::2], points[1::2]), strict=True):
         if min(values) < -_SLACK or max(values) > side + _SLACK:
             raise WrongFile(f"{shown} leaves the image, which is {size[0]}x{size[1]} pixels")
+
+
+def _in_box(points: Sequence[float], box: Sequence[float], shown: str) -> None:
+    for start, side, values in zip(box[:2], box[2:], (points[::2], points[1::2]), strict=True):
+        if min(values) < start - _SLACK or max(values) > start + side + _SLACK:
+            raise WrongFile(
+                f"{shown} leaves its object's box {', '.join(f'{value:g}' for value in box)}, which "
+                "must be x, y, width, height"
+            )
 
 
 def _numbers(found: Any, where: str) -> list[float]:
