@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
 CAMPAIGN ?= demo
 IMAGES ?=
@@ -18,11 +19,12 @@ PAGES := $(wildcard *.md docs/*.md re*/README.md) docs/pictures benchmarks/resul
 # The stamp is newer than the lock only after a whole installation.
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[all]"
+	$(PIP) -r requirements.lock
+	$(PIP) --editable .
 	touch $@
 
-$(VENV)/developed: $(VENV)/installed  # tests and linters, too
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+$(VENV)/developed: $(VENV)/installed requirements-dev.lock  # tests and linters, too
+	$(PIP) -r requirements-dev.lock
 	touch $@
 
 demo: $(VENV)/installed  ## the whole pipeline on the built-in world

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,16 @@ def _conda() -> dict[str, Requirement]:
     return {r.name: r for r in map(Requirement, texts)}
 
 
-def _lock() -> dict[str, Version]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def _lines(lock: str) -> list[str]:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def _lock(*locks: str) -> dict[str, Version]:
+    pins = [line.split()[0].split("==") for lock in locks or LOCKS for line in _lines(lock)]
     return {canonicalize_name(name): Version(version) for name, version in pins}
 
 
@@ -63,13 +71,31 @@ def test_lock_pins_a_version_that_is_allowed(name):
     assert _lock()[name] in _project()[name].specifier
 
 
-def test_lock_is_exact_sorted_and_independent_of_any_machine():
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if not line.startswith("#")]
-    assert all(line.count("==") == 1 for line in pins)
-    assert not [line for line in pins if "://" in line or " @ " in line or line.startswith("-")]
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_is_exact_sorted_and_has_hashes(lock):
+    pins = _lines(lock)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
     assert pins == sorted(pins, key=str.lower)
-    assert len(pins) == len(_lock())
+
+
+def test_the_program_s_lock_has_what_it_needs_and_the_other_only_what_tests_need():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    dev = {canonicalize_name(Requirement(text).name) for text in extras["dev"]}
+    needed, tools = (set(_lock(lock)) for lock in LOCKS)
+    assert set(_project()) - dev <= needed
+    assert not needed & tools
+    assert dev <= needed | tools
+
+
+def test_the_lock_is_what_is_installed_and_lacks_nothing():
+    """Packages that the locked ones ask for, here and now, are locked, too."""
+    lock = _lock()
+    for name in _lock("requirements.lock"):
+        for text in requires(name) or []:
+            asked = Requirement(text)
+            if asked.marker is None or asked.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(asked.name) in lock, (name, text)
 
 
 def test_lock_suits_snakemake():
@@ -128,7 +154,7 @@ def test_the_page_on_installing_names_the_locked_torch() -> None:
 
 
 def test_containers_and_the_hosted_ci_do_what_the_page_says() -> None:
-    install = '--constraint /src/requirements.lock "/src[all]"'
+    install = "--no-deps -r /src/requirements.lock && pip install --no-deps /src"
     for name in ("Dockerfile", "apptainer.def"):
         assert install in (ROOT / name).read_text(encoding="utf-8")
     copied = re.findall(r"^    (\S+) /src/\1$", (ROOT / "apptainer.def").read_text(), re.MULTILINE)
