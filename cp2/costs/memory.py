@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cp2.costs.networks import count_finetuning, count_pretraining, empty_batch, once, shaping
+from cp2.costs.method_step import empty_batch
+from cp2.costs.networks import count_finetuning, count_pretraining, once, shaping
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Step
 from cp2.models.segmentor_files import build_segmentor

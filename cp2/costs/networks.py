@@ -15,11 +15,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.hooks import RemovableHandle
 
-from cp2.augment.pipeline import PreparedBatch
+from cp2.costs.method_step import GIGA, LEARNS, countable, step_gflop
 from cp2.methods.registry import build_networks
-from cp2.methods.step import Method, Step
 from cp2.models.backbones import Backbone, build_backbone
 from cp2.models.encoders import Segmentor
 from cp2.models.heads import build_head
@@ -36,8 +34,6 @@ from cp2.settings.protocols.detection import DetectorSettings
 from cp2.training.optimizers import build_optimizer
 
 META = torch.device("meta")
-LEARNS, FOLLOWS = 3, 1  # forward passes that a pass costs, with and without gradient
-GIGA = 1e9
 LANDSCAPE = 4 / 3  # width of most photographs, in heights
 Size = tuple[int, int]  # height, width in pixels
 T = TypeVar("T")
@@ -93,11 +89,11 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
     """
 
     def count() -> Counts:
-        method = build_networks(recipe).eval()
+        method = countable(build_networks(recipe))
         parts = [method.exported.state_dict(), *method.extras.values()]
         weights = sum(_bytes(part.values()) for part in parts)
         optimizer = recipe.method.optimizer[trained_as(recipe.backbone)]
-        return Counts(_step_gflop(method), weights, *_state_bytes(method, optimizer))
+        return Counts(step_gflop(method), weights, *_state_bytes(method, optimizer))
 
     return once(shaping(recipe), count)
 
@@ -116,45 +112,6 @@ def _without_fractions(tree: Any) -> Any:
     return tree
 
 
-def empty_batch(count: int, side: int) -> PreparedBatch:
-    """A batch without content, of so many samples with views of so many pixels a side."""
-    images, masks = torch.empty(count, 3, side, side), torch.empty(count, 1, side, side)
-    return PreparedBatch(images, images, masks, masks, torch.empty(count, 2, 7, dtype=torch.long))
-
-
-def _step_gflop(method: Method) -> float:
-    """Of a sample, by a step over a batch without content.
-
-    Each outermost network, which is a module with parameters, is counted as it is called.
-    """
-    settings = method.settings
-    n = settings.batch_size
-    batch, step = empty_batch(n, settings.views.crop_size), Step(0, 1, 0)
-    called: list[float] = []  # counts at the begin of calls that are not over
-    flop = 0.0
-
-    def begin(*_: Any) -> None:
-        called.append(counter.get_total_flops())
-
-    def end(network: nn.Module, *_: Any) -> None:
-        nonlocal flop
-        before = called.pop()
-        if not called:
-            learns = any(parameter.requires_grad for parameter in network.parameters())
-            flop += (LEARNS if learns else FOLLOWS) * (counter.get_total_flops() - before)
-
-    handles: list[RemovableHandle] = []
-    for module in method.modules():
-        if module is not method and any(True for _ in module.parameters()):
-            handles += module.register_forward_pre_hook(begin), module.register_forward_hook(end)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        prepared = method.before_step(batch, step)
-        method(batch, prepared, step)
-    for handle in handles:
-        handle.remove()
-    return flop / n / GIGA
-
-
 def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
     """Counts of a finetuning; the auxiliary head is trained and saved in states, but not kept."""
     head, second = recipe.head.model_dump(), recipe.auxiliary and recipe.auxiliary.head.model_dump()
@@ -166,7 +123,7 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
         trained: nn.Module = kept
         forward = segmentor_gflop(recipe.backbone, recipe.head, recipe.classes, size)
         if recipe.auxiliary:
-            trained = DeeplySupervised(kept, recipe.auxiliary.head).eval()
+            trained = countable(DeeplySupervised(kept, recipe.auxiliary.head))
             forward = _forward(trained, torch.empty(1, 3, *size))[0]
         weights = _bytes(kept.state_dict().values())
         return Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
@@ -215,7 +172,7 @@ def _detector_gflop(detector: str, backbone: str, classes: int, size: Size, regi
 def _detector(detector: str, backbone: str, classes: int) -> Detector:
     read, body = DetectorSettings.model_validate_json, ResNetSettings.model_validate_json
     with META:
-        return build_detector(read(detector), body(backbone), classes).eval()
+        return countable(build_detector(read(detector), body(backbone), classes))
 
 
 def segmentor_gflop(
@@ -249,7 +206,7 @@ def _text(backbone: BackboneSettings) -> str:
 def _backbone(text: str) -> Backbone:
     settings = TypeAdapter[BackboneSettings](BackboneSettings).validate_json(text)
     with META:
-        return build_backbone(settings).eval()
+        return countable(build_backbone(settings))
 
 
 @cache
@@ -264,7 +221,7 @@ def _segmentor(backbone: str, head: str, classes: int) -> Segmentor:
     body = _backbone(backbone)
     with META:
         built = build_head(settings, body.channels)
-        return Segmentor(body, built, classes, settings.dropout).eval()
+        return countable(Segmentor(body, built, classes, settings.dropout))
 
 
 @cache

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision import models
 
 from cp2.costs.disk import disk_space
+from cp2.costs.method_step import step_gflop
 from cp2.costs.networks import (
-    _step_gflop,
     backbone_bytes,
     backbone_gflop,
     count_finetuning,
@@ -264,7 +264,7 @@ class TeacherAndProbe(Method):
 def test_a_method_without_key_encoder_and_queue_is_counted_by_what_it_runs():
     settings = pretraining("paper", "cp2").method
     with torch.device("meta"):
-        found = _step_gflop(TeacherAndProbe(settings).eval())
+        found = step_gflop(TeacherAndProbe(settings).eval())
     side = settings.views.crop_size
     one = conv(3, 5, 1, side * side)
     assert found == pytest.approx((3 * 2 + 1) * one + 3 * conv(5, 7, 1, 0.5))

@@ -222,9 +222,9 @@ def _inside(points: Sequence[float], size: tuple[int, int], shown: str) -> None:
 def _in_box(points: Sequence[float], box: Sequence[float], shown: str) -> None:
     for start, side, values in zip(box[:2], box[2:], (points[::2], points[1::2]), strict=True):
         if min(values) < start - _SLACK or max(values) > start + side + _SLACK:
+            sides = ", ".join(f"{value:g}" for value in box)
             raise WrongFile(
-                f"{shown} leaves its object's box {', '.join(f'{value:g}' for value in box)}, which "
-                "must be x, y, width, height"
+                f"{shown} leaves its object's box {sides}, which must be x, y, width, height"
             )
 
 
