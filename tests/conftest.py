@@ -2,11 +2,15 @@
 
 import gc
 import os
+import signal
 
 
 def pytest_sessionstart() -> None:
-    """Files of tests need not outlive the machine: they do not wait for its disk."""
+    """Files of tests need not outlive the machine: they do not wait for its disk. Commands that
+    tests start may be interrupted, even where the tests run in the background of a shell."""
     os.fsync = lambda file: None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
