@@ -1,5 +1,6 @@
 """Scores of a detector: average precision on the test split, per class, and pictures."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +16,15 @@ from cp2.augment.distortion import normalize
 from cp2.augment.pipeline import Batches
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
-from cp2.data.index import read_index
+from cp2.data.index import DatasetIndex, read_index
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe
 from cp2.protocols.detection.boxes import clip, has_area
-from cp2.protocols.detection.coco_scores import (
-    as_coco_results,
-    as_coco_truth,
-    coco_scores,
-)
+from cp2.protocols.detection.coco_scores import as_coco_results, as_coco_truth, coco_scores
 from cp2.protocols.detection.files import load_detector
 from cp2.protocols.detection.masks import paste, runs_of
+from cp2.protocols.detection.networks import Detector
 from cp2.protocols.detection.pictures import write_picture
 from cp2.protocols.detection.roi_heads import Detections
 from cp2.protocols.detection.rpn import Size
@@ -72,27 +70,15 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
     recipe, folder = run.recipe, run.folder(results)
     assert isinstance(recipe, DetectionEvaluateRecipe)
     index = read_index(run.needed_folder("dataset", results).path)
-    path = run.needed_folder("finetune", results).model
-    model = load_detector(path).to(device).eval()
     names = index.classes or ()
-    if len(names) != model.predictor.classes:
-        raise UserError(
-            f"{path} knows {model.predictor.classes} classes, data set {index.record.name} has "
-            f"{len(names)}; finetune on this data set first"
-        )
+    model = _model(run.needed_folder("finetune", results).model, index).to(device).eval()
     objects = [read_objects(one, names) for one in index.labels(recipe.split)]
     images = TestImages(index.paths(recipe.split), recipe.short_side, recipe.long_side)
-    loader: DataLoader[TestImage] = DataLoader(
-        images, batch_size=None, num_workers=execution.workers
-    )
     shown = set(picture_indices(len(images), recipe.pictures))
     found, sizes = [], []
     masks: list[Any] | None = None if model.mask_head is None else []
-    bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
-    for number, one in enumerate(bar):
-        pixels = normalize(one.resized.to(device)[None].float().div_(255))[0]
-        size: Size = (one.image.shape[1], one.image.shape[2])
-        detections = rescaled(model.detect([pixels])[0], (pixels.shape[1], pixels.shape[2]), size)
+    for number, (image, detections) in enumerate(_detections(model, images, execution, device)):
+        size: Size = (image.shape[1], image.shape[2])
         found.append(replace(detections, masks=None))
         sizes.append(size)
         pasted = None
@@ -101,27 +87,54 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
             masks += runs_of(pasted)
         if number in shown:
             path = folder.pictures / f"{number:04d}.png"
-            write_picture(path, one.image, objects[number], detections, pasted, names)
+            write_picture(path, image, objects[number], detections, pasted, names)
     rows = as_rows(found)
     with whole_file(folder.path / DETECTIONS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **rows._asdict(), names=np.array(names))
-    metrics, tables = (
-        _by_coco(objects, sizes, rows, masks, names)
-        if recipe.score == "coco"
-        else _by_voc(objects, rows, names, area=recipe.score == "voc2012")
-    )
-    if all(np.isnan(one).all() for one in tables.values()):
+    if recipe.score == "coco":
+        metrics, values = _by_coco(objects, sizes, rows, masks, names)
+    else:
+        metrics, values = _by_voc(objects, rows, names, area=recipe.score == "voc2012")
+    if all(np.isnan(one).all() for one in values.values()):
         raise UserError(f"data set {index.record.name}: split {recipe.split} has no object to find")
-    per_class = {
-        kind: {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(names, column, strict=True)
-        }
-        for kind, column in tables.items()
-    }
-    return Scored(
-        metrics, len(images), per_class.pop("per_class"), {"score": recipe.score, **per_class}
+    tables = {kind: _by_name(names, column) for kind, column in values.items()}
+    per_class = tables.pop("per_class")
+    return Scored(metrics, len(images), per_class, {"score": recipe.score, **tables})
+
+
+def _model(path: Path, index: DatasetIndex) -> Detector:
+    model = load_detector(path)
+    classes = len(index.classes or ())
+    if classes != model.predictor.classes:
+        raise UserError(
+            f"{path} knows {model.predictor.classes} classes, data set {index.record.name} has "
+            f"{classes}; finetune on this data set first"
+        )
+    return model
+
+
+def _detections(
+    model: Detector, images: TestImages, execution: Execution, device: torch.device
+) -> Iterator[tuple[Tensor, Detections]]:
+    """Each image as stored, and what is found in it, in its pixels."""
+    loader: DataLoader[TestImage] = DataLoader(
+        images, batch_size=None, num_workers=execution.workers
     )
+    for one in tqdm(
+        Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None
+    ):
+        pixels = normalize(one.resized.to(device)[None].float().div_(255))[0]
+        (seen,) = model.detect([pixels])
+        before, after = ((part.shape[1], part.shape[2]) for part in (pixels, one.image))
+        yield one.image, rescaled(seen, before, after)
+
+
+def _by_name(names: tuple[str, ...], values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """None where a class cannot be scored."""
+    return {
+        name: None if np.isnan(value) else float(value)
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 def _by_voc(
