@@ -28,7 +28,6 @@ PROGRAMS = (
     "scontrol",
     "scancel",
 )
-GPUS = 2
 MEMORY_MB = 6000
 PARTITION = "test"
 
@@ -36,17 +35,16 @@ SLURM_CONF = """
 ClusterName=cp2test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SlurmdParameters=config_overrides  # more cores than there are: jobs here mostly wait
@@ -66,9 +64,9 @@ KillWait=10
 InactiveLimit=0
 SlurmctldTimeout=30
 SlurmdTimeout={node_timeout}
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory={memory} Gres=gpu:test:{gpus} State=UNKNOWN
-PartitionName={partition} Nodes={host} Default=YES MaxTime=60 OverTimeLimit=0 State=UP
-PartitionName=short Nodes={host} MaxTime=5 State=UP
+{nodes}
+PartitionName={partition} Nodes=ALL Default=YES MaxTime=60 OverTimeLimit=0 State=UP
+PartitionName=short Nodes=ALL MaxTime=5 State=UP
 """
 
 
@@ -88,6 +86,16 @@ class Slurm:
     Attributes:
         environment: variables under which Slurm's commands talk to this Slurm.
     """
+
+    GPUS, TIMEOUT, NAMES = 2, 20, ("",)  # NAMES: of the nodes, where not the machine's
+
+    def node_lines(self, ports: list[int]) -> tuple[str, str]:
+        """Of slurm.conf and gres.conf."""
+        return (
+            f"NodeName={self.host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=8 "
+            f"RealMemory={MEMORY_MB} Gres=gpu:test:2 State=UNKNOWN",
+            f"NodeName={self.host} Name=gpu Type=test File={self.folder}/gpu[0-1]",
+        )
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cp2-slurm-"))
@@ -189,43 +197,40 @@ class Slurm:
         return "\n".join(texts)
 
     def _write_configuration(self) -> None:
-        for name in ("munge", "state", "spool", "bin"):
+        for name in ("munge", "state", f"spool.{self.host}", "bin"):
             (self.folder / name).mkdir(mode=0o700)
         self.folder.chmod(0o755)
-        # Snakemake's executor strips SLURM_* from the environment of the srun inside a job.
-        srun = self.folder / "bin" / "srun"
-        srun.write_text(
-            f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {_program("srun")} "$@"\n'
-        )
-        srun.chmod(0o755)
+        # Snakemake's executor strips SLURM_* from the environment of what runs inside a job.
+        for name in ("srun", "scontrol", "squeue"):
+            wrapper = self.folder / "bin" / name
+            wrapper.write_text(
+                f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {_program(name)} "$@"\n'
+            )
+            wrapper.chmod(0o755)
         key = self.folder / "munge" / "key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
-        for number in range(GPUS):  # as /dev/null: a GPU as far as Slurm looks
+        for number in range(self.GPUS):  # as /dev/null: a GPU as far as Slurm looks
             os.mknod(self.folder / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
-        controller_port, node_port = _free_ports(2)
+        controller_port, *node_ports = _free_ports(3)
+        nodes, gres = self.node_lines(node_ports[: len(self.NAMES)])
         (self.folder / "slurm.conf").write_text(
             SLURM_CONF.format(
                 host=self.host,
                 folder=self.folder,
                 controller_port=controller_port,
-                node_port=node_port,
-                memory=MEMORY_MB,
-                gpus=GPUS,
+                nodes=nodes,
                 partition=PARTITION,
-                node_timeout=20,
+                node_timeout=self.TIMEOUT,
             )
         )
-        (self.folder / "gres.conf").write_text(
-            f"AutoDetect=off\nNodeName={self.host} Name=gpu Type=test "
-            f"File={self.folder}/gpu[0-{GPUS - 1}]\n"
-        )
+        (self.folder / "gres.conf").write_text(f"AutoDetect=off\n{gres}\n")
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str, key: str | None = None) -> None:
         program = _program(name)
         assert program is not None
         with (self.folder / f"{name}.out.log").open("ab") as output:
-            self._processes[name] = subprocess.Popen(
+            self._processes[key or name] = subprocess.Popen(
                 [program, *arguments],
                 env=self.environment,
                 stdout=output,
@@ -261,6 +266,59 @@ class Slurm:
                 continue  # it ended meanwhile
             if f"SLURM_CONF={self.folder}/slurm.conf" in environment:
                 yield int(entry.name), command, environment
+
+
+class TwoNodes(Slurm):
+    """A controller and two nodes on this machine, each with its own host name and process ids."""
+
+    GPUS, TIMEOUT, NAMES = 4, 10, ("node1", "node2")
+    _SPACES = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        """Why two nodes cannot be had here, or None."""
+        if reason := why_not():
+            return reason
+        tried = subprocess.run(["unshare", *cls._SPACES, "true"], capture_output=True, check=False)
+        return "a node's host name needs namespaces of its own" if tried.returncode else None
+
+    def node_lines(self, ports: list[int]) -> tuple[str, str]:
+        """Of slurm.conf and gres.conf."""
+        conf = [
+            f"NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory={MEMORY_MB // 2} "
+            "Gres=gpu:test:2 State=UNKNOWN"
+            for name, port in zip(self.NAMES, ports, strict=True)
+        ]
+        gres = [
+            f"NodeName={name} Name=gpu Type=test File={self.folder}/gpu[{2 * i}-{2 * i + 1}]"
+            for i, name in enumerate(self.NAMES)
+        ]
+        return "\n".join(conf), "\n".join(gres)
+
+    def start_node(self, *names: str) -> None:
+        hosts = self.folder / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost {self.host} {' '.join(self.NAMES)}\n")
+        for name in names or self.NAMES:
+            (self.folder / f"spool.{name}").mkdir(exist_ok=True)
+            script = (
+                f"mount --bind {hosts} /etc/hosts && hostname {name} && "
+                f"exec {_program('slurmd')} -D -N {name}"
+            )
+            spaces = (*self._SPACES, "--propagation=private")
+            self._run("unshare", *spaces, "sh", "-c", script, key=name)
+        self.wait(lambda: self.node_state() in ("idle", "mixed", "allocated"), "the nodes")
+
+    def cut(self, name: str) -> None:
+        """The node is gone with all that ran on it, as in a power cut."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for name in self.NAMES:  # they do not hear SIGTERM
+            if name in self._processes:
+                self.cut(name)
+        super().stop()
 
 
 def _program(name: str) -> str | None:
