@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The locks are of Linux x86-64 and Python 3.11; elsewhere pip chooses.
+LOCKED := $(filter Linux-x86_64-3.11.%,$(shell $(PYTHON) -c "import platform as p; \
+	print(p.system(), p.machine(), p.python_version(), sep='-')"))
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local
 CAMPAIGN ?= demo
 IMAGES ?=
@@ -19,12 +22,11 @@ PAGES := $(wildcard *.md docs/*.md re*/README.md) docs/pictures benchmarks/resul
 # The stamp is newer than the lock only after a whole installation.
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements.lock
-	$(PIP) --editable .
+	$(if $(LOCKED),$(PIP) --no-deps -r requirements.lock && $(PIP) --no-deps --editable .,$(PIP) --editable ".[all]")
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed requirements-dev.lock  # tests and linters, too
-	$(PIP) -r requirements-dev.lock
+	$(if $(LOCKED),$(PIP) --no-deps -r requirements-dev.lock,$(PIP) --editable ".[all,dev]")
 	touch $@
 
 demo: $(VENV)/installed  ## the whole pipeline on the built-in world

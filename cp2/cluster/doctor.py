@@ -265,8 +265,8 @@ def _terminal(site: str | None) -> Check:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or the nearest one above it that exists; a file, where one is in the way."""
     folder = folder.absolute()
-    while not folder.is_dir():
+    while not os.path.lexists(folder):
         folder = folder.parent
     return folder

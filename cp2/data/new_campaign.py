@@ -112,7 +112,7 @@ class Found:
         if len(files) < _FEWEST:
             raise UserError(
                 f"--images {folder}: {len(files)} images; a pretraining needs {_FEWEST} at least, "
-                "and says little below a thousand"
+                "and says little below a thousand" + "".join(f"\n{n}" for n in left_out.notes())
             )
         sides = []
         for file in files[:: max(1, len(files) // _LOOKED_AT)]:

@@ -50,7 +50,7 @@ def unpack(
     working.mkdir(parents=True)
     room, folders = _most_bytes(archive), set[PurePosixPath]()
     try:
-        entries = _zip_entries if _start(archive).startswith(b"PK") else _tar_entries
+        entries = _zip_entries if start_of(archive).startswith(b"PK") else _tar_entries
         for name, source, size in tqdm(
             entries(archive, select), desc=f"unpacking {archive.name}", unit="file", disable=None
         ):
@@ -80,7 +80,7 @@ def unpack(
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _start(archive: Path) -> bytes:
+def start_of(archive: Path) -> bytes:
     with archive.open("rb") as file:  # `is_zipfile` looks at the end, where a tar may hold a zip
         return file.read(8)
 
@@ -131,7 +131,7 @@ def _write(archive: Path, name: str, source: IO[bytes], size: int, target: Path)
 
 
 def _tar_entries(archive: Path, select: Select | None) -> Entries:
-    start = _start(archive)
+    start = start_of(archive)
     opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), open)
     with (
         opener(archive, "rb") as file,

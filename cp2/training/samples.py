@@ -91,7 +91,7 @@ class UnreadableImages:
             raise UserError(
                 f"{len(self._names)} of {len(self._source)} images cannot be read, the last one "
                 f"is {self._names[-1]}; at most {most} are replaced by others. They are "
-                f"listed in {self._record}; repair the data set and start again."
+                f"listed in {self._record}; repair the data set, remove that list and start again."
             )
 
     def _reason(self, index: int) -> str:

@@ -1,10 +1,12 @@
 """Sets whose images alone are used: ImageNet, COCO, and a folder of the user's own."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from cp2.data.members import images_below, images_in
+from cp2.data.members import Member, images_below, images_in
 from cp2.data.preparers.common import Job, Layout, Source, below, containing
-from cp2.data.unpack import unpack
+from cp2.data.unpack import start_of, unpack
 from cp2.data.walk import files_below
 from cp2.errors import UserError
 
@@ -12,7 +14,7 @@ from cp2.errors import UserError
 def prepare_imagenet(job: Job) -> Layout:
     """ILSVRC2012_img_train.tar, a tar of one tar a class (n01440764.tar) -> train/<wnid>/*.JPEG."""
     if not job.settings.unpack:
-        return Layout(_in_archives(job, [""]))
+        return Layout(_in_archives(job, lambda member: member.inner))
     job.unpack(lambda name: name.endswith(".tar"))
     train = job.folder / "train"
     for archive in files_below(job.folder, job.left_out, frozenset({".tar"})):
@@ -25,19 +27,26 @@ def prepare_coco(job: Job) -> Layout:
     """train2017 as unlabelled images, and unlabeled2017 where there is a second archive (COCO+)."""
     names = ("train2017", "unlabeled2017")[: len(job.archives)]
     if not job.settings.unpack:
-        return Layout(_in_archives(job, [f"/{name}/" for name in names]))
+        parts = [_in_archives(job, partial(_lies_in, folder=name)) for name in names]
+        return Layout([source for part in parts for source in part])
     job.unpack(containing("/train2017/", "/unlabeled2017/"))
     folders = job.find(*names)
     return Layout([s for folder in folders for s in below(folder, job.images(folder), "train")])
 
 
-def _in_archives(job: Job, folders: list[str]) -> list[Source]:
-    """The images of the archives, each one's "/names" with a part of its own, as unpacked ones."""
+def _lies_in(member: Member, folder: str) -> bool:
+    return member.name.startswith(f"{folder}/")
+
+
+def _in_archives(job: Job, wanted: Callable[[Member], bool]) -> list[Source]:
+    """The images of all archives that unpacking would use."""
     sources = []
-    for archive, folder in zip(job.archives, folders, strict=True):
-        link = job.folder / archive.name  # paths in the index stay inside the data set's folder
-        link.symlink_to(archive.resolve())
-        sources += below(job.folder, images_in(link, job.left_out, folder), "train")
+    for archive in job.archives:
+        kind = ".zip" if start_of(archive).startswith(b"PK") else ".tar"
+        link = job.folder / f"{archive.name.removesuffix(kind)}{kind}"
+        if not link.is_symlink():
+            link.symlink_to(archive.resolve())  # paths in the index stay in the data set's folder
+        sources += below(job.folder, images_in(link, job.left_out, wanted), "train")
     return sources
 
 
