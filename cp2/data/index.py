@@ -169,7 +169,7 @@ def read_index(folder: Path) -> DatasetIndex:
     if record is None:
         raise UserError(
             f"the data set in {folder} is not prepared ({RECORD} is missing); "
-            f"run: cp2 dataset {folder.name}"
+            f"run: cp2 dataset {folder.name}, with the --campaign of this command"
         )
     with reading(folder / INDEX, "a whole list of images", f"delete {folder} and prepare again"):
         content = (folder / INDEX).read_bytes()

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISLNK
 from typing import IO, NamedTuple
 
+from tqdm import tqdm
+
 from cp2.data.pillow import image_suffixes
 from cp2.data.unpack import MIB, check_end, plain_name, start_of
 from cp2.data.walk import LeftOut, files_below, not_wanted
@@ -69,8 +71,10 @@ def images_in(
         found: dict[PurePosixPath, Member] = {}
         with archive.open("rb") as file:
             time = os.fstat(file.fileno()).st_mtime_ns
-            members = _of_zip if start_of(archive).startswith(b"PK") else _of_tar
-            for member in filter(wanted, members(archive, file, left_out)):
+            kind = _of_zip if start_of(archive).startswith(b"PK") else _of_tar
+            members = kind(archive, file, left_out)
+            bar = tqdm(members, desc=f"indexing {archive.name}", unit="file", disable=None)
+            for member in filter(wanted, bar):
                 name = PurePosixPath(member.name)
                 reason = next(filter(None, map(not_wanted, name.parts)), None)
                 if reason is None and name.suffix.lower() not in image_suffixes():

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from fake_runs import write_done
+from fake_runs import SCORES, write_done, write_picture
 
 from cp2.plan.build import build_plan
+from cp2.record.files import write_json
+from cp2.reporting.figures import pictures
 from cp2.reporting.figures.drawing import STYLE, panel_grid
 from cp2.reporting.figures.pictures import predictions
 from cp2.reporting.figures.results import _bars as bars
@@ -105,6 +107,34 @@ def test_nothing_done_draws_nothing(tmp_path):
 def test_settings_are_not_compared_by_pictures(tmp_path):
     view = view_of(tmp_path, "cp2_qt_epochs", "paper", {"QT 0 epochs": [0.5]})
     assert predictions(view, None, tmp_path, tmp_path) is None
+
+
+def test_columns_of_the_same_runs_have_their_pictures_once(tmp_path, monkeypatch):
+    """Boxes and masks are numbers of one evaluation; its objects' colours are no classes."""
+    file = tmp_path / "boxes.yaml"
+    file.write_text(
+        "title: Boxes\nbase: demo_full\ntables: [demo_instances]\n"
+        f"execution: {{results: {tmp_path}/results, reports: {tmp_path}/reports}}\n",
+        encoding="utf-8",
+    )
+    configuration = load_campaign(str(file))
+    plan = build_plan(configuration)
+    for key in {key for cell in plan.tables["demo_instances"].cells for key in cell.runs}:
+        run = plan.runs[key]
+        write_done(run, configuration.results)
+        scores = {"metrics": {"ap": 0.1, "mask_ap": 0.1}, "dataset": run.tags["dataset"]} | SCORES
+        write_json(run.folder(configuration.results).scores, scores)
+        for number in range(2):
+            folder = run.folder(configuration.results).pictures
+            write_picture(folder / f"{number:04d}.png", (308, 100))
+    (view,) = view_tables(configuration, plan, PUBLISHED)
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, *_, **__: figures.append(figure))
+    predictions(view, plan, configuration.results, tmp_path)
+    titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
+    assert len(view.columns) == 2
+    assert titles == ["coco2017-instances 1", "coco2017-instances 2"]
+    assert not [axes for axes in figures[0].axes if axes.get_legend()]
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (5, 6)])

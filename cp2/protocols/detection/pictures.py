@@ -1,4 +1,4 @@
-"""Pictures of detections: an image with its objects, and beside it with what was found."""
+"""Pictures of detections: an image, beside it with its objects, and with what was found."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ from cp2.protocols.detection.roi_heads import Detections
 from cp2.record.files import whole_file
 
 SHOWN_SCORE = 0.5
-GAP = 4  # white pixels between the two
+GAP = 4  # white pixels between the three
 LEAST_SIDE = 320  # of the enlarged picture, so that names can be read
 TEXT = 13  # pixels of a name
 TINT = 0.45  # of a mask
@@ -32,7 +32,8 @@ def write_picture(
     masks: npt.NDArray[np.bool_] | None,
     names: tuple[str, ...],
 ) -> None:
-    """A PNG of an image (3, h, w), uint8, with its objects, and with what was found, best on top.
+    """A PNG of an image (3, h, w), uint8: alone, with its objects, and with what was found, best
+    on top.
 
     Args:
         masks: (n, h, w) of what was found, if the detector makes any.
@@ -53,9 +54,9 @@ def write_picture(
         )
         for row in rows
     ]
-    panels = [panel(image.permute(1, 2, 0).numpy(), shown) for shown in (truth, guesses)]
+    panels = [panel(image.permute(1, 2, 0).numpy(), shown) for shown in ((), truth, guesses)]
     width, height = panels[0].size
-    sheet = Image.new("RGB", (2 * width + GAP, height), "white")
+    sheet = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
     for number, one in enumerate(panels):
         sheet.paste(one, (number * (width + GAP), 0))
     with whole_file(path) as temporary:

@@ -35,11 +35,14 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
     if view.settings.axes:
         return None
     problems: dict[str, None] = {}
-    columns = [
-        (f"{column.dataset} {number}", pictures)
-        for column in view.columns
-        for number, pictures in enumerate(_column(view, column.name, plan, results, problems), 1)
-    ]
+    columns: list[tuple[str, dict[str, _Shown]]] = []
+    drawn: set[str] = set()
+    for column in view.columns:
+        pictures = _column(view, column.name, plan, results, problems)
+        runs = {one.run.key for found in pictures for one in found.values()}
+        if not runs <= drawn:  # else another number of the same runs
+            columns += [(f"{column.dataset} {n}", found) for n, found in enumerate(pictures, 1)]
+            drawn |= runs
     if not columns:
         return None
     rows = [row.name for row in view.rows if any(row.name in found for _, found in columns)]
@@ -75,15 +78,15 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
                 panel.set_ylabel(labels[r], rotation=0, ha="right", va="center", fontsize=8)
         panels[0, c].set_title(title, fontsize=8)
         panels[-1, c].set_axis_off()
-        if title.endswith(" 1"):  # once a data set
+        if legends[c] and title.endswith(" 1"):  # once a data set
             legend = panels[-1, c].legend(
                 handles=legends[c], loc="upper left", ncols=2, fontsize=6, frameon=False
             )
             legend.set_in_layout(False)  # it may reach below the next image
-    runs = {one.run.key: one.run for _, found in columns for one in found.values()}
+    shown_runs = {one.run.key: one.run for _, found in columns for one in found.values()}
     caption = (
         "The same images of the validation split for every row; predictions of each cell's first "
-        f"run that is done, of seed {_seeds(runs.values())}."
+        f"run that is done, of seed {_seeds(shown_runs.values())}."
     )
     caption += "".join(f" {problem}." for problem in problems)
     title = f"Predictions: {view.settings.title}"
@@ -92,13 +95,15 @@ def predictions(view: TableView, plan: Plan, results: Path, folder: Path) -> Rep
 
 
 def _legend(run: Run, plan: Plan) -> list[Patch]:
-    """The classes of an evaluation's data set in their colours; none where they are too many."""
+    """The classes of an evaluation's data set in their colours; none where they are too many, or
+    objects have colours in turn."""
     recipes = [plan.runs[need].recipe for need in run.needs]
-    found = [one.classes for one in recipes if isinstance(one, DatasetRecipe) and one.classes]
+    sets = [one for one in recipes if isinstance(one, DatasetRecipe)]
+    found = [one.classes for one in sets if one.dataset.labels == "pixels"]
     return [
         Patch(color=f"#{bytes(colour).hex()}", label=name)
         for classes in found
-        if len(classes.classes) <= LEGEND
+        if classes and len(classes.classes) <= LEGEND
         for name, colour in zip(classes.classes, classes.palette, strict=True)
     ]
 
