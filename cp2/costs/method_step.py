@@ -1,10 +1,9 @@
 """GFLOP of one step of a method, counted over a batch without content."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
@@ -13,7 +12,6 @@ from cp2.methods.step import Method, Step
 
 LEARNS, FOLLOWS = 3, 1  # forward passes that a pass costs, with and without gradient
 GIGA = 1e9
-T = TypeVar("T", bound=nn.Module)
 
 
 def empty_batch(count: int, side: int) -> PreparedBatch:
@@ -53,14 +51,3 @@ def step_gflop(method: Method) -> float:
     for handle in handles:
         handle.remove()
     return flop / n / GIGA
-
-
-def countable(network: T) -> T:
-    """The network to count: in evaluation, and norms hand on what they get.
-
-    Nothing of a norm is counted, and without content it takes longer than all the rest.
-    """
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.forward = nn.Identity().forward  # type: ignore[method-assign]
-    return network.eval()

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from cp2.costs.method_step import GIGA, LEARNS, countable, step_gflop
+from cp2.costs.method_step import GIGA, LEARNS, step_gflop
 from cp2.methods.registry import build_networks
 from cp2.models.backbones import Backbone, build_backbone
 from cp2.models.encoders import Segmentor
@@ -37,6 +38,7 @@ META = torch.device("meta")
 LANDSCAPE = 4 / 3  # width of most photographs, in heights
 Size = tuple[int, int]  # height, width in pixels
 T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
     """
 
     def count() -> Counts:
-        method = countable(build_networks(recipe))
+        method = _countable(build_networks(recipe))
         parts = [method.exported.state_dict(), *method.extras.values()]
         weights = sum(_bytes(part.values()) for part in parts)
         optimizer = recipe.method.optimizer[trained_as(recipe.backbone)]
@@ -123,7 +125,7 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
         trained: nn.Module = kept
         forward = segmentor_gflop(recipe.backbone, recipe.head, recipe.classes, size)
         if recipe.auxiliary:
-            trained = countable(DeeplySupervised(kept, recipe.auxiliary.head))
+            trained = _countable(DeeplySupervised(kept, recipe.auxiliary.head))
             forward = _forward(trained, torch.empty(1, 3, *size))[0]
         weights = _bytes(kept.state_dict().values())
         return Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
@@ -172,7 +174,7 @@ def _detector_gflop(detector: str, backbone: str, classes: int, size: Size, regi
 def _detector(detector: str, backbone: str, classes: int) -> Detector:
     read, body = DetectorSettings.model_validate_json, ResNetSettings.model_validate_json
     with META:
-        return countable(build_detector(read(detector), body(backbone), classes))
+        return _countable(build_detector(read(detector), body(backbone), classes))
 
 
 def segmentor_gflop(
@@ -206,7 +208,7 @@ def _text(backbone: BackboneSettings) -> str:
 def _backbone(text: str) -> Backbone:
     settings = TypeAdapter[BackboneSettings](BackboneSettings).validate_json(text)
     with META:
-        return countable(build_backbone(settings))
+        return _countable(build_backbone(settings))
 
 
 @cache
@@ -221,7 +223,7 @@ def _segmentor(backbone: str, head: str, classes: int) -> Segmentor:
     body = _backbone(backbone)
     with META:
         built = build_head(settings, body.channels)
-        return countable(Segmentor(body, built, classes, settings.dropout))
+        return _countable(Segmentor(body, built, classes, settings.dropout))
 
 
 @cache
@@ -255,3 +257,15 @@ def _slots(settings: OptimizerSettings) -> int:
 
 def _bytes(values: Iterable[Any]) -> int:
     return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
+
+
+def _countable(network: Network) -> Network:
+    """The network to count: in evaluation, and norms hand on what they get.
+
+    Nothing of a norm is counted, and without content it takes longer than all the rest.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            # of this one alone, hence no method of the class, as the type checker would have it
+            module.forward = nn.Identity().forward  # type: ignore[method-assign]
+    return network.eval()
