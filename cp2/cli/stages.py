@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,9 @@ from cp2.cli.app import (
     in_job,
     in_local_job,
 )
-from cp2.record.attempts import recorded
-from cp2.record.folder import RunFolder
+
+if TYPE_CHECKING:
+    from cp2.record.folder import RunFolder
 
 Part = Annotated[str, typer.Argument(help="scenes, voc2007, or coco2017")]
 
@@ -81,6 +82,7 @@ def evaluate(run_id: RunArgument, options: CampaignOptions) -> None:
     """Score one model by its protocol on a validation split."""
     from cp2.models.devices import check_gpus, choose_device, device_name
     from cp2.protocols.registry import evaluate as score
+    from cp2.record.attempts import recorded
 
     configuration, run = options.find("evaluate", run_id)
     results = configuration.results
@@ -96,7 +98,9 @@ def evaluate(run_id: RunArgument, options: CampaignOptions) -> None:
 
 
 @contextmanager
-def _attempt(folder: RunFolder) -> Iterator[None]:
+def _attempt(folder: "RunFolder") -> Iterator[None]:
     """Hold a run for this process and record how the attempt at it goes."""
+    from cp2.record.attempts import recorded
+
     with folder.locked(wait=in_local_job()), recorded(folder.path, "cpu"):
         yield

@@ -12,7 +12,6 @@ import typer
 from cp2.cli.app import RUN, CampaignOptions, RunArgument, command, in_local_job
 from cp2.cluster.commands import REQUEUE, requeue_this_job
 from cp2.errors import UserError
-from cp2.record.attempts import recorded
 from cp2.stages import STAGES
 from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
 from cp2.training.nodes import ALONE, Node, this_node
@@ -173,6 +172,7 @@ def _hold(
         if deadline.note:
             print(deadline.note, flush=True)
         from cp2.models.devices import check_gpus, choose_device, device_name
+        from cp2.record.attempts import recorded
 
         device = device_name(choose_device())
         everywhere = processes * node.count

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from cp2.cli.app import USE, CampaignOptions, RunArgument, command
-from cp2.record.project import init_project
 
 
 @command(USE)
 def init(folder: Annotated[Path, typer.Argument(help="empty, or to be made")]) -> None:
     """Put configurations and workflow into an empty folder, for an installation without a clone."""
+    from cp2.record.project import init_project
+
     init_project(folder)
     print(f"{folder}: made; cd {folder} && cp2 plan")
 
