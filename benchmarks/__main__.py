@@ -12,6 +12,7 @@ from benchmarks.evaluate import bench_evaluate
 from benchmarks.evidence import write_evidence
 from benchmarks.figures import Figures, check_results, write_figures
 from benchmarks.finetune import bench_finetune
+from benchmarks.lightly_training import bench_lightly
 from benchmarks.numerics import bench_numerics
 from benchmarks.pretrain import bench_pretrain
 from benchmarks.sizes import Sizes, sizes_of
@@ -147,6 +148,23 @@ def pretrain(
     given = {"batch": batch, "workers": workers, "queue": queue, "amp": amp, "compile": compile}
     sizes = _sizes("pretrain", network, timing, **given)
     files.write("pretrain", bench_pretrain(sizes, files.paths(), background))
+
+
+@command(group=app)
+def lightly(
+    files: Files,
+    timing: Rounds,
+    backbone: Annotated[str | None, typer.Option(help="resnet18 or resnet50")] = None,
+    crop: Annotated[int | None, typer.Option(help="pixels of a side")] = None,
+    batch: Batch = None,
+    workers: Workers = None,
+    queue: Queue = None,
+    amp: Amp = None,
+) -> None:
+    """MoCo v2 and DenseCL from files to weights beside lightly's, which must be installed."""
+    given = {"batch": batch, "workers": workers, "queue": queue, "amp": amp}
+    sizes = _sizes("lightly", timing, backbone=backbone, crop=crop, **given)
+    files.write("lightly", bench_lightly(sizes, files.paths()))
 
 
 @command(group=app)

@@ -45,7 +45,9 @@ def test_a_png_has_no_jpeg_limit(folder):
     assert "a.jpg: PNG" in refusal("data", folder)
 
 
-@pytest.mark.parametrize("bench", ["data", "step", "pretrain", "numerics", "finetune", "evaluate"])
+@pytest.mark.parametrize(
+    "bench", ["data", "step", "pretrain", "lightly", "numerics", "finetune", "evaluate"]
+)
 def test_other_files_are_named(folder, bench):
     (folder / "readme.txt").write_text("words")
     assert "readme.txt: not an image by its name" in refusal(bench, folder)
@@ -102,6 +104,8 @@ def test_places_for_the_figures(tmp_path):
         (["data", "--seconds", "0"], "--seconds 0: must be more than 0"),
         (["data", "--memory", "100"], "320 samples are the least"),
         (["numerics", "--steps", "3"], "--steps 3"),
+        (["lightly", "--backbone", "vits16"], "--backbone vits16: use one of resnet18, resnet50"),
+        (["lightly"], "pip install 'lightly==1.6.*'"),
     ],
 )
 def test_values_that_do_not_suit(options, text):
