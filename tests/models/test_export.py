@@ -197,6 +197,8 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
         target.write(tmp_path / name, state_dict(target, exported, False), exported)
     assert load_file(tmp_path / "a").keys() == exported.backbone.keys()
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    (tmp_path / "c").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "c").stat().st_mode  # also for others
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def _made_from(run: Run, plan: Plan) -> Iterator[str]:
     for one in plan.ancestors([run.key]):
         recipe = one.recipe
         if isinstance(recipe, PretrainRecipe):
-            method = recipe.method
+            method, plural = recipe.method, "s" * (recipe.epochs != 1)
             yield (
-                f"- pretrained with {method.name} on {recipe.dataset}: {recipe.epochs} epochs, "
-                f"batches of {method.batch_size}, crops of {method.views.crop_size} pixels, "
-                f"seed {one.seed}"
+                f"- pretrained with {method.name} on {recipe.dataset}: {recipe.epochs} "
+                f"epoch{plural}, batches of {method.batch_size}, crops of "
+                f"{method.views.crop_size} pixels, seed {one.seed}"
             )
         elif isinstance(recipe, CheckpointRecipe):
             yield f"- weights of the published file {recipe.checkpoint.archive.file}"

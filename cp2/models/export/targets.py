@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cp2.errors import UserError
 from cp2.models.backbones import TimmBackbone
@@ -198,7 +198,7 @@ def _keywords(**values: Any) -> str:
 def _write_timm(path: Path, state: State, network: Network) -> None:
     """model.safetensors, and the config.json that timm and Hugging Face's hub read."""
     settings = network.settings
-    save_file(state, path, {"format": "pt"})
+    path.write_bytes(save(state, {"format": "pt"}))  # its own files only their owner may read
     mean, std = input_statistics(settings)
     side = settings.args.get("img_size", 224)
     config = {
