@@ -4,6 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,17 +135,28 @@ def added(default: Any, **kwargs: Any) -> Any:
 def hashed_fields(settings: BaseModel) -> dict[str, Any]:
     """The settings as plain JSON values that run ids are made of; see `unhashed` and `added`."""
     fields: dict[str, Any] = {}
-    for name, info in type(settings).model_fields.items():
-        extra = info.json_schema_extra
-        rule = extra.get("hashed") if isinstance(extra, dict) else None
+    for name, is_added, default in _hashed(type(settings)):
         value = getattr(settings, name)
-        if rule is False or (rule == "unless default" and value == info.default):
-            continue
-        fields[name] = _plain(value)
+        if not (is_added and value == default):
+            fields[name] = _plain(value)
     return fields
 
 
+@cache
+def _hashed(kind: type[BaseModel]) -> list[tuple[str, bool, Any]]:
+    """Name, whether it is `added`, and default of each field that is not `unhashed`."""
+    found = []
+    for name, info in kind.model_fields.items():
+        extra = info.json_schema_extra
+        rule = extra.get("hashed") if isinstance(extra, dict) else None
+        if rule is not False:
+            found.append((name, rule == "unless default", info.default))
+    return found
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float, type(None))):
+        return value
     if isinstance(value, BaseModel):
         return hashed_fields(value)
     if isinstance(value, (list, tuple)):
