@@ -171,12 +171,16 @@ def _progress(plan: Plan, results: Path) -> list[dict[str, Any]]:
 def _run_details(plan: Plan, records: dict[str, RunRecord]) -> dict[str, Any]:
     """What provenance opens on demand; runs of a cell differ in nothing but the seed, so that
     each recipe is held once."""
-    recipes: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    recipes: list[str] = []
     runs = {}
     for key, record in records.items():
-        number = recipes.setdefault(recipe_text(plan.runs[key]), len(recipes))
-        runs[key] = {"recipe": number, "log": record.log, "problem": record.problem}
-    return {"recipes": list(recipes), "runs": runs}
+        known = plan.runs[key].recipe.model_dump_json()
+        if known not in numbers:
+            numbers[known] = len(recipes)
+            recipes.append(recipe_text(plan.runs[key]))
+        runs[key] = {"recipe": numbers[known], "log": record.log, "problem": record.problem}
+    return {"recipes": recipes, "runs": runs}
 
 
 def _claim(view: ClaimView) -> dict[str, Any]:

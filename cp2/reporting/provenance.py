@@ -131,5 +131,5 @@ def _log(folder: RunFolder) -> str:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - LOG_BYTES))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
-    lines = [plain_urls(line) for line in lines]
-    return "\n".join(lines[1 if size > LOG_BYTES else 0 :][-LOG_LINES:])
+    shown = lines[1 if size > LOG_BYTES else 0 :][-LOG_LINES:]
+    return "\n".join(map(plain_urls, shown))

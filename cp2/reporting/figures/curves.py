@@ -132,7 +132,8 @@ def losses(plan: Plan, results: Path, folder: Path) -> ReportFigure | None:
 
 def probes(plan: Plan, places: Places, results: Path, folder: Path) -> ReportFigure | None:
     """A panel for each probe of frozen features: its mIoU over the training, a curve a run."""
-    logs = read_logs(list(plan.stage("pretrain")), results)
+    probed = [run for run in plan.stage("pretrain") if run.folder(results).probes.is_file()]
+    logs = read_logs(probed, results)
     names = dict.fromkeys(name for log in logs for name in log.names if fnmatchcase(name, PROBES))
     if not names:
         return None

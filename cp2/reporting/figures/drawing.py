@@ -94,6 +94,7 @@ def save(
 ) -> ReportFigure:
     """Write <folder>/<name>.png, and .svg of a drawing, each whole or not at all."""
     png = _write(figure, folder / f"{name}.png", {"Software": None})
+    figure.set_layout_engine("none")  # it is laid out, which takes as long as to draw it
     svg = None if pictures else _write(figure, folder / f"{name}.svg", {"Date": None})
     return ReportFigure(name, title, caption, png, svg, table, pictures)
 
