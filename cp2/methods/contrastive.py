@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from cp2.augment.photometric import send
 from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing.counters import KEY_SHUFFLE, QUEUE_VIEW
-from cp2.methods.health import health
 from cp2.methods.momentum import KeyQueue, MomentumPair, rising_momentum
 from cp2.methods.shuffle_bn import Vectors, bn_note, encode_shuffled, shuffles
 from cp2.methods.step import LossTerms, Method, Step
@@ -69,6 +68,10 @@ class Objective(nn.Module, ABC):
         """
         return {}
 
+    def whole(self, keys: Vectors, mask: Tensor | None) -> Tensor | None:
+        """One unit vector an image, (N, D), for `Method.health`; None: the method has none."""
+        return self.entries(keys, mask).get("queue", keys.get("image"))
+
     def update(self, keys: Keys, step: Step) -> None:
         """After the step: move what else follows the keys of all views, such as a centre."""
 
@@ -107,7 +110,6 @@ class Contrastive(Method):
         self.objective = objective
         self.grouped(objective)
         self.terms = objective.terms
-        self._seen: list[tuple[Tensor, Tensor]] = []  # a watched step's query and key vectors
 
     @property
     def encoders_of_images(self) -> tuple[nn.Module, ...]:
@@ -178,21 +180,16 @@ class Contrastive(Method):
 
     @torch.no_grad()
     def _see(self, features: Any, keys: Vectors, batch: PreparedBatch) -> None:
-        """Remember one vector an image of either view, for `health`."""
         query = {**keys, **self.objective.keys(features)}
-        views = ((query, batch.mask_q), (keys, batch.mask_k))
-        found = [self.objective.entries(*view).get("queue", view[0].get("image")) for view in views]
-        if found[0] is not None and found[1] is not None:
-            self._seen.append((found[0], found[1]))
+        q = self.objective.whole(query, batch.mask_q)
+        k = self.objective.whole(keys, batch.mask_k)
+        if q is not None and k is not None:
+            self.see(q, k)
 
-    def health(self) -> dict[str, Tensor]:
-        """Of the query view, see `cp2.methods.health`; nothing of methods without whole views."""
-        seen, self._seen = self._seen, []
-        if not seen:
-            return {}
-        q, k = (gather(torch.cat(vectors)) for vectors in zip(*seen, strict=True))
-        queue = self.objective.queue() if "queue" in self.objective.queues else None
-        return health(q, k, queue, getattr(self.settings, "temperature", 1.0))
+    def health(self, queue: Tensor | None = None) -> dict[str, Tensor]:
+        """Of the query view; with the queue of whole views, where there is one."""
+        has = "queue" in self.objective.queues
+        return super().health(self.objective.queue() if has else queue)
 
     def encode_query(self, images: Tensor) -> Any:
         """Features of images, with gradient, behind the predictor if there is one."""

@@ -59,6 +59,11 @@ class Propagation(Objective):
             keys["instance"] = F.normalize(features.instance.float().mean((2, 3)), dim=1)
         return keys
 
+    def whole(self, keys: Vectors, mask: Tensor | None) -> Tensor:
+        """Of the instance branch; without it, the mean of the positions."""
+        found = keys.get("instance")
+        return F.normalize(keys["dense"].mean(2), dim=1) if found is None else found
+
     def forward(
         self, features: PixelFeatures, keys: Vectors, batch: PreparedBatch, step: Step
     ) -> LossTerms:

@@ -66,6 +66,8 @@ class SimClr(Method):
     def forward(self, batch: PreparedBatch, prepared: Any, step: Step) -> LossTerms:
         """NT-Xent over the views of all processes."""
         z = self.encoder(torch.cat([batch.images_q, batch.images_k])).unflatten(0, (2, -1))
+        if self.watched:
+            self.see(*F.normalize(z.float(), dim=2))
         loss, accuracy = nt_xent(of_all_processes(z), self.settings.temperature)
         return {"loss": loss, "accuracy_instance": accuracy}
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.drawing import counters
+from cp2.methods.health import health
 from cp2.models.batch_norm import group_batch_norm, settle
+from cp2.models.distributed import gather
 from cp2.settings.contrastive import PretrainingSettings
 
 LossTerms = dict[str, Tensor]
@@ -50,6 +52,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.settings = settings
         self.micro_batches = micro_batches
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def grouped(self, module: nn.Module) -> nn.Module:
         """The module, whose batch norm sees `bn_group_size` images at a time.
@@ -100,12 +103,20 @@ class Method(nn.Module, ABC):
             prepared: what `before_step` returned.
         """
 
-    def health(self) -> dict[str, Tensor]:
-        """Scalars that tell how the training fares, between a watched step's gradient and its end.
+    def see(self, q: Tensor, k: Tensor) -> None:
+        """Remember unit vectors (N, D) of a watched step's views, one an image, for `health`."""
+        self._seen.append((q.detach(), k.detach()))
 
-        All processes call it together.
+    def health(self, queue: Tensor | None = None) -> dict[str, Tensor]:
+        """See `cp2.methods.health`, between a watched step's gradient and its end.
+
+        All processes call it together. Nothing of methods without a vector an image.
         """
-        return {}
+        seen, self._seen = self._seen, []
+        if not seen:
+            return {}
+        q, k = (gather(torch.cat(vectors)) for vectors in zip(*seen, strict=True))
+        return health(q, k, queue, getattr(self.settings, "temperature", 1.0))
 
     @torch.no_grad()
     def after_step(self, batch: PreparedBatch, prepared: Any, step: Step) -> None:

@@ -74,7 +74,7 @@ def test_a_step(chosen):
     terms["loss"].backward()
     health = method.health()
     assert all(torch.isfinite(value) for value in health.values())
-    whole_views = chosen.kind == "byol" or getattr(chosen, "image_branch", False)
+    whole_views = chosen.kind != "slotcon" or chosen.image_branch
     assert ("health/deviation" in health) == whole_views
     method.after_step(pair, prepared, step)
     assert sorted(terms) == sorted(method.terms)
@@ -114,6 +114,27 @@ def test_simclr_normalises_both_views_together():
     norm = method.encoder.fc[1]
     torch.testing.assert_close(norm.running_mean, 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
     assert norm.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("name", ["simclr", "pixpro", "pixpro, image"])
+def test_health_is_of_one_vector_an_image(name):
+    method = build(EVERY[name]).eval()
+    method.watched = True
+    pair = batch()
+    forward(method, pair)
+    if name == "simclr":
+        views = [method.encoder(images) for images in (pair.images_q, pair.images_k)]
+    else:
+        encoders = (method.encoders.query, pair.images_q), (method.encoders.key, pair.images_k)
+        features = [encoder(images) for encoder, images in encoders]
+        views = [
+            (F.normalize(one.dense, dim=1) if one.instance is None else one.instance).mean((2, 3))
+            for one in features
+        ]
+    q, k = (view / view.norm(dim=1, keepdim=True) for view in views)
+    expected = (q - k).square().sum()
+    assert method.health()["health/alignment"].item() == pytest.approx(expected.item() / BATCH)
+    assert method.health() == {}  # one step's, once
 
 
 def test_simclr_needs_the_whole_batch():
@@ -382,12 +403,14 @@ def test_pixpro_against_loops():
 
 def whole_step(method, pair):
     """Gradients, and what a step leaves in the objective."""
+    method.watched = True
     terms, prepared = forward(method, pair)
     terms["loss"].backward()
+    health = method.health()
     method.after_step(pair, prepared, FIRST)
     gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
     kept = {n: b for n, b in method.named_buffers() if "objective" in n and "tracked" not in n}
-    return terms["loss"].detach(), gradients, kept
+    return terms["loss"].detach(), gradients, kept | health
 
 
 def _share(rank, folder):
