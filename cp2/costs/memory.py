@@ -17,6 +17,7 @@ from cp2.methods.registry import build_networks
 from cp2.methods.step import Step
 from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.graph import Plan, Run
+from cp2.plan.protocols.detection import DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
 from cp2.plan.requests import JobRequest
@@ -53,8 +54,11 @@ def memory_notes(
     """
     notes = []
     for stage, request in requests.items():
-        runs = plan.stage(stage) if request.gpus else ()
+        runs = list(plan.stage(stage)) if request.gpus else []
         needs = [need for run in runs if (need := memory_need(run, request, execution))]
+        detectors = sum(isinstance(run.recipe, DetectionFinetuneRecipe) for run in runs)
+        if detectors:  # how much their regions take, the images decide
+            notes.append(f"the memory of {stage}'s {detectors} detectors is not counted")
         if not needs:
             continue
         largest = max(needs, key=lambda need: need.bytes)

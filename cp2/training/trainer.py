@@ -1,10 +1,10 @@
 """The Trainer: what training loops share around their step (resume, log, save, stop)."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ from cp2.training.parallel import Agreement, DataParallel
 from cp2.training.progress import Progress
 from cp2.training.saving import StateWriter, load_state, remove_state
 from cp2.training.window import Term, Window
+
+Batch = TypeVar("Batch")
 
 
 class Trainer:
@@ -192,17 +194,29 @@ class Trainer:
         wish = Agreement.STOP if reason else Agreement.SAVE if due else Agreement.GO_ON
         answer = self._agreement.exchange(wish, last)
         if answer == Agreement.STOP:
-            reason = reason or "another process was asked to stop"
             self._save_now()
-            self._progress.say(f"stopped at step {self.step}: {reason}; start again to go on")
-            raise StoppedForResumeError(
-                f"{self._run.key}: saved at step {self.step} because {reason}", self.step
-            )
+            raise self._stopped(reason)
         if answer == Agreement.SAVE:
             state = self._state()
             if self._writer:
                 self._writer.save(state)
             self._last_save = time.monotonic()
+
+    def _stopped(self, reason: str | None) -> StoppedForResumeError:
+        reason = reason or "another process was asked to stop"
+        self.say(f"stopped at step {self.step}: {reason}; start again to go on")
+        text = f"{self._run.key}: saved at step {self.step} because {reason}"
+        return StoppedForResumeError(text, self.step)
+
+    def after_training(self, batches: Iterable[Batch], count: int) -> Iterator[Batch]:
+        """The `count` batches of what follows the last step and, stopped as a step, starts anew."""
+        self._save_now()
+        for number, batch in enumerate(batches, 1):
+            yield batch
+            reason = self._deadline.reason()
+            wish = Agreement.STOP if reason else Agreement.GO_ON
+            if self._agreement.exchange(wish, last=number == count) == Agreement.STOP:
+                raise self._stopped(reason)
 
     def _save_is_due(self) -> bool:
         """A save that takes longer than `save_minutes` delays the next one."""

@@ -108,6 +108,13 @@ def test_micro_batches_of_finetuning_leave_groups_whole(count, group, message):
         check_micro_batches(count, schedule)
 
 
+def test_what_is_not_counted_is_said():
+    plan = build_plan(load_campaign("demo_full", ["campaign.tables=[demo_detection]"], CONFIGS))
+    count = sum(1 for _ in plan.stage("finetune"))
+    (note,) = memory_notes(plan, {"finetune": request("finetune", gpus=1)}, Execution(), None)
+    assert note == f"the memory of finetune's {count} detectors is not counted"
+
+
 def test_a_method_of_every_kind_has_its_memory_noted():
     """Also SlotCon, whose prototypes are more than the positions that a pass is counted with."""
     changes = ["campaign.tables=[demo_methods]", "methods.slotcon.prototypes=200"]

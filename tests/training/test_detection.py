@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import torch
 from attempts import StopAfter, timeless_metrics
 from PIL import Image
 from tiny import resnet, write_labelled
+from torch import nn
+from torchvision.ops import roi_align
 from trainings import Training, train_on_two
 
 from cp2.data.annotations import ImageObject, write_objects
 from cp2.data.index import Item
 from cp2.errors import UserError
+from cp2.models.backbones import build_backbone
+from cp2.models.weights import save_weights
 from cp2.plan.graph import Run, make_run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinetuneRecipe
 from cp2.plan.recipes import DatasetRecipe
+from cp2.protocols.detection import roi_heads
 from cp2.protocols.detection.coco_scores import as_coco_results, as_coco_truth, coco_scores
 from cp2.protocols.detection.files import load_detector
 from cp2.protocols.detection.finetuning import finetune
@@ -31,6 +37,7 @@ from cp2.settings.datasets import DatasetSettings
 from cp2.settings.optimization import StepSettings
 from cp2.settings.protocols.detection import COCO_NUMBERS, DetectionTraining, DetectorSettings
 from cp2.training.clock import Deadline, StoppedForResumeError
+from cp2.training.optimizers import Precision, step_lr
 
 NAMES, COLOURS = ("red", "blue"), ((220, 30, 30), (30, 30, 220))
 EXECUTION = Execution(workers=0, log_every=1)
@@ -146,6 +153,10 @@ def runs() -> Callable[..., tuple[Run, Run]]:
     return make
 
 
+def weights(run: Run, results: Path) -> dict[str, torch.Tensor]:
+    return load_detector(run.folder(results).model).state_dict()
+
+
 def numbers(run: Run, results: Path) -> list[dict[str, Any]]:
     return timeless_metrics(run.folder(results).metrics)
 
@@ -166,6 +177,106 @@ def test_interrupted_equals_uninterrupted(
         assert torch.equal(tensor, found[key]), key
     assert numbers(whole, results) == numbers(parts, results)
     assert "11 of 12 images have objects" in whole.folder(results).log.read_text()
+
+
+def test_a_stop_amid_the_statistics_of_norms(
+    results: Path, runs: Callable[..., tuple[Run, Run]]
+) -> None:
+    """The trained weights are saved before; the statistics are made anew."""
+    (whole, _), (parts, _) = (runs("c4", name, precise_norm=3) for name in ("run", "parts"))
+    finetune(whole, results, EXECUTION, Deadline())
+    for amid in (5, 2):  # steps of 4, then of the statistics
+        with pytest.raises(StoppedForResumeError, match="saved at step 4 because"):
+            finetune(parts, results, EXECUTION, StopAfter(amid))
+    assert not parts.folder(results).model.exists()
+    finetune(parts, results, EXECUTION, Deadline())
+    assert weights(whole, results).keys() == weights(parts, results).keys()
+    for key, tensor in weights(whole, results).items():
+        assert torch.equal(tensor, weights(parts, results)[key]), key
+
+
+def test_statistics_of_norms_are_those_of_the_last_weights(
+    results: Path, runs: Callable[..., tuple[Run, Run]]
+) -> None:
+    """As PreciseBN makes them: only the running statistics move, and all of them."""
+    (precise, _), (moving, _) = (runs("c4", f"run-{n}", precise_norm=n) for n in (2, 0))
+    for run in (precise, moving):
+        finetune(run, results, EXECUTION, Deadline())
+    for key, tensor in weights(precise, results).items():
+        if "num_batches" not in key:
+            assert torch.equal(tensor, weights(moving, results)[key]) == ("running_" not in key)
+
+
+def test_it_starts_from_the_pretrained_backbone_as_the_recipe_says(
+    results: Path, runs: Callable[..., tuple[Run, Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights, the rate of each step, and no decay of norms, all as the optimiser has them."""
+    settings = resnet(output_stride=32)
+    torch.manual_seed(9)
+    given = build_backbone(settings).state_dict()
+    save_weights(results / "checkpoints/moco/backbone.safetensors", {"backbone": given}, {})
+    trained = runs("fpn", lr=1e-9, weight_decay=0.5)[0]
+    trained = replace(trained, needs=(*trained.needs, "checkpoint/moco"))
+    seen = []
+
+    def spy(self: Precision, optimizer: torch.optim.Optimizer) -> None:
+        seen.append(
+            [(g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+        )
+        step(self, optimizer)
+
+    step = Precision.step
+    monkeypatch.setattr(Precision, "step", spy)
+    finetune(trained, results, EXECUTION, Deadline())
+    found = load_detector(trained.folder(results).model)
+    for key, tensor in given.items():
+        if "running_" not in key and "num_batches" not in key:
+            torch.testing.assert_close(found.backbone.state_dict()[key], tensor, rtol=0, atol=1e-6)
+    norms = sum(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in found.modules())
+    for number, groups in enumerate(seen):
+        rate = step_lr(1e-9, TRAINING.step, number, 4)
+        assert {lr for lr, _, _ in groups} == {rate}
+        assert {decay: count for _, decay, count in groups}[0.0] == 2 * norms
+        assert {decay for _, decay, _ in groups} == {0.0, 0.5}
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("kind", ["c4", "masks"])
+def test_mixed_precision_sees_the_same_regions(
+    results: Path, runs: Callable[..., tuple[Run, Run]], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16 rounds features, not boxes: above 256 its numbers are two pixels apart."""
+    dtypes = set()
+
+    def spy(features: torch.Tensor, boxes: torch.Tensor, *args: Any, **options: Any) -> Any:
+        dtypes.add((features.dtype, boxes.dtype))
+        return roi_align(features, boxes, *args, **options)
+
+    monkeypatch.setattr(roi_heads, "roi_align", spy)
+    terms = []
+    for amp in ("off", "bf16"):
+        trained = runs(kind, f"run-{amp}", iterations=1, precise_norm=0)[0]
+        trained = replace(trained, recipe=trained.recipe.model_copy(update={"amp": amp}))
+        finetune(trained, results, EXECUTION, Deadline())
+        terms.append(numbers(trained, results)[0])
+    assert dtypes == {(torch.float32,) * 2, (torch.bfloat16, torch.float32)}
+    for name, value in terms[0].items():
+        if name.startswith("loss"):
+            assert terms[1][name] == pytest.approx(value, rel=0.1), name
+
+
+def test_what_is_not_learned_from(tmp_path: Path) -> None:
+    """Crowds, objects without area, and, where masks are learned, those without one."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    square = instance("red", [2, 3, 20, 18], (64, 64), 1)
+    flat = square._replace(box=(4.0, 5.0, 4.0, 9.0))
+    others = [flat, square._replace(name="blue", mask=None)]
+    crowd = square._replace(crowd=True)
+    write_objects(tmp_path / "a.json", (64, 64), [square, crowd, *others])
+    for masks, classes in ((False, [0, 1]), (True, [0])):
+        files = [tmp_path / "a.png"], [tmp_path / "a.json"]
+        data = DetectionImages(*files, NAMES, TRAINING, 0, masks)
+        assert data[0, 0].classes.tolist() == classes
 
 
 def test_it_learns_and_is_scored(results: Path, runs: Callable[..., tuple[Run, Run]]) -> None:

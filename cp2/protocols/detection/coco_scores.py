@@ -65,8 +65,6 @@ def coco_scores(
         found: detections as COCO's results: image_id, category_id, score, bbox and, for masks,
             segmentation, both of compressed runs. Areas of masks are the masks' own, whatever boxes
             are given.
-    Raises:
-        UserError: pycocotools is not installed.
     """
     objects, detections = (_grouped(entries) for entries in (truth["annotations"], found))
     images = sorted(one["id"] for one in truth["images"])

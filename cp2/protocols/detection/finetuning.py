@@ -85,7 +85,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         trainer.say(f"statistics of norms over {len(more)} batches")
         batches = detection_batches(data, more, size, seed, execution.workers, rank(), world_size())
         with torch.no_grad(), precise_statistics(model), trainer.precision.autocast():
-            for batch in batches:
+            for batch in trainer.after_training(batches, len(more)):
                 model(*on_device(batch, device))
     trainer.finish(lambda path: save_detector(path, model, recipe, run.id))
 
