@@ -77,30 +77,50 @@ def read_objects(
         strict: VOC's XML may say no other size of the image.
 
     Raises:
-        WrongFile: not readable, or an object of no known class, without a box, or whose box has no
-            area or leaves the image; names the object.
+        WrongFile: not readable, or an object of no known class, without one box, or whose box has
+            no area or leaves the image; names the object.
     """
     if path.suffix == ".json":
         return _kept_objects(path, size)
-    with reading(path, "an annotation in VOC's XML", "correct it, or take its image off the list"):
-        parser = ElementTree.XMLParser(target=_Tree())
-        root = ElementTree.parse(path, parser).getroot()
-        if root.tag.rpartition("}")[2] != "annotation":
-            raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
-        if size is not None and strict:
-            _check_size(root, path, size)
+    root = _voc(path)
+    if size is not None and strict:
+        _check_size(root, path, size)
     found = enumerate(root.findall("object"), 1)
     return [_object(element, f"{path}: object {n}", classes, size) for n, element in found]
 
 
+def _voc(path: Path) -> ElementTree.Element:
+    with reading(path, "an annotation in VOC's XML", "correct it, or take its image off the list"):
+        parser = ElementTree.XMLParser(target=_Tree())
+        root = ElementTree.parse(path, parser).getroot()
+        if root.tag != "annotation":
+            raise ValueError(
+                f"it begins with <{root.tag}>, not with <annotation>"
+                + ("; remove its namespace (xmlns)" if root.tag.startswith("{") else "")
+            )
+        for tag in (child.tag for child in root):
+            if tag != "object" and tag.rpartition("}")[2].lower() in ("object", "objects"):
+                raise ValueError(f"it has <{tag}> where <object> must be")
+    return root
+
+
+def states_size(path: Path) -> bool:
+    """Whether it says the size of the image."""
+    return path.suffix == ".json" or _stated(_voc(path)) is not None
+
+
+def _stated(root: ElementTree.Element) -> tuple[str, str] | None:
+    """Width and height as they stand there; a few tools leave them out, or write 0."""
+    width, height = ((root.findtext(f"size/{side}") or "").strip() for side in ("width", "height"))
+    return None if {width, height} <= {"", "0"} else (width, height)
+
+
 def _check_size(root: ElementTree.Element, path: Path, size: tuple[int, int]) -> None:
     """Boxes drawn on a smaller copy, or on the image turned, would fit without being right."""
-    said = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
-    if not all(side.isascii() and side.isdigit() and int(side) for side in said):
-        return  # a few tools leave it out, or write 0
-    if tuple(map(int, said)) != size:
+    said = _stated(root)
+    if said is not None and tuple(map(_number, said)) != size:
         raise WrongFile(
-            f"{path}: is of an image of {said[0]}x{said[1]} pixels, but its image is "
+            f"{path}: is of an image of {said[0][:9]}x{said[1][:9]} pixels, but its image is "
             f"{size[0]}x{size[1]}. If EXIF turns it, save it upright (mogrify -auto-orient)"
         )
 
@@ -116,6 +136,8 @@ def _object(
     difficult = (element.findtext("difficult") or "0").strip()
     if difficult not in ("0", "1"):
         raise WrongFile(f"{where}: difficult is {difficult!r}, must be 0 or 1")
+    if (boxes := len(element.findall("bndbox"))) > 1:
+        raise WrongFile(f"{where}: it has {boxes} of bndbox; write an object for each")
     xmin, ymin, xmax, ymax = (_side(element, side, where) for side in SIDES)
     shown = f"its box {xmin:g}, {ymin:g} to {xmax:g}, {ymax:g}"
     if xmax < xmin or ymax < ymin:
@@ -128,13 +150,17 @@ def _object(
 
 def _side(element: ElementTree.Element, side: str, where: str) -> float:
     text = element.findtext(f"bndbox/{side}")
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number := _number(text)):
         raise WrongFile(f"{where}: {side} of its bndbox is {text!r}, must be a number")
     return number
+
+
+def _number(text: str | None) -> float:
+    """NaN where it is none, as are Python's 1_0 and other alphabets' digits."""
+    try:
+        return float(text) if text and text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return math.nan
 
 
 def write_objects(path: Path, size: tuple[int, int], objects: Sequence[ImageObject]) -> None:

@@ -41,6 +41,9 @@ def test_reads_objects_but_not_their_parts(tmp_path: Path) -> None:
         (one(""), "object 2 has no name; allowed: aeroplane, bird, boat, cat"),
         (one(difficult="<difficult>maybe</difficult>"), r"\(cat\): difficult is 'maybe', must be"),
         (one(xmin="nan"), "xmin of its bndbox is 'nan', must be a number"),
+        (one(xmin="1_0"), "xmin of its bndbox is '1_0', must be a number"),
+        (one(xmin="١٠"), "xmin of its bndbox is '١٠', must be a number"),
+        (one(difficult="<bndbox/>"), r"\(cat\): it has 2 of bndbox; write an object for each"),
         (one(ymax=""), "ymax of its bndbox is '', must be a number"),
         ("<object><name>cat</name></object>", "xmin of its bndbox is None, must be a number"),
         (one(xmax="9"), "its box 10, 20.5 to 9, 40 has no area"),
@@ -63,8 +66,17 @@ def test_what_is_no_xml_is_a_message(tmp_path: Path) -> None:
     path.write_text("<rss><object><name>cat</name></object></rss>")
     with pytest.raises(WrongFile, match="begins with <rss>, not with <annotation>"):
         read_objects(path, CLASSES)
-    path.write_text('<annotation xmlns="a"/>')
-    assert read_objects(path, CLASSES) == []
+    path.write_text('<annotation xmlns="http://a/b"><object/></annotation>')
+    with pytest.raises(WrongFile, match=r"<{http://a/b}annotation>, .* remove its namespace"):
+        read_objects(path, CLASSES)
+
+
+@pytest.mark.parametrize("tag", ["Object", "objects", "{http://a/b}object"])
+def test_objects_under_another_name_are_not_lost(tmp_path: Path, tag: str) -> None:
+    name, space = tag.rpartition("}")[2], ' xmlns="http://a/b"' if "}" in tag else ""
+    path = write(tmp_path / "1.xml", one(), f"<{name}{space}/>")
+    with pytest.raises(WrongFile, match=rf"1\.xml: .*it has <{tag}> where <object> must be"):
+        read_objects(path, CLASSES)
 
 
 LAUGHS = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>"

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Callable
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from cp2.data.annotations import ImageObject, image_labels, read_objects
 from cp2.data.index import read_index
 from cp2.data.preparers import json_entries, prepare
-from cp2.data.preparers.coco_file import CocoFile
+from cp2.data.preparers.coco_file import CocoFile, _box_of
 from cp2.errors import UserError, WrongFile
 from cp2.protocols.detection.masks import decoded, runs_of
 from cp2.settings.datasets import ClassList, DatasetSettings
@@ -102,6 +103,11 @@ def test_compressed_runs_are_pycocotools_own(tmp_path: Path) -> None:
         ({"segmentation": RUNS | {"counts": [6, 2]}}, "add up to 8 x 6"),
         ({"segmentation": RUNS | {"counts": "0o~~"}}, "add up to 8 x 6"),
         ({"segmentation": RUNS | {"counts": [48]}}, "its mask has no pixel"),
+        (
+            {"segmentation": RUNS | {"counts": [40, 2, 6]}},  # column 6, rows 4 and 5
+            "its mask leaves its object.s box 1, 1, 3, 2, .*; counts go down column by column",
+        ),
+        ({"segmentation": RUNS | {"counts": [9, 3, 5, 3, 28]}}, "its mask leaves"),  # row by row
     ],
 )
 def test_names_the_file_and_the_object(
@@ -131,6 +137,73 @@ def test_lists_are_refused_by_name(
     (tmp_path / "a.json").write_text(json.dumps(whole))
     with pytest.raises(WrongFile, match=message):
         CocoFile(tmp_path / "a.json", TWO.classes, strict=True)
+
+
+def test_boxes_of_runs_are_those_of_their_pixels() -> None:
+    rng = np.random.default_rng(0)
+    for height, width, share in product((1, 2, 7), (1, 3, 8), (0.1, 0.5, 1.0)):
+        mask = rng.random((height, width)) < share
+        mask[rng.integers(height), rng.integers(width)] = True
+        counts = [0, 0]  # a run of no pixel
+        for value, group in groupby(mask.T.ravel()):
+            counts += [0] * (int(value) != len(counts) % 2) + [len(list(group))]
+        rows, columns = np.nonzero(mask)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert _box_of(counts, height) == box
+
+
+def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+    whole = content(annotation(1), annotation(2, image_id=2))
+    whole["images"][1]["file_name"] = "./bild_ä1.png"
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    with pytest.raises(WrongFile, match=r"2 have the file_name 'bild_ä1.png'"):
+        CocoFile(tmp_path / "a.json", TWO.classes, strict=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 1 << 20])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"area": 6.0, "iscrowd": 1', '"area": [6.0, "iscrowd": 1', "entry 2 of annotations: Expe"),
+        ('"iscrowd": 1', '"iscrowd": tru', "entry 2 of annotations: Expecting"),
+        ('"iscrowd": 1', '"is\ncrowd": 1', "entry 2 of annotations: Invalid control character"),
+        ('"name": "dog"}', '"name": "dog"},', "entry 3 of categories: Expecting value"),
+        ('"dog"}]', '"dog"}],', "Expecting value"),
+        ('"dog"}]}', '"dog"}]} x', "'x'"),
+    ],
+)
+def test_damage_is_told_by_its_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, old: str, new: str, message: str
+) -> None:
+    monkeypatch.setattr(json_entries, "_CHUNK", chunk)
+    crowds = [annotation(n, iscrowd=1) for n in range(2, 40)]
+    good = json.dumps(content(annotation(1), *crowds), ensure_ascii=False)
+    bad = good.replace(old, new, 1)
+    (tmp_path / "a.json").write_text(bad)
+    try:
+        json.loads(bad)
+    except json.JSONDecodeError as error:
+        at = len(bad[: error.pos].encode())
+    near = "|".join(str(at + n) for n in (-1, 0, 1))  # a comma, or what follows it
+    with pytest.raises(WrongFile, match=rf"{message}.* at byte ({near})\b"):
+        CocoFile(tmp_path / "a.json", TWO.classes, strict=True)
+
+
+def test_damage_is_found_long_before_the_largest_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_entries, "_LARGEST", 1000)
+    monkeypatch.setattr(json_entries, "_CHUNK", 100)
+    text = json.dumps(content(*(annotation(n) for n in range(100)))).replace("]]", "]", 1)
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(WrongFile, match=r"entry 1 of annotations: .* at byte"):
+        CocoFile(tmp_path / "a.json", TWO.classes, strict=True)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content(annotation(1))), "utf-8-sig")
+    file = CocoFile(tmp_path / "a.json", TWO.classes, strict=True)
+    assert [len(objects) for _, objects in file.objects()] == [1, 0]
 
 
 @pytest.mark.parametrize("text", ["[]", '{"images": [1', '{"images": [{"id": 1}}', "{", "[" * 9999])
@@ -191,7 +264,8 @@ def test_an_own_folder_is_used_in_place(tmp_path: Path) -> None:
         ),
         (
             lambda root: Image.new("RGB", (6, 8)).save(root / "val2020/bild_ä2.png"),
-            r"bild_ä2.png is 6x8, its annotations are of an image of 8x6 .* save it upright",
+            r"own/val2020/bild_ä2.png, described in .*/instances_val2020.json: bild_ä2.png is 6x8, "
+            "its annotations are of an image of 8x6 .* save it upright",
         ),
         (lambda root: (root / "annotations/instances_val2020.json").unlink(), "no file is .*val"),
         (
@@ -207,6 +281,26 @@ def test_what_an_own_folder_lacks(
     break_it(tmp_path / "own")
     with pytest.raises(UserError, match=message):
         prepare(settings, TWO, tmp_path / "set")
+
+
+@pytest.mark.parametrize(("length", "fits"), [(250, True), (251, True), (255, True), (256, False)])
+def test_long_file_names(tmp_path: Path, length: int, fits: bool) -> None:
+    settings = own(tmp_path / "own")
+    name = "x" * (length - 4) + ".png"
+    file = tmp_path / "own/annotations/instances_train2020.json"
+    file.write_text(json.dumps(content(annotation(1))).replace("bild_\\u00e41.png", name))
+    if not fits:
+        with pytest.raises(WrongFile, match=r"image 1 \(xxx.* is not in .*train2020"):
+            prepare(settings, TWO, tmp_path / "set")
+        return
+    folder = tmp_path / "own/train2020"
+    (folder / "bild_ä1.png").rename(folder / name)
+    prepare(settings, TWO, tmp_path / "set")
+    index = read_index(tmp_path / "set")
+    labels = dict(zip((p.name for p in index.paths("train")), index.labels("train"), strict=True))
+    assert labels["bild_ä2.png"].name == "bild_ä2.png.json"  # as ever
+    assert (labels[name].name == f"{name}.json") == (length == 250)
+    assert [one.name for one in read_objects(labels[name], TWO.classes, (8, 6))] == ["cat"]
 
 
 def test_file_names_stay_in_their_folder(tmp_path: Path) -> None:

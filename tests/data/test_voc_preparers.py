@@ -11,6 +11,7 @@ from PIL import Image
 from cp2.data.annotations import read_objects
 from cp2.data.index import DatasetIndex, read_index
 from cp2.data.preparers import prepare
+from cp2.data.preparers.census import AS_STORED, UNSAID
 from cp2.errors import UserError, WrongFile
 from cp2.settings.datasets import Archive, ClassList, DatasetSettings
 
@@ -103,10 +104,14 @@ def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [((4000, 3000), True), ((6, 8), True), ((8, 6), False), ((0, 0), False)]
+    ("size", "said"),
+    [
+        *(((4000, 3000), True), ((6, 8), True), ((8, 6), False), ((0, 0), False)),
+        *((("70.0", "60.0"), True), ((-8, 6), True), ((8, ""), True), (("8.0", "6.0"), False)),
+    ],
 )
 def test_an_own_annotation_is_of_its_images_size(
-    tmp_path: Path, size: tuple[int, int], said: bool
+    tmp_path: Path, size: tuple[int | str, int | str], said: bool
 ) -> None:
     """Boxes drawn on a smaller copy, or on the image turned, may fit."""
     settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
@@ -125,7 +130,7 @@ def test_a_size_that_is_no_number_of_pixels_is_a_message(tmp_path: Path) -> None
     file = tmp_path / "own/Annotations/1.xml"
     size = f"<size><width>{'9' * 5000}</width><height>6</height></size></annotation>"
     file.write_text(file.read_text().replace("</annotation>", size))
-    with pytest.raises(WrongFile, match=r"1\.xml: is not an annotation in VOC's XML"):
+    with pytest.raises(WrongFile, match=r"1\.xml: is of an image of 9+x6 pixels"):
         prepare(settings, TWO, tmp_path / "set")
 
 
@@ -141,6 +146,28 @@ def test_objects_are_counted_and_what_cannot_be_scored_is_told(tmp_path: Path) -
         "test has objects of 1 (dog), but train has none: they score 0",
         "the same images in two splits: 1 (1 of train is 1 of test)",
     )
+
+
+@pytest.mark.parametrize(("stated", "note"), [(True, AS_STORED), (False, UNSAID)])
+def test_a_stated_size_tells_how_an_image_with_exif_lies(
+    tmp_path: Path, stated: bool, note: str
+) -> None:
+    settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "own/JPEGImages/1.png", exif=exif)
+    file = tmp_path / "own/Annotations/1.xml"
+    size = "<size><width>8</width><height>6</height></size>" if stated else ""
+    file.write_text(file.read_text().replace("</annotation>", f"{size}</annotation>"))
+    notes = prepare(settings, TWO, tmp_path / "set").notes
+    assert f"images with an EXIF orientation {note}: 1 ({tmp_path}/own/JPEGImages/1.png)" in notes
+
+
+def test_images_without_objects_are_told(tmp_path: Path) -> None:
+    settings = own(tmp_path / "own", {"train": "1\n2\n", "val": "3\n"})
+    (tmp_path / "own/Annotations/1.xml").write_text("<annotation/>")
+    notes = prepare(settings, TWO, tmp_path / "set").notes
+    assert f"images of train without objects: 1 ({tmp_path}/own/JPEGImages/1.png)" in notes
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ class Census:
         self._turned: dict[str, list[str]] = {}
         self._splits_of: dict[bytes, tuple[str, str]] = {}
         self._twice: list[str] = []
+        self._empty: dict[str, list[str]] = {}
 
     def add(self, source: Source, found: Checked) -> None:
         """Count one image."""
@@ -67,6 +68,8 @@ class Census:
         if found.ids is None:
             return
         self._ids[split] = self._ids.get(split, 0) + found.ids
+        if self._unit == "object" and not found.ids.any():
+            self._empty.setdefault(split, []).append(printable(source.image))
         key = found.content or source.name.encode()
         other, name = self._splits_of.setdefault(key, (split, source.name))
         if other != split:
@@ -137,6 +140,9 @@ class Census:
                 lines.append(
                     f"{split} has {self._unit}s of {_some(new)}, but train has none: they score 0"
                 )
+        lines += [
+            f"images of {split} without objects: {_some(n)}" for split, n in self._empty.items()
+        ]
         if self._twice:
             lines.append(f"the same images in two splits: {_some(self._twice)}")
         for kind, names in self._turned.items():

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from cp2.data.annotations import read_objects
+from cp2.data.annotations import read_objects, states_size
 from cp2.data.index import Item
 from cp2.data.labels import IGNORE, LabelMap, read_label, to_train_ids
 from cp2.data.members import is_member, read_bytes
@@ -89,13 +89,21 @@ def _checked(source: Source, whole: bool, folder: Path, layout: Layout) -> Check
     content = hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
     ids: npt.NDArray[np.int64] | None = None
     if source.label is not None and layout.objects is not None:
-        found = read_objects(source.label, layout.objects, (width, height), layout.strict)
+        try:
+            found = read_objects(source.label, layout.objects, (width, height), layout.strict)
+        except WrongFile as error:
+            if source.described is None:
+                raise
+            raise WrongFile(f"{source.image}, described in {source.described}: {error}") from error
         columns = [IGNORE if one.difficult else layout.objects.index(one.name) for one in found]
         ids = np.bincount(np.array(columns, np.int64), minlength=256)
     if source.label is None or layout.table is None:
         paths = (source.image, *([source.label] if source.label else []))
         item = Item(source.split, *(_posix(path, folder.parent) for path in paths))
         stored = UNLABELLED if source.label is None else UNSAID
+        checked = layout.strict or source.described is not None  # its size is the label's, if said
+        if exif >= 5 and width != height and source.label and checked and states_size(source.label):
+            stored = AS_STORED
         return Checked(item, stored if exif > 1 else None, ids, content)
     if not source.label.is_file():
         stem = source.label.stem

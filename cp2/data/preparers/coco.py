@@ -7,6 +7,8 @@ Split `train` is COCO's train2017, and `test`, which is scored, its val2017. An 
 instances_train*.json, and instances_test*.json or else instances_val*.json.
 """
 
+import hashlib
+import os
 from pathlib import Path, PurePosixPath
 
 from cp2.data.annotations import write_objects
@@ -16,6 +18,7 @@ from cp2.data.preparers.unlabelled import own_root
 from cp2.errors import UserError, WrongFile
 
 _JSON = "annotations/instances_{}.json"
+_LONGEST = 255  # bytes of a file's name
 
 
 def prepare_coco_instances(job: Job) -> Layout:
@@ -66,14 +69,17 @@ def _sources(
         name = PurePosixPath(image.file)
         if name.is_absolute() or ".." in name.parts:
             raise WrongFile(f"{path}: image {image.id}: file_name {image.file!r} leaves its folder")
-        file = next((place / name for place in places if (place / name).is_file()), None)
+        there = (place / name for place in places)
+        file = next((one for one in there if os.path.isfile(one)), None)  # noqa: PTH113 - as Path it raises
         if file is None:
             raise WrongFile(
                 f"{path}: image {image.id} ({image.file}) is not in {places[0]}"
                 + (" nor in images/" if len(places) > 1 else "")
             )
         label = labels / f"{name}.json"
+        if len(encoded := os.fsencode(label.name)) > _LONGEST:
+            label = label.with_name(f"{hashlib.sha256(encoded).hexdigest()}.json")
         label.parent.mkdir(parents=True, exist_ok=True)
         write_objects(label, image.size, objects)
-        sources.append(Source(split, name.as_posix(), file, label))
+        sources.append(Source(split, name.as_posix(), file, label, path))
     return sorted(sources, key=lambda source: source.name)

@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class CocoImage(NamedTuple):
     """An image as the file describes it."""
 
     id: int
-    file: str
+    file: str  # without "./" and "//", so that no two names mean one file
     size: tuple[int, int]  # width, height
 
 
@@ -86,7 +86,7 @@ class CocoFile:
             size = _whole(entry, "width", where), _whole(entry, "height", where)
             if min(size) < 1:
                 raise WrongFile(f"{where} ({file}) is {size[0]}x{size[1]} pixels")
-            self.images.append(CocoImage(number, file, size))
+            self.images.append(CocoImage(number, str(PurePosixPath(file)), size))
         else:
             self._categories[number] = str(entry.get("name"))
 
@@ -148,6 +148,9 @@ class CocoFile:
                 )
             for number, one in enumerate(mask if isinstance(mask, list) else [], 1):
                 _in_box(one, box, f"{where}: polygon {number}")
+            if isinstance(mask, dict):
+                runs = _box_of(mask["counts"], image.size[1])
+                _in_box(runs, box, f"{where}: its mask", "; counts go down column by column")
         return ImageObject(
             name, (x, y, x + width, y + height), bool(crowd), bool(crowd), area, mask
         )
@@ -219,12 +222,23 @@ def _inside(points: Sequence[float], size: tuple[int, int], shown: str) -> None:
             raise WrongFile(f"{shown} leaves the image, which is {size[0]}x{size[1]} pixels")
 
 
-def _in_box(points: Sequence[float], box: Sequence[float], shown: str) -> None:
+def _box_of(counts: Sequence[int], height: int) -> list[float]:
+    """x0, y0, x1, y1 around runs, of which some hold pixels; they go down columns of `height`."""
+    ends = np.cumsum(counts)
+    starts, last = (ends - counts)[1::2], ends[1::2] - 1
+    starts, last = starts[last >= starts], last[last >= starts]
+    (left, top), (right, bottom) = np.divmod(starts, height), np.divmod(last, height)
+    whole = (left < right).any()  # such a run holds the end of one column and the top of the next
+    y0, y1 = (0, height) if whole else (int(top.min()), int(bottom.max()) + 1)
+    return [int(left.min()), y0, int(right.max()) + 1, y1]
+
+
+def _in_box(points: Sequence[float], box: Sequence[float], shown: str, hint: str = "") -> None:
     for start, side, values in zip(box[:2], box[2:], (points[::2], points[1::2]), strict=True):
         if min(values) < start - _SLACK or max(values) > start + side + _SLACK:
             sides = ", ".join(f"{value:g}" for value in box)
             raise WrongFile(
-                f"{shown} leaves its object's box {sides}, which must be x, y, width, height"
+                f"{shown} leaves its object's box {sides}, which must be x, y, width, height{hint}"
             )
 
 

@@ -15,13 +15,15 @@ from cp2.settings.datasets import DatasetSettings
 class Source:
     """One image as the archive or the user's folder has it.
 
-    `name` is unique within its split and may contain "/"; `label` holds raw values.
+    `name` is unique within its split and may contain "/"; `label` holds raw values, and is made
+    from `described` where one file describes many images.
     """
 
     split: str
     name: str
     image: Path
     label: Path | None = None
+    described: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any, BinaryIO
 
 _CHUNK = 1 << 20
 _LARGEST = 64 << 20  # bytes of one entry
+_CUT = 16  # bytes: a word, number or escape that the buffer's end may have cut is shorter
+_BOM = b"\xef\xbb\xbf"
 _DECODER = json.JSONDecoder()
 
 
@@ -14,7 +16,9 @@ class _Text:
     """A file's bytes as text of one character a byte, of which little is held at once."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._text, self._at, self._before = file, "", 0, 0
+        if file.read(len(_BOM)) != _BOM:
+            file.seek(0)
+        self._file, self._text, self._at, self._before = file, "", 0, file.tell()
 
     def _more(self) -> bool:
         held = len(self._text) - self._at
@@ -26,30 +30,37 @@ class _Text:
         return bool(chunk)
 
     def peek(self) -> str:
-        """The next character that is no space."""
+        """The next character that is no space, none at the end."""
         while True:
             while self._at < len(self._text):
-                if not (char := self._text[self._at]).isspace():
+                if (char := self._text[self._at]) not in " \t\n\r":
                     return char
                 self._at += 1
             if not self._more():
-                raise ValueError("it ends too early")
+                return ""
 
     def take(self, char: str) -> None:
+        """Go on behind this character; "" is the end."""
         if (found := self.peek()) != char:
-            raise ValueError(f"{found!r} at byte {self._before + self._at}, not {char!r}")
+            wanted = f"not {char!r}" if char else "behind its end"
+            place = f"{found!r} at byte {self._before + self._at}, {wanted}"
+            raise ValueError(place if found else "it ends too early")
         self._at += 1
 
     def value(self) -> tuple[Any, int, bytes]:
         """The next value, its first byte, and all of them."""
-        self.peek()
+        if not self.peek():
+            raise ValueError("it ends too early")
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if not self._more():
-                    raise
-                continue
+            except json.JSONDecodeError as error:
+                ended = error.msg.startswith("Unterminated") or error.pos + _CUT > len(self._text)
+                place = self._before + error.pos
+                if ended and self._more():
+                    continue
+                what = error.msg.removesuffix(" at").rstrip(": ")
+                raise ValueError(f"{what} at byte {place}") from error
             if end == len(self._text) and self._more():
                 continue  # a number may go on
             first, self._at = self._at, end
@@ -57,9 +68,10 @@ class _Text:
 
     def until(self, end: str) -> Iterator[None]:
         """Stop before each entry of what began; take its end."""
-        while self.peek() != end:
+        comma = False
+        while comma or self.peek() != end:
             yield
-            if self.peek() != end:
+            if comma := self.peek() != end:
                 self.take(",")
         self.take(end)
 
@@ -80,9 +92,13 @@ def entries(path: Path, lists: Container[str], plain: str) -> Iterator[tuple[str
                 text.value()
                 continue
             text.take("[")
-            for _ in text.until("]"):
-                entry, first, content = text.value()
-                if name in lists:
-                    if name != plain:
+            for number, _ in enumerate(text.until("]"), 1):
+                try:
+                    entry, first, content = text.value()
+                    if name in lists and name != plain:
                         entry = json.loads(content)
+                except ValueError as error:
+                    raise ValueError(f"entry {number} of {name}: {error}") from error
+                if name in lists:
                     yield name, entry, first, first + len(content)
+        text.take("")
