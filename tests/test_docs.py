@@ -104,7 +104,7 @@ def test_the_documents_build_as_a_site(tmp_path: Path) -> None:
 
 def test_the_campaign_on_own_photographs_can_be_planned(tmp_path):
     page = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
-    classes, campaign = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    classes, campaign, boxes = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     configs = tmp_path / "configs"
     shutil.copytree(ROOT / "configs", configs)
     (configs / "classes" / "garden.yaml").write_text(classes, encoding="utf-8")
@@ -112,6 +112,19 @@ def test_the_campaign_on_own_photographs_can_be_planned(tmp_path):
     plan = build_plan(load_campaign("garden", (), configs))
     assert {run.id for run in plan.stage("dataset")} == {"garden-photos", "garden-scenes"}
     assert {run.recipe.classes for run in plan.stage("finetune")} == {3}
+    swaps = (
+        ("demo_detection", "demo_instances"),
+        ("voc0712", "coco2017-instances"),
+        ("voc-detection", "coco-detection"),
+        ("kind: voc", "kind: coco-json"),
+    )
+    for name in ("yard", "yard-masks"):
+        (configs / f"{name}.yaml").write_text(boxes, encoding="utf-8")
+        plan = build_plan(load_campaign(name, (), configs))
+        assert {run.id for run in plan.stage("dataset")} == {"yard"}
+        assert len(list(plan.stage("finetune"))) == 4
+        for old, new in swaps:
+            boxes = boxes.replace(old, new)
 
 
 PROMISES = re.findall(
