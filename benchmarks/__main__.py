@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.data import bench_data, bench_memory
+from benchmarks.detection import bench_detection
 from benchmarks.evaluate import bench_evaluate
 from benchmarks.evidence import write_evidence
 from benchmarks.figures import Figures, check_results, write_figures
@@ -30,6 +31,12 @@ app = typer.Typer(
 )
 
 
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="write the figures into this file, or into a folder by device"),
+]
+
+
 @dataclass(frozen=True)
 class Files:
     """What is measured on, and where the figures go."""
@@ -37,10 +44,7 @@ class Files:
     images: Annotated[
         Path | None, typer.Argument(help="folder of images; none: synthetic ones")
     ] = None
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="write the figures into this file, or into a folder by device"),
-    ] = None
+    json_file: JsonFile = None
 
     def paths(self) -> list[Path] | None:
         """The images; before anything is measured, whether the figures can be written."""
@@ -165,6 +169,21 @@ def lightly(
     given = {"batch": batch, "workers": workers, "queue": queue, "amp": amp}
     sizes = _sizes("lightly", timing, backbone=backbone, crop=crop, **given)
     files.write("lightly", bench_lightly(sizes, files.paths()))
+
+
+@command(group=app)
+def detection(
+    timing: Rounds,
+    backbone: Annotated[str | None, typer.Option(help="resnet18 or resnet50")] = None,
+    crop: Annotated[int | None, typer.Option(help="pixels of an image's short side")] = None,
+    batch: Batch = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Faster R-CNN beside torchvision's on made-up images; what VOC's and COCO's scores take."""
+    files = Files(None, json_file)
+    files.paths()
+    sizes = _sizes("detection", timing, backbone=backbone, crop=crop, batch=batch)
+    files.write("detection", bench_detection(sizes))
 
 
 @command(group=app)

@@ -9,7 +9,7 @@ from cp2.costs.measure import CORES, PREFETCH
 from cp2.errors import UserError
 
 PRECISIONS = ("off", "bf16", "fp16")
-STAGES = ("step", "pretrain", "lightly", "numerics", "finetune", "evaluate")
+STAGES = ("step", "pretrain", "lightly", "detection", "numerics", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ _BY_STAGE: dict[tuple[str, str], Sizes] = {
     ("pretrain", "cpu"): _CPU,
     ("lightly", "cuda"): _GPU,
     ("lightly", "cpu"): replace(_CPU, backbone="resnet18", batch=64, steps=10),
+    ("detection", "cuda"): replace(_GPU, crop=640, batch=8, workers=0),
+    ("detection", "cpu"): replace(_CPU, backbone="resnet18", crop=192, batch=2, workers=0),
     ("numerics", "cuda"): replace(_GPU, steps=500, rounds=1),
     ("numerics", "cpu"): replace(_CPU, steps=500, rounds=1, amp="bf16"),
     ("finetune", "cuda"): replace(_GPU, crop=512, batch=16, steps=50),

@@ -105,6 +105,8 @@ def test_places_for_the_figures(tmp_path):
         (["data", "--memory", "100"], "320 samples are the least"),
         (["numerics", "--steps", "3"], "--steps 3"),
         (["lightly", "--backbone", "vits16"], "--backbone vits16: use one of resnet18, resnet50"),
+        (["detection", "--backbone", "vits16"], "--backbone vits16: use resnet18 or resnet50"),
+        (["detection", "--batch", "1"], "--batch 1; 2 is the least"),
         (["lightly"], "pip install 'lightly==1.6.*'"),
     ],
 )

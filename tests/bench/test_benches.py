@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import finetune
+from benchmarks import detection, finetune
 from benchmarks.__main__ import app
 from benchmarks.data import bench_data
+from benchmarks.detection import bench_detection
 from benchmarks.evaluate import bench_evaluate
 from benchmarks.finetune import bench_finetune
 from benchmarks.loops import ON_THAT_NETWORK
@@ -64,6 +65,20 @@ def test_step_of_cp2_with_operators(images):
         assert rows[0]["ms"] >= rows[-1]["ms"] > 0
         assert sum(row["share"] for row in rows) <= 1 + 1e-6
         assert any("conv" in row["operator"] for row in rows)
+
+
+def test_detection(monkeypatch):
+    for name, value in (("VOC", (6, 20, 9)), ("COCO", (6, 80, 9)), ("MOST", 4)):
+        monkeypatch.setattr(detection, name, value)
+    lines = []
+    sizes = replace(TOY, backbone="resnet18", crop=64, batch=2, steps=1)
+    figures = bench_detection(sizes, say=lines.append)
+    kinds = [(name, work) for work in ("training", "inference") for name in ("torchvision", "ours")]
+    assert list(figures["variants"]) == [f"{name}, {work}" for name, work in kinds]
+    for variant in figures["variants"].values():
+        assert variant["samples_per_second"]["median"] > 0
+    assert len(figures["score_seconds"]) == 2
+    assert sum("scores of" in line for line in lines) == 2
 
 
 def test_step_of_the_relatives(images):
