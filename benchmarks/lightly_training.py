@@ -20,6 +20,7 @@ from benchmarks.loops import configuration, loop_variant, pretrain_recipe
 from benchmarks.machine import matmul_peaks
 from benchmarks.sizes import Sizes
 from cp2.costs.work_folder import WorkFolder, work_folder
+from cp2.data.pillow import open_image
 from cp2.errors import UserError
 from cp2.models.devices import choose_device
 from cp2.training.pretrain import pretrain
@@ -104,7 +105,7 @@ class _Photographs(Dataset[Any]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Any:
-        with Image.open(self._paths[index]) as image:
+        with open_image(self._paths[index]) as image:
             return self._transform(image.convert("RGB"))
 
 
