@@ -109,7 +109,8 @@ class _Photographs(Dataset[Any]):
             return self._transform(image.convert("RGB"))
 
 
-METHODS: dict[str, type[nn.Module]] = {"moco-v2": LightlyMoCo, "densecl": LightlyDenseCL}
+# Ours by name in configs/methods/; at output stride 32, as lightly's networks are.
+METHODS: dict[str, type[nn.Module]] = {"moco-v2-coco": LightlyMoCo, "densecl": LightlyDenseCL}
 
 
 def bench_lightly(sizes: Sizes, paths: Sequence[Path] | None = None, say: Say = print) -> Figures:
