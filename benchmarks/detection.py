@@ -31,8 +31,8 @@ from cp2.settings.models import ResNetSettings
 from cp2.settings.protocols.detection import DetectorSettings
 
 CLASSES, OBJECTS = 20, 7  # objects of an image
-REGIONS, WIDTH, HIDDEN = 512, 256, 1024  # as published, on a GPU
-ON_CPU = 64, 32, 128
+# Sampled regions, channels of the heads, of their last layer: as published, and small ones.
+HEADS = {"cuda": (512, 256, 1024), "cpu": (64, 32, 128)}
 BACKBONES = ("resnet18", "resnet50")
 # Images, classes and objects of VOC 2007 test and of COCO val2017; 100 detections an image.
 VOC, COCO, MOST = (4952, 20, 14976), (5000, 80, 36781), 100
@@ -42,7 +42,7 @@ def bench_detection(sizes: Sizes, say: Say = print) -> Figures:
     """Measure, print, and return the figures of Faster R-CNN on a feature pyramid.
 
     Networks, images (crop x 4/3 crop) and sampled regions are as large in both; boxes are random.
-    On a CPU regions, channels of the heads and their last layer are `ON_CPU`.
+    On a CPU the heads are small, too (`HEADS`).
 
     Raises:
         UserError: the backbone is none of `BACKBONES`.
@@ -103,15 +103,11 @@ def _run(
     run_step(watch, step if training else detect)
 
 
-def _heads(device: torch.device) -> tuple[int, int, int]:
-    return ON_CPU if device.type == "cpu" else (REGIONS, WIDTH, HIDDEN)
-
-
 def _ours(sizes: Sizes, data: Data, device: torch.device) -> Made:
     settings = configuration().backbone(sizes.backbone)
     assert isinstance(settings, ResNetSettings)
     settings = settings.model_copy(update={"output_stride": 32})
-    regions, width, hidden = _heads(device)
+    regions, width, hidden = HEADS[device.type]
     detector = DetectorSettings(kind="fpn", regions=regions, width=width, hidden=hidden)
     model = build_detector(detector, settings, CLASSES)
     group_batch_norm(model, sizes.batch, None)
@@ -128,7 +124,7 @@ def _ours(sizes: Sizes, data: Data, device: torch.device) -> Made:
 
 
 def _torchvision(sizes: Sizes, data: Data, device: torch.device) -> Made:
-    norm, (regions, width, hidden) = nn.BatchNorm2d, _heads(device)
+    norm, (regions, width, hidden) = nn.BatchNorm2d, HEADS[device.type]
     network = getattr(models, sizes.backbone)(norm_layer=norm)
     last = network.fc.in_features
     names = {f"layer{n + 1}": str(n) for n in range(4)}

@@ -186,10 +186,9 @@ class Contrastive(Method):
         if q is not None and k is not None:
             self.see(q, k)
 
-    def health(self, queue: Tensor | None = None) -> dict[str, Tensor]:
-        """Of the query view; with the queue of whole views, where there is one."""
-        has = "queue" in self.objective.queues
-        return super().health(self.objective.queue() if has else queue)
+    @property
+    def negatives(self) -> Tensor | None:
+        return self.objective.queue() if "queue" in self.objective.queues else None
 
     def encode_query(self, images: Tensor) -> Any:
         """Features of images, with gradient, behind the predictor if there is one."""

@@ -107,7 +107,12 @@ class Method(nn.Module, ABC):
         """Remember unit vectors (N, D) of a watched step's views, one an image, for `health`."""
         self._seen.append((q.detach(), k.detach()))
 
-    def health(self, queue: Tensor | None = None) -> dict[str, Tensor]:
+    @property
+    def negatives(self) -> Tensor | None:
+        """The queue of earlier vectors of whole views, unit columns (D, K); None: there is none."""
+        return None
+
+    def health(self) -> dict[str, Tensor]:
         """See `cp2.methods.health`, between a watched step's gradient and its end.
 
         All processes call it together. Nothing of methods without a vector an image.
@@ -116,7 +121,7 @@ class Method(nn.Module, ABC):
         if not seen:
             return {}
         q, k = (gather(torch.cat(vectors)) for vectors in zip(*seen, strict=True))
-        return health(q, k, queue, getattr(self.settings, "temperature", 1.0))
+        return health(q, k, self.negatives, getattr(self.settings, "temperature", 1.0))
 
     @torch.no_grad()
     def after_step(self, batch: PreparedBatch, prepared: Any, step: Step) -> None:

@@ -209,7 +209,7 @@ class Trainer:
         return StoppedForResumeError(text, self.step)
 
     def after_training(self, batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-        """The `count` batches of what follows the last step and, stopped as a step, starts anew."""
+        """`count` batches behind the last step; stopped amid them, the next attempt repeats all."""
         self._save_now()
         for number, batch in enumerate(batches, 1):
             yield batch
