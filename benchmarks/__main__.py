@@ -177,13 +177,16 @@ def detection(
     backbone: Annotated[str | None, typer.Option(help="resnet18 or resnet50")] = None,
     crop: Annotated[int | None, typer.Option(help="pixels of an image's short side")] = None,
     batch: Batch = None,
+    scores: Annotated[
+        bool, typer.Option(help="also time VOC's and COCO's scores, half a minute")
+    ] = True,
     json_file: JsonFile = None,
 ) -> None:
     """Faster R-CNN beside torchvision's on made-up images; what VOC's and COCO's scores take."""
     files = Files(None, json_file)
     files.paths()
     sizes = _sizes("detection", timing, backbone=backbone, crop=crop, batch=batch)
-    files.write("detection", bench_detection(sizes))
+    files.write("detection", bench_detection(sizes, scores))
 
 
 @command(group=app)

@@ -38,12 +38,14 @@ BACKBONES = ("resnet18", "resnet50")
 VOC, COCO, MOST = (4952, 20, 14976), (5000, 80, 36781), 100
 
 
-def bench_detection(sizes: Sizes, say: Say = print) -> Figures:
+def bench_detection(sizes: Sizes, scores: bool = True, say: Say = print) -> Figures:
     """Measure, print, and return the figures of Faster R-CNN on a feature pyramid.
 
     Networks, images (crop x 4/3 crop) and sampled regions are as large in both; boxes are random.
     On a CPU the heads are small, too (`HEADS`).
 
+    Args:
+        scores: also time the evaluators, without any network.
     Raises:
         UserError: the backbone is none of `BACKBONES`.
     """
@@ -75,7 +77,7 @@ def bench_detection(sizes: Sizes, say: Say = print) -> Figures:
         "images": "made up",
         "variants": summarize(variants, timings),
         "machine": describe_machine(device),
-        "score_seconds": score_seconds(),
+        "score_seconds": score_seconds() if scores else {},
     }
     print_table(figures, say)
     for name, seconds in figures["score_seconds"].items():

@@ -7,15 +7,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import torch
 
-from benchmarks.machine import describe_machine
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
 from cp2.plan.protocols.linear_segmentation import ProbeRecipe
 from cp2.plan.recipes import PretrainRecipe
+from cp2.record.environment import LIBRARIES
 from cp2.record.files import write_json, write_text
 from cp2.record.metrics import read_metrics
 from cp2.record.readers import read_environment, read_scores
@@ -23,6 +22,7 @@ from cp2.reporting.figures.drawing import COLOURS, STYLE, panel_grid, save
 from cp2.settings.load import load_campaign
 
 KINDS = {"linear-segmentation": "linear", "knn": "nearest"}
+KEPT = ("device", "git_commit", "git_dirty", "python", *LIBRARIES)
 COLUMNS = ["table", "row", "seed", "epoch", "probe", "miou", "run", "commit"]
 
 
@@ -43,11 +43,21 @@ def write_evidence(campaign: str, folder: Path) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{campaign}.csv", found.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / f"{campaign}.json", describe_machine(torch.device("cpu")))
+    write_json(folder / f"{campaign}.json", _environments(plan, configuration.results))
     table = folder / f"{campaign}.md"
     write_text(table, to_markdown(found))
     draw(found, folder, campaign)
     return table
+
+
+def _environments(plan: Plan, results: Path) -> list[dict[str, Any]]:
+    """With what the runs were made: each different one once."""
+    found = []
+    for run in plan.runs.values():
+        if run.stage in ("pretrain", "evaluate") and run.folder(results).environment.is_file():
+            whole = read_environment(run.folder(results).environment)
+            found.append({key: whole.get(key) for key in KEPT})
+    return [one for number, one in enumerate(found) if one not in found[:number]]
 
 
 def _rows(plan: Plan, results: Path) -> Iterator[list[Any]]:

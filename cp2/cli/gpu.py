@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +130,15 @@ def _command(words: Sequence[str], planned: Path) -> str | None:
 
     os.environ[VARIABLE] = str(planned)
     sys.argv = list(words)  # several processes are started by the same words
-    log = planned.with_name(LOG).open("w", encoding="utf-8")
-    with log, redirect_stdout(log), redirect_stderr(log):
-        try:
-            code = app(sys.argv[1:], standalone_mode=False)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+    with planned.with_name(LOG).open("w", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):  # child processes inherit these files
+            os.dup2(log.fileno(), stream.fileno())
+    try:
+        code = app(sys.argv[1:], standalone_mode=False)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+    finally:
+        sys.stdout.flush()
     return _left_with(code) if code else None
 
 

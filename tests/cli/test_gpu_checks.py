@@ -24,7 +24,7 @@ ONE_METHOD = """
 base: gpu_check
 title: CP² alone
 tables: [demo_methods]
-select: {demo_methods: {rows: [CP2]}}
+pretrainings: []
 world: {voc_train: 4, sbd_extra: 2, voc_val: 2, imagenet_per_class: 2, short_side: 48}
 overrides:
   methods: {cp2: {views: {crop_size: 64}, batch_size: 8, bn_group_size: 4, queue_size: 16}}
