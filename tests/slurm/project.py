@@ -23,6 +23,7 @@ QUICK = {
     "slurm": ["--slurm-init-seconds-before-status-checks=8", "--slurm-status-command=squeue"],
     "cluster-generic": ["--max-status-checks-per-second=10"],
 }
+EXECUTORS = list(QUICK)
 
 
 class Project:
