@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from cp2.costs.method_step import empty_batch
-from cp2.costs.networks import count_finetuning, count_pretraining, once, shaping
+from cp2.costs.networks import (
+    LANDSCAPE,
+    count_detector,
+    count_finetuning,
+    count_pretraining,
+    once,
+    shaping,
+)
 from cp2.methods.registry import build_networks
 from cp2.methods.step import Step
 from cp2.models.segmentor_files import build_segmentor
@@ -22,6 +29,9 @@ from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
 from cp2.plan.requests import JobRequest
 from cp2.plan.text import size
+from cp2.protocols.detection.files import build_detector
+from cp2.protocols.detection.networks import C4Detector
+from cp2.protocols.detection.roi_heads import POSITIVES
 from cp2.protocols.segmentation.finetuning import loss_of, with_auxiliary
 from cp2.settings.campaign import Execution
 
@@ -56,9 +66,6 @@ def memory_notes(
     for stage, request in requests.items():
         runs = list(plan.stage(stage)) if request.gpus else []
         needs = [need for run in runs if (need := memory_need(run, request, execution))]
-        detectors = sum(isinstance(run.recipe, DetectionFinetuneRecipe) for run in runs)
-        if detectors:  # how much their regions take, the images decide
-            notes.append(f"the memory of {stage}'s {detectors} detectors is not counted")
         if not needs:
             continue
         largest = max(needs, key=lambda need: need.bytes)
@@ -93,6 +100,13 @@ def memory_need(run: Run, request: JobRequest, execution: Execution) -> Need | N
             height, width = recipe.augmentation.crop
             image, half = (3 * 4 + 8) * height * width, recipe.amp in HALF
             what = f"{recipe.dataset}, {recipe.backbone.name}, {recipe.head.name}"
+        case DetectionFinetuneRecipe(training=training) as recipe:
+            batch, counts = training.batch_size, count_detector(recipe)
+            share = -(-batch // gpus)
+            kept = _detection(recipe) * share / SAMPLES
+            short, long = _largest_image(recipe)
+            image, half = 3 * 4 * short * long, recipe.amp in HALF
+            what = f"{recipe.dataset}, {recipe.detector.kind}, {recipe.backbone.name}"
         case _:
             return None
     kept *= 0.5 if half else 1.0
@@ -126,6 +140,54 @@ def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
 
     parts = [recipe.backbone, recipe.head, recipe.auxiliary]
     shape = [*(part and part.model_dump() for part in parts), recipe.classes, crop]
+    return once(["kept", *shape], count)
+
+
+def _largest_image(recipe: DetectionFinetuneRecipe) -> tuple[int, int]:
+    """Sides of a photograph at the largest size that training draws."""
+    short = max(recipe.training.short_sides)
+    return short, min(recipe.training.long_side, round(short * LANDSCAPE))
+
+
+def _detection(recipe: DetectionFinetuneRecipe) -> int:
+    """Bytes that a step of SAMPLES images keeps, with as many regions as are sampled.
+
+    A c4's gradients of regions count, too, as nothing else is as large. Where it makes the regions'
+    maps again, it keeps the input of each block, and what the largest block keeps while its
+    gradient is made.
+    """
+    settings, sides = recipe.detector, _largest_image(recipe)
+
+    def count() -> int:
+        changed = settings.model_copy(update={"recompute": False})
+        model = build_detector(changed, recipe.backbone, recipe.classes).train()
+        regions = SAMPLES * settings.regions
+
+        def forward() -> Any:
+            shape = (-(-side // model.divisible) * model.divisible for side in sides)
+            maps = model.maps(torch.empty(SAMPLES, 3, *shape))
+            pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled)
+            found = [model.rpn(maps), model.predictor(model.features(pooled))]
+            if model.mask_head is not None:
+                form = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
+                found.append(model.mask_head(torch.empty(round(regions * POSITIVES), *form)))
+            return found
+
+        kept = saved_bytes(model, forward)
+        if not isinstance(model, C4Detector):
+            return kept
+        images = torch.empty(regions, model.backbone.stage_channels[2], model.pooled, model.pooled)
+        if not settings.recompute:
+            return kept + images.nbytes
+        kept += 3 * images.nbytes  # of regions and of the maps in that block
+        blocks = []
+        for block in model.backbone.layer4:
+            within = saved_bytes(block, lambda block=block, images=images: block(images))
+            blocks.append(within - images.nbytes)
+            images = block(images).detach()
+        return kept - sum(blocks) + max(blocks)
+
+    shape = [settings.model_dump(), recipe.backbone.model_dump(), recipe.classes, sides]
     return once(["kept", *shape], count)
 
 

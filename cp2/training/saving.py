@@ -203,8 +203,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
     Raises:
         UserError: the disk is full.
+        FileNotFoundError: the run's folder is gone.
     """
     newest, previous = folder / "last.pt", folder / "previous.pt"
+    folder.mkdir(exist_ok=True)  # not its parents: a run whose folder is taken away must not go on
     with whole_file(folder / "new.pt") as temporary, temporary.open("wb") as file:
         torch.save(state, file)  # through a path, torch would hide that the disk is full
     if newest.exists():

@@ -170,6 +170,19 @@ def test_a_last_save_that_fails_says_what_to_free(
     assert _step(tmp_path) == 1
 
 
+def test_a_run_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    """Moved away amid a run: what is written next by its path must fail, too."""
+    run = tmp_path / "run"
+    run.mkdir()
+    writer, _ = _writer(run / "state")
+    writer.save_now({"step": 1})
+    run.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="the state of step 2 could not be saved"):
+        writer.save_now({"step": 2})
+    assert not run.exists()
+    assert _step(tmp_path / "elsewhere" / "state") == 1
+
+
 def test_an_error_of_ours_is_not_hidden(tmp_path: Path) -> None:
     writer, _ = _writer(tmp_path)
     writer.save({"step": threading.Lock()})  # cannot be saved at all

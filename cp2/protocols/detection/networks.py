@@ -206,8 +206,8 @@ class C4Detector(Detector):
 
     Args:
         sizes: of anchors, in pixels.
-        recompute: the last stage's maps of regions are computed again for the gradient, in a tenth
-            of the memory.
+        recompute: the last stage's maps of regions are computed again for the gradient, block by
+            block: of a ResNet-50 in about a sixth less memory.
     """
 
     strides = (16,)
@@ -231,15 +231,19 @@ class C4Detector(Detector):
         return list(deque(self.backbone.stages(batch, 3), 1))
 
     def features(self, pooled: Tensor) -> Tensor:
-        if self._recompute and self.training:
-            stage = self.backbone.layer4
-            found = checkpoint(
-                stage,
-                pooled,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), statistics_kept(stage)),
-            )
-        else:
-            found = self.backbone.layer4(pooled)
-        features: Tensor = self.norm(found).mean((2, 3))
+        recompute = self._recompute and self.training
+        for block in self.backbone.layer4:
+            pooled = _recomputed(block, pooled) if recompute else block(pooled)
+        features: Tensor = self.norm(pooled).mean((2, 3))
         return features
+
+
+def _recomputed(block: nn.Module, images: Tensor) -> Tensor:
+    """What the block makes, of which only `images` is kept for the gradient."""
+    found: Tensor = checkpoint(
+        block,
+        images,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), statistics_kept(block)),
+    )
+    return found
