@@ -6,6 +6,7 @@ the backward pass. Known to about a tenth: what kernels work in is left out but 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -182,7 +183,7 @@ def _detection(recipe: DetectionFinetuneRecipe) -> int:
         kept += 3 * images.nbytes  # of regions and of the maps in that block
         blocks = []
         for block in model.backbone.layer4:
-            within = saved_bytes(block, lambda block=block, images=images: block(images))
+            within = saved_bytes(block, partial(block, images))
             blocks.append(within - images.nbytes)
             images = block(images).detach()
         return kept - sum(blocks) + max(blocks)

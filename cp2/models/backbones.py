@@ -70,7 +70,7 @@ class ResNetBackbone(Backbone):
         self.layer1: nn.Module = net.layer1
         self.layer2: nn.Module = net.layer2
         self.layer3: nn.Module = net.layer3
-        self.layer4: nn.Module = net.layer4
+        self.layer4: nn.Sequential = net.layer4
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.last_two(images)[1]

@@ -112,8 +112,11 @@ def test_micro_batches_of_finetuning_leave_groups_whole(count, group, message):
         check_micro_batches(count, schedule)
 
 
-@pytest.mark.parametrize(("kind", "recompute"), [("c4", False), ("c4", True), ("fpn", False)])
-def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute):
+@pytest.mark.parametrize(
+    ("kind", "recompute", "short", "count"),
+    [("c4", False, 96, 2), ("c4", True, 96, 2), ("fpn", False, 192, 4)],
+)
+def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute, short, count):
     """By PyTorch's allocator on the CPU: what tensors hold beyond weights, at the most."""
     changes = ["campaign.tables=[demo_detection, demo_instances]"]
     configuration = load_campaign("demo_full", changes, CONFIGS)
@@ -124,7 +127,7 @@ def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute):
     )
     detector = run.recipe.detector.model_copy(update={"recompute": recompute, "masks": False})
     training = run.recipe.training.model_copy(
-        update={"short_sides": (96, 192), "long_side": 256, "batch_size": 4}
+        update={"short_sides": (64, short), "long_side": 2 * short, "batch_size": count}
     )
     backbone = configuration.backbone("resnet18").model_copy(update={"output_stride": 32})
     parts = {"detector": detector, "training": training, "backbone": backbone}
@@ -133,9 +136,9 @@ def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute):
     fixed = count_detector(recipe)
     torch.manual_seed(0)
     model = build_detector(detector, backbone, recipe.classes).train()
-    images = [torch.rand(3, 192, 256) for _ in range(4)]
-    corners = torch.rand(4, 12, 2) * 96
-    boxes = torch.cat([corners, corners + 80], 2)
+    images = [torch.rand(3, short, short * 4 // 3) for _ in range(count)]
+    corners = torch.rand(count, 12, 2) * short / 2
+    boxes = torch.cat([corners, corners + short / 2], 2)
     objects = [Objects(box, torch.randint(recipe.classes, (12,))) for box in boxes]
 
     def step():
@@ -143,7 +146,7 @@ def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute):
         torch.stack(list(model(images, objects, seeds).values())).sum().backward()
 
     step()  # gradients are there, as the need has them
-    pixels = BATCHES * 4 * 3 * 4 * 192 * 256
+    pixels = BATCHES * count * 3 * 4 * short * (short * 4 // 3)
     counted = need.bytes - fixed.state - fixed.learnt - CONTEXT - pixels
     assert counted == pytest.approx(traced_peak_mib(step) * MIB, rel=0.15)
 
