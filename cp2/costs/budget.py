@@ -112,9 +112,9 @@ def _candidates(costs: Costs, todo: dict[CellKey, set[str]], chosen: set[str]) -
     groups: dict[str, list[CellKey]] = {}
     for cell, keys in open_runs.items():
         yield Choice((cell,), costs.left(keys))
-        for key in keys:
+        for key in sorted(keys):  # of equally good choices the first is taken
             groups.setdefault(key, []).append(cell)
-    for group in {tuple(cells) for cells in groups.values() if len(cells) > 1}:
+    for group in dict.fromkeys(tuple(cells) for cells in groups.values() if len(cells) > 1):
         shared = set.intersection(*(open_runs[cell] for cell in group))
         paid, hours = set(shared), costs.left(shared)
         cells: tuple[CellKey, ...] = ()

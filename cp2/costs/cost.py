@@ -61,11 +61,11 @@ class Costs:
 
     def total(self, keys: Iterable[str] | None = None) -> float:
         """Device-hours of whole runs, as far as known."""
-        return sum(self.runs[key].hours or 0.0 for key in self._keys(keys))
+        return math.fsum(self.runs[key].hours or 0.0 for key in self._keys(keys))
 
     def left(self, keys: Iterable[str] | None = None) -> float:
         """Device-hours still to spend, as far as known."""
-        return sum(self.runs[key].left or 0.0 for key in self._keys(keys))
+        return math.fsum(self.runs[key].left or 0.0 for key in self._keys(keys))
 
     def unknown(self, keys: Iterable[str] | None = None) -> list[str]:
         """Keys of runs that are not done and whose cost is unknown."""
@@ -118,7 +118,7 @@ def cost_campaign(
     runs = {key: _cost(run, works[key], throughput, results) for key, run in plan.runs.items()}
     requests = {
         stage: job_request(stage, given.get(stage, Resources()), there)
-        for stage in {run.stage for run in plan.runs.values()}
+        for stage in dict.fromkeys(run.stage for run in plan.runs.values())
     }
     return Costs(plan, throughput, works, runs, requests)
 
