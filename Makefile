@@ -36,10 +36,10 @@ demo: $(VENV)/installed  ## the whole pipeline on the built-in world
 demo-full: ; $(MAKE) demo CAMPAIGN=demo_full  ## every table of CP² at the demo's scale
 
 # By files: a file's tests share what they trained. (pytest 9.2 sends groups of pytest-xdist 3.8 to any worker.)
-# Four on two cores: the three longest files wait for a scheduler, and come first (tests/conftest.py).
+# Five on two cores: the four longest files wait for a scheduler, and come first (tests/conftest.py).
 # Bytecode is written, also where the user's shell says no: hundreds of processes import the package.
 test: $(VENV)/developed  ## the whole test-suite
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/developed  ## lint, types, format
 	$(BIN)/ruff check .

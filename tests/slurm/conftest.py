@@ -1,11 +1,12 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # scheduler.py, project.py
 
+from long_run import LONG, Record
 from project import Project
 from scheduler import Slurm, why_not
 
@@ -45,6 +46,28 @@ def project(prepared: Project, tmp_path: Path) -> Iterator[Project]:
         job, _, folder = line.partition("|")
         if Path(folder) == copy.folder:
             prepared.slurm.command("scancel", job, check=False)
+
+
+@pytest.fixture
+def record(record_property: Callable[[str, object], None]) -> Record:
+    """Keeps figures for the summary at the end."""
+
+    def keep(figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            record_property(name, value)
+
+    return keep
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of the long pretraining, made in one go without a scheduler."""
+    project = prepared.copy(tmp_path_factory.mktemp("reference") / "project")
+    run = project.run_of("pretrain", *LONG)
+    words = [word for text in LONG for word in ("--set", text)]
+    done = project.cp2("pretrain", run.id, "--campaign", "campaign.yaml", *words)
+    assert done.returncode == 0, done.stderr
+    return (project.path(run) / "model.safetensors").read_bytes()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
