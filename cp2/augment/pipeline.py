@@ -4,28 +4,22 @@ The workers decode and crop (uint8) and draw every random number; the device doe
 whole batch. Sample i of epoch e is a function of (seed, e, i) alone.
 """
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
-from functools import cache
-from multiprocessing import util
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from cp2.augment.copy_paste import compose, pastes, unpack
 from cp2.augment.photometric import augment_views
 from cp2.augment.samples import PretrainDataset, SampleSpec, ViewBatch
+from cp2.data.loading import Batches
 from cp2.drawing import counters
-from cp2.errors import PassingError, UserError
+from cp2.errors import UserError
 from cp2.settings.contrastive import PretrainingSettings
 from cp2.settings.methods import CopyPasteSettings
-
-Batch = TypeVar("Batch")
 
 # With `background: batch`, sample i is pasted onto the images of samples i + 1 (query) and i + 2
 # (key) of the batch, so that the two backgrounds differ from each other and from the foreground.
@@ -106,78 +100,6 @@ def _orders(dataset: PretrainDataset, epoch: int, batch_size: int) -> np.ndarray
     return np.stack([foregrounds, *backgrounds], axis=1)
 
 
-# What torch says where the machine gives its loading processes too little: what to do.
-_NO_SHARED_MEMORY = (
-    "the loading processes have too little shared memory (df -h /dev/shm): give a container more "
-    "(docker run --shm-size=8g or --ipc=host), or set execution.workers lower"
-)
-_TROUBLE = {
-    "shared memory": _NO_SHARED_MEMORY,
-    "Bus error": _NO_SHARED_MEMORY,
-    "torch_shm_manager": _NO_SHARED_MEMORY,
-    "ancdata": "too many files are open at once: raise the limit (ulimit -n 65536)",
-    "Too many open files": "too many files are open at once: raise the limit (ulimit -n 65536)",
-    "DataLoader worker (pid": "a loading process was killed, mostly for want of memory: ask for "
-    "more (resources.<stage>.mem_mb), or set execution.workers lower",
-}
-
-
-class Batches(Generic[Batch]):
-    """A loader's batches; errors of the workers arrive as if raised here.
-
-    A request to stop, which a scheduler or a terminal sends to all processes of a job, is left to
-    the one that trains: its save needs no workers, but would not come if they were gone.
-    """
-
-    def __init__(self, loader: "DataLoader[Batch]") -> None:
-        if loader.num_workers:
-            loader.worker_init_fn = _leave_stopping
-            _end_workers_with_this_process(os.getpid())
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        try:
-            yield from self._loader
-        except UserError as error:
-            error.__traceback__ = None  # its frames hold the workers, which end without them
-            # The loader wraps the text in the worker's traceback, whose last line is the message.
-            text = str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
-            raise type(error)(text) from None
-        except (RuntimeError, OSError) as error:
-            trouble = next((what for sign, what in _TROUBLE.items() if sign in str(error)), None)
-            if trouble is None:
-                raise
-            error.__traceback__ = None
-            kind = PassingError if "was killed" in trouble else UserError  # by a neighbour, say
-            raise kind(
-                f"{trouble}. With --set campaign.execution.workers=0 the images are loaded without "
-                "further processes"
-            ) from error
-
-
-def _leave_stopping(_: int) -> None:
-    """In a worker, which ends with its process."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@cache
-def _end_workers_with_this_process(process: int) -> None:
-    """Once a process; before Python, at its end, asks its children to end and waits for them."""
-    util.Finalize(None, _end_workers, exitpriority=1)
-
-
-def _end_workers() -> None:
-    """Of loaders that an error's frames still hold; they leave requests to end to this process."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # to PyTorch's, any end of a worker is an error
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
 def batches(
     dataset: PretrainDataset,
     epoch: int,
@@ -204,17 +126,7 @@ def batches(
     """
     check_batch_size(dataset, batch_size, world_size)
     sampler = PretrainSampler(dataset, epoch, first_step, batch_size, rank, world_size, epochs)
-    loader: DataLoader[ViewBatch] = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=dataset.collate,
-        num_workers=workers,
-        pin_memory=pin,
-        # Else the loader draws its workers' base seed from the global generator, which would make
-        # that generator's state depend on how often the training was interrupted.
-        generator=torch.Generator(),
-    )
-    return Batches(loader)
+    return Batches(dataset, workers, pin, batch_sampler=sampler, collate_fn=dataset.collate)
 
 
 def check_batch_size(dataset: PretrainDataset, batch_size: int, world_size: int) -> None:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
-from cp2.augment.pipeline import Batches
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, label_fraction, read_index
 from cp2.data.labels import IGNORE, decode_label
+from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.models.backbones import build_backbone
 from cp2.models.checkpoints import load_head
@@ -167,14 +167,14 @@ class Extraction:
             return Positions(*torch.load(kept, weights_only=True))
         pairs = self.pairs(split)
         images = _Images(pairs, self.recipe.schedule.size)
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            images, BATCH, num_workers=self.workers, collate_fn=_collate
+        loaded: Batches[tuple[Tensor, list[Tensor]]] = Batches(
+            images, self.workers, batch_size=BATCH, collate_fn=_collate
         )
         classes = len(self.index.classes or ())
         maps: list[Tensor] = []
         cells: list[Tensor] = []
         self.network.to(self.device)
-        for pixels, labels in tqdm(Batches(loader), desc=f"features of {split}", disable=None):
+        for pixels, labels in tqdm(loaded, desc=f"features of {split}", disable=None):
             found = self.network(normalize(pixels.to(self.device).float().div_(255))).float().cpu()
             self._check(found, pairs[len(cells) :])
             if self.index.image_labels:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from cp2.augment.pipeline import Batches
 from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.image_cache import (
     COLUMNS,
@@ -24,6 +23,7 @@ from cp2.data.image_cache import (
 )
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, read_index
+from cp2.data.loading import Batches
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.plan.graph import Run
@@ -136,7 +136,7 @@ def shrunk_images(paths: Sequence[Path], short_side: int, workers: int) -> Itera
     if not paths:
         return iter(())
     data = Shrunk(paths, short_side)
-    return iter(Batches(DataLoader(data, batch_size=None, num_workers=workers)))
+    return iter(Batches(data, workers, batch_size=None))
 
 
 def _reason(path: Path) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from cp2.augment.pipeline import Batches
 from cp2.data.attention_maps import MAPS, RECORD, AttentionMaps, MapsRecord
 from cp2.data.derived import AppendedFiles, write_record
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, read_index
+from cp2.data.loading import Batches
 from cp2.data.sources import ImageFiles
 from cp2.errors import WrongFile
 from cp2.models.attention import class_attention, mass_ranks, smooth
@@ -139,10 +139,8 @@ def squares(
     """
     pin = choose_device().type == "cuda"
     data = Squares(paths, size)
-    loader: DataLoader[Any] = DataLoader(
-        data, batch_size=BATCH, num_workers=workers, pin_memory=pin, collate_fn=_collate
-    )
-    for images, errors in Batches(loader):
+    loaded: Batches[Any] = Batches(data, workers, pin, batch_size=BATCH, collate_fn=_collate)
+    for images, errors in loaded:
         if None not in errors:
             raise WrongFile(
                 f"{errors[0]}\nSo were all {len(errors)} images of the batch: is the data set's "

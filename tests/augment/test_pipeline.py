@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from cp2.augment.photometric import augment_views
-from cp2.augment.pipeline import Batches, batches, prepare
+from cp2.augment.pipeline import batches, prepare
 from cp2.augment.samples import PretrainDataset
+from cp2.data.loading import Batches
 from cp2.errors import UserError, WrongFile
 from cp2.settings.methods import Cp2Settings, MoCoV2Settings
 from cp2.settings.views import ViewSettings
@@ -216,7 +217,7 @@ class Killed(Dataset):
 
 def test_a_killed_worker_is_no_traceback():
     with pytest.raises(UserError, match=r"a loading process was killed, .*execution\.workers=0"):
-        list(Batches(DataLoader(Killed(), num_workers=1)))
+        list(Batches(Killed(), workers=1))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +234,12 @@ def test_a_killed_worker_is_no_traceback():
     ],
 )
 def test_what_a_machine_refuses_its_workers_has_a_remedy(said, remedy):
-    class Failing(DataLoader):
+    class Failing(IterableDataset):
         def __iter__(self):
             yield 1
             raise RuntimeError(said)
 
-    found = iter(Batches(Failing([])))
+    found = iter(Batches(Failing(), workers=0, batch_size=None))
     assert next(found) == 1
     with pytest.raises(UserError if remedy else RuntimeError, match=remedy or said):
         next(found)
@@ -247,3 +248,9 @@ def test_what_a_machine_refuses_its_workers_has_a_remedy(said, remedy):
 def test_no_images():
     with pytest.raises(UserError, match="holds no image"):
         PretrainDataset([], moco(), 0)
+
+
+def test_more_workers_than_cores_are_the_users_choice(recwarn):
+    workers = len(os.sched_getaffinity(0)) + 1
+    assert list(Batches(range(3), workers, batch_size=None)) == [0, 1, 2]
+    assert not recwarn.list

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
-from cp2.augment.pipeline import Batches
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, read_index
+from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe
@@ -117,12 +117,9 @@ def _detections(
     model: Detector, images: TestImages, execution: Execution, device: torch.device
 ) -> Iterator[tuple[Tensor, Detections]]:
     """Each image as stored, and what is found in it, in its pixels."""
-    loader: DataLoader[TestImage] = DataLoader(
-        images, batch_size=None, num_workers=execution.workers
-    )
-    for one in tqdm(
-        Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None
-    ):
+    pin = device.type == "cuda"
+    loaded: Batches[TestImage] = Batches(images, execution.workers, pin, batch_size=None)
+    for one in tqdm(loaded, total=len(images), desc="evaluate", unit="image", disable=None):
         pixels = normalize(one.resized.to(device)[None].float().div_(255))[0]
         (seen,) = model.detect([pixels])
         before, after = ((part.shape[1], part.shape[2]) for part in (pixels, one.image))

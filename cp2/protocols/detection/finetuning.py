@@ -69,9 +69,17 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     trainer.announce(f"{images}, {total} steps of {settings.batch_size}", notes)
     device, size = trainer.device, settings.batch_size
     steps = range(trainer.step, total)
-    stream = iter(
-        detection_batches(data, steps, size, seed, execution.workers, rank(), world_size())
+    batches = partial(
+        detection_batches,
+        data,
+        batch_size=size,
+        seed=seed,
+        workers=execution.workers,
+        pin=device.type == "cuda",
+        rank=rank(),
+        processes=world_size(),
     )
+    stream = iter(batches(steps=steps))
     model.train()
     while trainer.step < total:
         lr = step_lr(settings.lr, settings.step, trainer.step, total)
@@ -83,9 +91,8 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     more = range(total, total + settings.precise_norm)
     if more:
         trainer.say(f"statistics of norms over {len(more)} batches")
-        batches = detection_batches(data, more, size, seed, execution.workers, rank(), world_size())
         with torch.no_grad(), precise_statistics(model), trainer.precision.autocast():
-            for batch in trainer.after_training(batches, len(more)):
+            for batch in trainer.after_training(batches(steps=more), len(more)):
                 model(*on_device(batch, device))
     trainer.finish(lambda path: save_detector(path, model, recipe, run.id))
 

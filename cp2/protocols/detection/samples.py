@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from cp2.augment.pipeline import Batches
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
+from cp2.data.loading import Batches
 from cp2.data.pillow import open_image, reading
 from cp2.drawing import counters
 from cp2.errors import UserError
@@ -231,11 +231,14 @@ def detection_batches(
     batch_size: int,
     seed: int,
     workers: int,
+    pin: bool = False,
     rank: int = 0,
     processes: int = 1,
 ) -> Batches[list[Sample]]:
     """The batches of some steps; those before are ordered again, but not read.
 
+    Args:
+        pin: hand over pinned memory, for a GPU.
     Raises:
         UserError: the batch cannot be shared evenly.
     """
@@ -244,11 +247,5 @@ def detection_batches(
             f"batch_size {batch_size} cannot be shared evenly by {processes} processes; use a "
             f"multiple of {processes}"
         )
-    loader: DataLoader[Any] = DataLoader(
-        data,
-        batch_sampler=_Steps(data, steps, batch_size, seed, rank, processes),
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # else the global one's state would depend on interruptions
-    )
-    return Batches(loader)
+    sampler = _Steps(data, steps, batch_size, seed, rank, processes)
+    return Batches(data, workers, pin, batch_sampler=sampler, collate_fn=list)

@@ -9,14 +9,14 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
 from cp2.augment.geometry import fitted_size, resize_image
-from cp2.augment.pipeline import Batches
 from cp2.augment.prefetch import prefetch
 from cp2.data.index import DatasetIndex, read_index
+from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
@@ -157,11 +157,9 @@ def _predict_all(
     """
     device = next(model.parameters()).device
     confusion = ConfusionMatrix(model.conv_seg.out_channels, device)
-    loader: DataLoader[ValImage] = DataLoader(
-        images, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"
-    )
+    loaded: Batches[ValImage] = Batches(images, workers, device.type == "cuda", batch_size=None)
     shown = set(picture_indices(len(images), recipe.pictures))
-    bar = tqdm(Batches(loader), total=len(images), desc="evaluate", unit="image", disable=None)
+    bar = tqdm(loaded, total=len(images), desc="evaluate", unit="image", disable=None)
     ready = partial(prepare_image, device=device, normalization=recipe.normalization)
     ahead = Waited(prefetch(bar, ready, device))
     with PictureWriter(folder.pictures, index.palette or ()) as pictures:

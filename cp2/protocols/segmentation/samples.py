@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from cp2.augment.distortion import distort, draw_distortion, normalize
 from cp2.augment.geometry import draw_view, pad
-from cp2.augment.pipeline import Batches
 from cp2.data.decoded import DecodedPairs
 from cp2.data.images import decode_rgb
 from cp2.data.labels import IGNORE, decode_label
+from cp2.data.loading import Batches
 from cp2.drawing import counters
 from cp2.errors import UserError, WrongFile
 from cp2.settings.protocols.segmentation import FinetuneAugmentation, Normalization
@@ -161,14 +161,7 @@ def finetune_batches(
             f"use a multiple of {world_size}"
         )
     sampler = _StreamSampler(range(first_iteration, iterations), batch_size, rank, world_size)
-    loader: DataLoader[LabelledBatch] = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin,
-        generator=torch.Generator(),  # else the global one's state would depend on interruptions
-    )
-    return Batches(loader)
+    return Batches(dataset, workers, pin, batch_sampler=sampler)
 
 
 def prepare_labelled(

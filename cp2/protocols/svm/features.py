@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
-from cp2.augment.pipeline import Batches
 from cp2.data.images import decode_rgb
+from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.models.backbones import Backbone
 from cp2.settings.protocols.svm import SvmSchedule
@@ -70,9 +70,9 @@ def extract(
     """
     images, device = SquaredImages(paths, schedule), next(backbone.parameters()).device
     pin = device.type == "cuda"
-    loader: DataLoader[Tensor] = DataLoader(images, BATCH, num_workers=workers, pin_memory=pin)
+    loaded: Batches[Tensor] = Batches(images, workers, pin, batch_size=BATCH)
     rows: list[npt.NDArray[np.float32]] = []
-    for batch in tqdm(Batches(loader), desc="features", unit="batch", disable=None):
+    for batch in tqdm(loaded, desc="features", unit="batch", disable=None):
         pixels = normalize(batch.to(device, non_blocking=True).float().div_(255))
         rows.append(pooled(backbone(pixels), schedule.pool).float().cpu().numpy())
     features = np.concatenate(rows)
