@@ -78,7 +78,8 @@ def pretrain(run: Run, results: Path, execution: Execution, deadline: Deadline) 
         example = zeros_like_a_micro_batch(method, device)
         notes.append(compile_encoders(method, example, trainer.precision))
     trainer.announce(
-        f"{len(dataset)} images, {steps_an_epoch} steps an epoch, {recipe.epochs} epochs",
+        f"{len(dataset)} images, {steps_an_epoch} steps an epoch, "
+        f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}",
         [*notes, *method.notes],
     )
     base_lr = settings.optimizer[trained_as(recipe.backbone)].lr

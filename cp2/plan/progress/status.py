@@ -17,8 +17,8 @@ from cp2.record.tail import last_metrics
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
 KILLED = (
-    "it ended without a word: killed (out of memory?) or its node was lost; it goes on from its "
-    "saved state when it is started again"
+    "it ended without a word: killed (out of memory?) or its node was lost; started again, it goes "
+    "on from what it had saved"
 )
 
 
