@@ -137,15 +137,19 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
     """Counts of a detector's finetuning, on images of its middle size."""
     short = recipe.training.usual_side
-    forward = detector_gflop(recipe, (short, round(short * LANDSCAPE)), recipe.detector.regions)
+    regions = recipe.detector.regions
+    size = (short, round(short * LANDSCAPE))
+    forward = detector_gflop(recipe, size, regions, round(regions * POSITIVES))
     model = _detector(*_shape(recipe))
     state = _state_bytes(model, SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0))
     return Counts(LEARNS * forward, _bytes(model.state_dict().values()), *state)
 
 
-def detector_gflop(recipe: DetectionFinetuneRecipe, size: Size, regions: int) -> float:
-    """Forward pass of an image with so many regions."""
-    return _detector_gflop(*_shape(recipe), size, regions)
+def detector_gflop(
+    recipe: DetectionFinetuneRecipe, size: Size, regions: int, objects: int = MOST
+) -> float:
+    """Forward pass of an image with so many regions, and masks of so many objects."""
+    return _detector_gflop(*_shape(recipe), size, regions, objects)
 
 
 def _shape(recipe: DetectionFinetuneRecipe) -> tuple[str, str, int]:
@@ -155,7 +159,9 @@ def _shape(recipe: DetectionFinetuneRecipe) -> tuple[str, str, int]:
 
 @cache
 @torch.no_grad()
-def _detector_gflop(detector: str, backbone: str, classes: int, size: Size, regions: int) -> float:
+def _detector_gflop(
+    detector: str, backbone: str, classes: int, size: Size, regions: int, objects: int
+) -> float:
     model = _detector(detector, backbone, classes)
     with FlopCounterMode(display=False) as counter:
         sides = (-(-side // model.divisible) * model.divisible for side in size)
@@ -163,9 +169,8 @@ def _detector_gflop(detector: str, backbone: str, classes: int, size: Size, regi
         model.rpn(maps)
         pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
         model.predictor(model.features(pooled))
-        if model.mask_head is not None:  # of a quarter of the regions, or of all detections
+        if model.mask_head is not None:
             shape = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
-            objects = min(int(regions * POSITIVES), MOST)
             model.mask_head(torch.empty(objects, *shape, device=META))
     return counter.get_total_flops() / GIGA
 

@@ -12,6 +12,7 @@ from cp2.errors import WrongFile
 from cp2.record.files import read_json
 
 MAKE_AGAIN = "delete the run's folder and make it again"
+UNSCORED = "unscored"  # in scores.json: metrics that the data set holds nothing for
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -110,10 +111,18 @@ def read_score(path: Path, metric: Metric, run_id: str) -> float:
     """One score of a run's scores.json.
 
     Raises:
-        WrongFile: it is missing, another run's, or no number that the metric can have.
+        WrongFile: it is missing, another run's, no number that the metric can have, or the data
+            set holds nothing to score it on.
     """
     check_owner(path.with_name("recipe.json"), run_id)
-    return _score(path, _values(path, read_object(path)), metric)
+    content = read_object(path)
+    unscored = content.get(UNSCORED)
+    if isinstance(unscored, list) and metric.name in unscored:
+        raise WrongFile(
+            f"{metric.name} cannot be scored: no object of the data set's split is of its size, or "
+            "has a mask; take another metric for the column"
+        )
+    return _score(path, _values(path, content), metric)
 
 
 def read_scores(path: Path, metrics: Iterable[Metric], run_id: str) -> Scores:

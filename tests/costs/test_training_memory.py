@@ -151,6 +151,22 @@ def test_a_detectors_need_is_near_what_a_step_takes(kind, recompute, short, coun
     assert counted == pytest.approx(traced_peak_mib(step) * MIB, rel=0.15)
 
 
+def test_masks_halves_and_shares_of_a_detector_count():
+    changes = ["campaign.tables=[demo_instances]"]
+    plan = build_plan(load_campaign("demo_full", changes, CONFIGS))
+    run = next(iter(plan.stage("finetune")))
+    bare = run.recipe.detector.model_copy(update={"masks": False})
+
+    def need(gpus=1, **parts):
+        changed = replace(run, recipe=run.recipe.model_copy(update=parts))
+        return memory_need(changed, request("finetune", gpus=gpus), Execution())
+
+    assert need(detector=bare).bytes < need().bytes
+    assert need(amp="bf16").bytes < need().bytes
+    assert need(gpus=2).bytes < need().bytes
+    assert need(gpus=2).images == -(-run.recipe.training.batch_size // 2)
+
+
 def test_a_method_of_every_kind_has_its_memory_noted():
     """Also SlotCon, whose prototypes are more than the positions that a pass is counted with."""
     changes = ["campaign.tables=[demo_methods]", "methods.slotcon.prototypes=200"]

@@ -126,7 +126,7 @@ def test_names_the_file_and_the_object(
         (lambda c: c["annotations"].append(annotation(1)), "annotation 1 is there twice"),
         (lambda c: c["categories"][1].update(name="cot"), "category 'cot' is no class; did you"),
         (lambda c: c["categories"][1].update(name="cat"), "2 have the category 'cat'"),
-        (lambda c: c.pop("images"), "lists no images; a COCO json has all three"),
+        (lambda c: c.pop("images"), "has no images, or empty ones; a COCO json has all three"),
     ],
 )
 def test_lists_are_refused_by_name(

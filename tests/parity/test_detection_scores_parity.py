@@ -47,6 +47,11 @@ def test_curves() -> None:
     assert tenths == pytest.approx(float(VOC["ap_11_tenths"]), abs=1e-12)
 
 
+def test_a_perfect_curve_is_one_and_no_more() -> None:
+    """Eleven elevenths, added up, are more; a reader of scores refuses that."""
+    assert eleven_points(np.array([0.5, 1.0]), np.ones(2)) == 1.0
+
+
 def test_objects_as_detections_are_all_right() -> None:
     wanted = truth()
     easy = ~wanted.difficult

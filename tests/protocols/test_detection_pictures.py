@@ -31,3 +31,18 @@ def test_an_image_alone_with_its_objects_and_with_what_was_found(tmp_path):
         assert changed[:, 1].min() == left * scale
         assert (panel != alone).any(2)[top * scale + scale, left * scale]
     assert not (guess != alone).any(2)[: 4 * scale, : 4 * scale].any()  # of a score below a half
+
+
+def test_where_nothing_is_shown_words_say_so(tmp_path):
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    crowd = ImageObject("cat", (2.0, 3, 40, 30), True, crowd=True)
+    seen = []
+    for number, objects in enumerate([[], [crowd], [crowd._replace(crowd=False)]]):
+        path = tmp_path / f"{number}.png"
+        write_picture(path, torch.zeros(3, 90, 90).byte(), objects, nothing, None, ("cat",))
+        seen.append(np.asarray(Image.open(path)))
+    width = (seen[0].shape[1] - 2 * GAP) // 3
+    alone, truth, guess = (seen[0][:, i * (width + GAP) :][:, :width] for i in range(3))
+    assert (truth != alone).any()
+    assert (guess != alone).any()
+    assert (seen[1] != seen[2]).any()  # a crowd is called so

@@ -134,11 +134,14 @@ def test_what_the_images_cannot_teach_is_a_message(results: Path) -> None:
     without_never(results)
     message = (
         r"data set colours: class 'red' is shown by 5 training images \(by 0 more only in "
-        r"difficult objects\) and missing in 12; folds 6 needs 6 and 6\. Add images"
+        r"difficult objects\) and missing in 12; so it is with 2 more classes; folds 6 needs "
+        r"6 and 6 of each\. Add images"
     )
     with pytest.raises(UserError, match=message):
         scored(results, run_of(folds=6))
-    with pytest.raises(UserError, match="missing in 12; shots 7 needs 7 and 14"):
+    with pytest.raises(
+        UserError, match="missing in 12; so it is with 2 more classes; shots 7 needs 7 and 14"
+    ):
         scored(results, run_of(shots=7))
     ignored = np.array([[1, -1]] * 4 + [[0, 0]] * 4, np.int8)
     with pytest.raises(UserError, match=r"'b' is shown by 0 training images \(by 4 more only"):

@@ -4,7 +4,7 @@ import pytest
 
 from cp2.errors import WrongFile
 from cp2.record.files import write_json
-from cp2.record.readers import Scores, read_score, read_scores
+from cp2.record.readers import UNSCORED, Scores, read_score, read_scores
 from cp2.settings.metrics import Metric
 
 SHARE = Metric("recall", "recall", "percent")
@@ -51,4 +51,11 @@ def test_scores_of_nobody_are_no_scores(tmp_path, recipe):
     else:
         path.with_name("recipe.json").write_text(recipe)
     with pytest.raises(WrongFile, match=r"recipe\.json: "):
+        read_score(path, SHARE, "run-1")
+
+
+def test_what_the_data_set_cannot_score_is_no_damage(tmp_path):
+    path = scores(tmp_path, HEAD | {"metrics": {"distance": 3.0}, UNSCORED: [SHARE.name]})
+    assert read_score(path, NUMBER, "run-1") == 3.0
+    with pytest.raises(WrongFile, match=f"{SHARE.name} cannot be scored: no object"):
         read_score(path, SHARE, "run-1")

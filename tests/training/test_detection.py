@@ -26,9 +26,10 @@ from cp2.plan.protocols.detection import DetectionEvaluateRecipe, DetectionFinet
 from cp2.plan.recipes import DatasetRecipe
 from cp2.protocols.detection import roi_heads
 from cp2.protocols.detection.coco_scores import as_coco_results, as_coco_truth, coco_scores
-from cp2.protocols.detection.files import load_detector
+from cp2.protocols.detection.files import build_detector, load_detector
 from cp2.protocols.detection.finetuning import finetune
 from cp2.protocols.detection.masks import encoded, mask_targets
+from cp2.protocols.detection.networks import C4Detector
 from cp2.protocols.detection.samples import DetectionImages, grouped_batches, moved_mask
 from cp2.protocols.detection.voc_scores import Found
 from cp2.protocols.registry import evaluate
@@ -279,6 +280,28 @@ def test_what_is_not_learned_from(tmp_path: Path) -> None:
         assert data[0, 0].classes.tolist() == classes
 
 
+def test_a_mask_stays_with_its_object(tmp_path: Path) -> None:
+    """Also behind one whose box is cut away at the image's end; objects without one are counted."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    outside = instance("red", [64, 3, 1, 18], (64, 64), 1)._replace(mask=[[64, 3, 65, 3, 65, 21]])
+    inside = instance("blue", [2, 3, 20, 18], (64, 64), 1)
+    bare = inside._replace(mask=None)
+    write_objects(tmp_path / "a.json", (64, 64), [outside, inside, bare])
+    data = DetectionImages([tmp_path / "a.png"], [tmp_path / "a.json"], NAMES, TRAINING, 0, True)
+    sample = data[0, 0]
+    assert data.maskless == 1
+    assert (sample.classes.tolist(), len(sample.masks)) == ([NAMES.index("blue")], 1)
+    assert mask_targets(sample.masks, sample.boxes).all()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_network_is_as_configured(recompute: bool) -> None:
+    settings = DetectorSettings(regions=7, recompute=recompute)
+    model = build_detector(settings, resnet(output_stride=32), len(NAMES))
+    assert isinstance(model, C4Detector)
+    assert (model.regions, model._recompute) == (7, recompute)
+
+
 def test_it_learns_and_is_scored(results: Path, runs: Callable[..., tuple[Run, Run]]) -> None:
     trained, scored = runs("fpn", iterations=16, lr=0.05)
     finetune(trained, results, EXECUTION, Deadline())
@@ -303,6 +326,7 @@ def test_masks_are_learned_and_scored(results: Path, runs: Callable[..., tuple[R
     scores = json.loads(folder.scores.read_text())
     known = {name for metric in COCO_NUMBERS for name in (metric, f"mask_{metric}")}
     assert {"ap", "mask_ap", "ar_100", "mask_ar_100"} <= scores["metrics"].keys() <= known
+    assert set(scores.get("unscored", ())) == known - scores["metrics"].keys()
     assert scores["per_class"].keys() == scores["mask_per_class"].keys() == set(NAMES)
     assert len(list(folder.pictures.glob("*.png"))) == 2
 

@@ -99,8 +99,8 @@ class Census:
                 raise WrongFile(
                     f"data set {self._name}: split {split} has no object"
                     + (" that is not difficult or a crowd" if self._ids[split][IGNORE] else "")
-                    + "; nothing can be learned or scored there. Check that its annotations hold "
-                    "<object> elements, and that its list names images that show some"
+                    + "; nothing can be scored there. Check that its annotations hold objects, and "
+                    "that it names images that show some"
                 )
             what = f"of class {present[0]}" if present else f"of value {IGNORE}, which is ignored"
             raise WrongFile(

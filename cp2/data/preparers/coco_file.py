@@ -57,7 +57,9 @@ class CocoFile:
                 seen.add(name)
                 self._add(_LISTS[name], entry, first, end, ids)
             if lacking := [name for name in _LISTS if name not in seen]:
-                raise WrongFile(f"{path} lists no {', '.join(lacking)}; a COCO json has all three")
+                raise WrongFile(
+                    f"{path} has no {', '.join(lacking)}, or empty ones; a COCO json has all three"
+                )
         for name in self._categories.values():
             if name not in classes:
                 raise WrongFile(f"{path}: category {name!r} is no class; {nearest(name, classes)}")
@@ -88,7 +90,9 @@ class CocoFile:
                 raise WrongFile(f"{where} ({file}) is {size[0]}x{size[1]} pixels")
             self.images.append(CocoImage(number, str(PurePosixPath(file)), size))
         else:
-            self._categories[number] = str(entry.get("name"))
+            if not isinstance(entry.get("name"), str):
+                raise WrongFile(f"{where} has no name")
+            self._categories[number] = entry["name"]
 
     def _check(self, rows: npt.NDArray[np.int64], ids: dict[str, set[int]]) -> None:
         numbers, times = np.unique(rows[:, 2], return_counts=True)

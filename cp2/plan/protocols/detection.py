@@ -65,7 +65,8 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     if detector.masks and not dataset.recipe.dataset.masks:
         raise UserError(
             f"{cell}: data set {dataset.id!r} (kind {dataset.recipe.dataset.kind}) has boxes but "
-            "no masks; write detector: {masks: false}, or use kind coco-instances or coco-json"
+            "no masks; write detector: {masks: false} and select columns without them, or use kind "
+            "coco-instances or coco-json"
         )
     metric, measured = cell.column.metric, cell.protocol.measured(cell.column.dataset)
     if metric and metric not in measured:

@@ -32,6 +32,7 @@ from cp2.protocols.detection.samples import fitted, resize
 from cp2.protocols.detection.voc_scores import Found, Truth, voc_average_precision
 from cp2.protocols.registry import Scored, picture_indices
 from cp2.record.files import whole_file
+from cp2.record.readers import UNSCORED
 from cp2.settings.campaign import Execution
 
 DETECTIONS = "detections.npz"
@@ -99,7 +100,9 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
         raise UserError(f"data set {index.record.name}: split {recipe.split} has no object to find")
     tables = {kind: _by_name(names, column) for kind, column in values.items()}
     per_class = tables.pop("per_class")
-    return Scored(metrics, len(images), per_class, {"score": recipe.score, **tables})
+    scored = {name: value for name, value in metrics.items() if not np.isnan(value)}
+    without = {UNSCORED: sorted(metrics.keys() - scored)} if len(scored) < len(metrics) else {}
+    return Scored(scored, len(images), per_class, {"score": recipe.score, **without, **tables})
 
 
 def _model(path: Path, index: DatasetIndex) -> Detector:
@@ -159,7 +162,7 @@ def _by_coco(
         of_masks = coco_scores(truth, results, "segm")
         metrics |= {f"mask_{name}": value for name, value in of_masks.values.items()}
         tables["mask_per_class"] = np.array(of_masks.per_category)
-    return {name: value for name, value in metrics.items() if not np.isnan(value)}, tables
+    return metrics, tables
 
 
 def rescaled(found: Detections, before: Size, after: Size) -> Detections:

@@ -65,7 +65,12 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     total = settings.iterations
     terms = (*TERMS, "loss_mask") if masks else TERMS
     trainer = Trainer(run, results, execution, deadline, model, optimizer, recipe.amp, terms, total)
-    images = f"{len(data)} of {len(paths)} images have objects"
+    images = f"{len(data)} of {len(paths)} images have objects{' with masks' if masks else ''}"
+    if data.maskless:
+        notes.append(
+            f"{data.maskless} objects have no mask: they are learned as background; write "
+            "detector: {masks: false} to learn the boxes of all"
+        )
     trainer.announce(f"{images}, {total} steps of {settings.batch_size}", notes)
     device, size = trainer.device, settings.batch_size
     steps = range(trainer.step, total)

@@ -1,7 +1,8 @@
 """Pictures of detections: an image, beside it with its objects, and with what was found."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ def write_picture(
     """
     size = (image.shape[1], image.shape[2])
     truth: list[Shown] = [
-        (one.box, one.name, decoded(one.mask, size).astype(bool) if one.mask else None)
+        (one.box, _called(one), decoded(one.mask, size).astype(bool) if one.mask else None)
         for one in objects
     ]
     rows = (found.scores > SHOWN_SCORE).nonzero()[:, 0].flip(0).tolist()
@@ -54,7 +55,8 @@ def write_picture(
         )
         for row in rows
     ]
-    panels = [panel(image.permute(1, 2, 0).numpy(), shown) for shown in ((), truth, guesses)]
+    pixels, nothing = image.permute(1, 2, 0).numpy(), f"nothing above {SHOWN_SCORE:g}"
+    panels = [panel(pixels), panel(pixels, truth, "no object"), panel(pixels, guesses, nothing)]
     width, height = panels[0].size
     sheet = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
     for number, one in enumerate(panels):
@@ -63,9 +65,20 @@ def write_picture(
         sheet.save(temporary, format="PNG")
 
 
-def panel(pixels: npt.NDArray[np.uint8], shown: Iterable[Shown]) -> Image.Image:
-    """An image (h, w, 3) with masks, boxes and names; small ones are enlarged."""
-    shown = list(shown)
+def _called(one: ImageObject) -> str:
+    """Its name, and what keeps it from being scored."""
+    kind = " (crowd)" if one.crowd else " (difficult)" if one.difficult else ""
+    return one.name + kind
+
+
+def panel(
+    pixels: npt.NDArray[np.uint8], shown: Sequence[Shown] = (), otherwise: str = ""
+) -> Image.Image:
+    """An image (h, w, 3) with masks, boxes and names; small ones are enlarged.
+
+    Args:
+        otherwise: written where there is nothing to show.
+    """
     tinted = pixels.astype(np.float32)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(shown))]
     for colour, (_, _, mask) in zip(colours, shown, strict=True):
@@ -80,6 +93,17 @@ def panel(pixels: npt.NDArray[np.uint8], shown: Iterable[Shown]) -> Image.Image:
         x0, y0, x1, y1 = (scale * side for side in box)
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=2)
         place = (x0 + 3, max(y0 - TEXT - 2, 0))
-        draw.rectangle(draw.textbbox(place, text, font), fill="black")
-        draw.text(place, text, colour, font)
+        _write(draw, place, text, colour, font)
+    if not shown:
+        _write(draw, (3, 3), otherwise, "white", font)
     return picture
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: str, font: Any
+) -> None:
+    """White on black, with an edge of a colour."""
+    if text:
+        left, top, right, bottom = draw.textbbox(place, text, font)
+        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill="black", outline=colour)
+        draw.text(place, text, "white", font)

@@ -106,6 +106,7 @@ class DetectionImages(Dataset[Sample]):
 
     Attributes:
         wide: which images are wider than high.
+        maskless: objects that are not learned from, as they have no mask.
     """
 
     def __init__(
@@ -121,9 +122,13 @@ class DetectionImages(Dataset[Sample]):
         self._images: list[Path] = []
         self._annotations: list[Path] = []
         self._boxes, self._classes = [], []
+        self.maskless = 0
         wide = []
         for image, annotation in zip(images, annotations, strict=True):
-            boxes, named = as_arrays(self._learned(annotation), classes)
+            objects = self._objects(annotation)
+            learned = self._with_masks(objects)
+            self.maskless += len(objects) - len(learned)
+            boxes, named = as_arrays(learned, classes)
             if not len(boxes):
                 continue
             with reading(image), open_image(image) as header:
@@ -137,15 +142,16 @@ class DetectionImages(Dataset[Sample]):
             raise UserError(f"no training image has an {what}; a detector learns from boxes")
         self.wide = np.array(wide)
 
-    def _learned(self, annotation: Path) -> list[ImageObject]:
+    def _objects(self, annotation: Path) -> list[ImageObject]:
         return [
             one
             for one in read_objects(annotation, self._names)
-            if not one.crowd
-            and one.box[0] < one.box[2]
-            and one.box[1] < one.box[3]
-            and (one.mask or not self._masks)
+            if not one.crowd and one.box[0] < one.box[2] and one.box[1] < one.box[3]
         ]
+
+    def _with_masks(self, objects: list[ImageObject]) -> list[ImageObject]:
+        """Those with a mask, where masks are learned."""
+        return [one for one in objects if one.mask] if self._masks else objects
 
     def __len__(self) -> int:
         return len(self._images)
@@ -164,7 +170,7 @@ class DetectionImages(Dataset[Sample]):
         kept = (boxes[:, 2:] - boxes[:, :2] > LEAST_SIDE).all(1)
         masks: list[Mask] = []
         if self._masks:  # read again: those of all images would fill the memory
-            objects = self._learned(self._annotations[index])
+            objects = self._with_masks(self._objects(self._annotations[index]))
             rows = np.flatnonzero(kept).tolist()
             masks = [moved_mask(objects[row].mask, before, after, flip) for row in rows]
         return Sample(

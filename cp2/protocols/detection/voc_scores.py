@@ -123,7 +123,7 @@ def _judged(best: Ints, near: Bools, difficult: Bools) -> tuple[Bools, Bools]:
 def eleven_points(recall: Floats, precision: Floats) -> float:
     """VOC 2007: the mean of the best precision at recalls of at least 0, .1, ... 1."""
     points = [precision[recall >= least].max(initial=0.0) for least in np.arange(0.0, 1.1, 0.1)]
-    return float(sum(point / 11.0 for point in points))
+    return min(1.0, float(sum(point / 11.0 for point in points)))  # eleven elevenths round above 1
 
 
 def area_under(recall: Floats, precision: Floats) -> float:

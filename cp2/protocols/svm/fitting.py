@@ -154,11 +154,18 @@ def check_labels(labels: Labels, schedule: SvmSchedule, classes: Sequence[str], 
     key, need, rest = "folds", schedule.folds, schedule.folds
     if schedule.shots:
         key, need, rest = "shots", schedule.shots, schedule.shots * (len(classes) - 1)
+    few = []
     for column, name in zip(labels.T, classes, strict=True):
         shown, hard, absent = (int((column == n).sum()) for n in (PRESENT, DIFFICULT, ABSENT))
         if shown < need or absent < rest:
-            raise UserError(
-                f"{where}: class {name!r} is shown by {shown} training images (by {hard} more only "
-                f"in difficult objects) and missing in {absent}; {key} {need} needs {need} and "
-                f"{rest}. Add images, leave the class out of the class list, or lower {key}"
+            few.append(
+                f"class {name!r} is shown by {shown} training images (by {hard} more only in "
+                f"difficult objects) and missing in {absent}"
             )
+    if few:
+        more = f"; so it is with {len(few) - 1} more classes" if len(few) > 1 else ""
+        raise UserError(
+            f"{where}: {few[0]}{more}; {key} {need} needs {need} and {rest} of each. Add images, "
+            f"lower {key}, or take the class's objects out of the annotations and its name out of "
+            "the class list"
+        )
