@@ -283,7 +283,7 @@ def test_what_is_not_learned_from(tmp_path: Path) -> None:
 def test_a_mask_stays_with_its_object(tmp_path: Path) -> None:
     """Also behind one whose box is cut away at the image's end; objects without one are counted."""
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    outside = instance("red", [64, 3, 1, 18], (64, 64), 1)._replace(mask=[[64, 3, 65, 3, 65, 21]])
+    outside = instance("red", [64, 3, 65, 18], (64, 64), 1)._replace(mask=[[64, 3, 65, 3, 65, 18]])
     inside = instance("blue", [2, 3, 20, 18], (64, 64), 1)
     bare = inside._replace(mask=None)
     write_objects(tmp_path / "a.json", (64, 64), [outside, inside, bare])
