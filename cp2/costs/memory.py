@@ -1,7 +1,7 @@
 """Memory of a GPU that training takes: all networks and what a step keeps for its gradient.
 
 Counted on torch's meta device: a forward pass in training mode, and the storages that it saves for
-the backward pass. Known to about a tenth: what kernels work in is left out but for a constant.
+the backward pass. Known to about a seventh: what kernels work in is left out but for a constant.
 """
 
 from collections.abc import Callable, Mapping

@@ -207,7 +207,7 @@ class C4Detector(Detector):
     Args:
         sizes: of anchors, in pixels.
         recompute: the last stage's maps of regions are computed again for the gradient, block by
-            block: of a ResNet-50 in about a sixth less memory.
+            block, which takes less memory and more time.
     """
 
     strides = (16,)
