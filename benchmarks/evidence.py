@@ -8,13 +8,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from benchmarks.machine import VERSIONS
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
 from cp2.plan.protocols.linear_segmentation import ProbeRecipe
 from cp2.plan.recipes import PretrainRecipe
-from cp2.record.environment import LIBRARIES
 from cp2.record.files import write_json, write_text
 from cp2.record.metrics import read_metrics
 from cp2.record.readers import read_environment, read_scores
@@ -22,7 +22,7 @@ from cp2.reporting.figures.drawing import COLOURS, STYLE, panel_grid, save
 from cp2.settings.load import load_campaign
 
 KINDS = {"linear-segmentation": "linear", "knn": "nearest"}
-KEPT = ("device", "git_commit", "git_dirty", "python", *LIBRARIES)
+KEPT = ("device", *VERSIONS)
 COLUMNS = ["table", "row", "seed", "epoch", "probe", "miou", "run", "commit"]
 
 

@@ -22,7 +22,7 @@ from cp2.record.environment import describe_environment
 MIB = 2**20
 GPU_SIZE, CPU_SIZE = 8192, 1024  # sides of the matrices
 DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_KEPT = ("git_commit", "git_dirty", "python", "torch", "torchvision", "timm", "numpy", "pillow")
+VERSIONS = ("git_commit", "git_dirty", "python", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cores": CORES,
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),  # above the cores: others used this machine, too
-        **{key: environment[key] for key in _KEPT},
+        **{key: environment[key] for key in VERSIONS},
     }
 
 

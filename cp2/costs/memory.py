@@ -19,6 +19,7 @@ from cp2.costs.networks import (
     count_finetuning,
     count_pretraining,
     once,
+    run_detector,
     shaping,
 )
 from cp2.methods.registry import build_networks
@@ -163,18 +164,8 @@ def _detection(recipe: DetectionFinetuneRecipe) -> int:
         changed = settings.model_copy(update={"recompute": False})
         model = build_detector(changed, recipe.backbone, recipe.classes).train()
         regions = SAMPLES * settings.regions
-
-        def forward() -> Any:
-            shape = (-(-side // model.divisible) * model.divisible for side in sides)
-            maps = model.maps(torch.empty(SAMPLES, 3, *shape))
-            pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled)
-            found = [model.rpn(maps), model.predictor(model.features(pooled))]
-            if model.mask_head is not None:
-                form = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
-                found.append(model.mask_head(torch.empty(round(regions * POSITIVES), *form)))
-            return found
-
-        kept = saved_bytes(model, forward)
+        objects = round(regions * POSITIVES)
+        kept = saved_bytes(model, partial(run_detector, model, SAMPLES, sides, regions, objects))
         if not isinstance(model, C4Detector):
             return kept
         images = torch.empty(regions, model.backbone.stage_channels[2], model.pooled, model.pooled)

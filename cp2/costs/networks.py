@@ -164,15 +164,20 @@ def _detector_gflop(
 ) -> float:
     model = _detector(detector, backbone, classes)
     with FlopCounterMode(display=False) as counter:
-        sides = (-(-side // model.divisible) * model.divisible for side in size)
-        maps = model.maps(torch.empty(1, 3, *sides, device=META))
-        model.rpn(maps)
-        pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
-        model.predictor(model.features(pooled))
-        if model.mask_head is not None:
-            shape = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
-            model.mask_head(torch.empty(objects, *shape, device=META))
+        run_detector(model, 1, size, regions, objects)
     return counter.get_total_flops() / GIGA
+
+
+def run_detector(model: Detector, images: int, size: Size, regions: int, objects: int) -> list[Any]:
+    """What a forward pass of some images makes, with so many regions and masks of all of them."""
+    sides = (-(-side // model.divisible) * model.divisible for side in size)
+    maps = model.maps(torch.empty(images, 3, *sides, device=META))
+    pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
+    made = [model.rpn(maps), model.predictor(model.features(pooled))]
+    if model.mask_head is not None:
+        shape = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
+        made.append(model.mask_head(torch.empty(objects, *shape, device=META)))
+    return made
 
 
 @cache

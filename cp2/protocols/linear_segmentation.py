@@ -61,7 +61,7 @@ def probe(extraction: Extraction, train: Positions, val: Positions) -> Scored:
 def _fitting(features: Tensor, device: torch.device) -> torch.device:
     """The device, if its free memory holds the features and the two copies that `fit` makes."""
     if device.type == "cuda" and 3 * features.nbytes > torch.cuda.mem_get_info(device)[0]:
-        return torch.device("cpu")
+        return CPU
     return device
 
 

@@ -94,7 +94,7 @@ def panel(
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=2)
         place = (x0 + 3, max(y0 - TEXT - 2, 0))
         _write(draw, place, text, colour, font)
-    if not shown:
+    if otherwise and not shown:
         _write(draw, (3, 3), otherwise, "white", font)
     return picture
 
@@ -103,7 +103,6 @@ def _write(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: str, font: Any
 ) -> None:
     """White on black, with an edge of a colour."""
-    if text:
-        left, top, right, bottom = draw.textbbox(place, text, font)
-        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill="black", outline=colour)
-        draw.text(place, text, "white", font)
+    left, top, right, bottom = draw.textbbox(place, text, font)
+    draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill="black", outline=colour)
+    draw.text(place, text, "white", font)
