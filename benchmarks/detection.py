@@ -72,7 +72,7 @@ def bench_detection(sizes: Sizes, scores: bool = True, say: Say = print) -> Figu
         for work in ("training", "inference")
         for name, make in makers.items()
     ]
-    timings = alternate(variants, sizes.rounds, device, say)
+    timings = alternate(variants, sizes.rounds, device, say, one_size=False)
     figures: Figures = {
         "images": "made up",
         "variants": summarize(variants, timings),

@@ -27,10 +27,11 @@ mkdir -p "$FIGURES"
 DEVICE=$("$PYTHON" -c 'import re, torch
 print(re.sub(r"\W+", "-", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu").lower())')
 part doctor 240 "$PYTHON" -m cp2 doctor --gpu | tee "$FIGURES/doctor-$DEVICE.txt"
-for bench in pretrain step finetune evaluate; do
-    part "$bench" 100 "$PYTHON" -m benchmarks "$bench" ${IMAGES:+"$IMAGES"} --rounds 1 --json "$FIGURES"
+for bench in pretrain "step --method cp2" finetune evaluate; do # cuDNN's first minute with a network is in each
+    # shellcheck disable=SC2086
+    part "$bench" 120 "$PYTHON" -m benchmarks $bench ${IMAGES:+"$IMAGES"} --rounds 1 --steps 10 --json "$FIGURES"
 done
-part detection 60 "$PYTHON" -m benchmarks detection --no-scores --rounds 1 --json "$FIGURES"
+part detection 90 "$PYTHON" -m benchmarks detection --no-scores --rounds 1 --json "$FIGURES"
 if [ -d mirror/photographs ] && [ -d mirror/scenes ]; then
     END=$((END - PROBES))
     part evidence 86400 "$PYTHON" -m snakemake --workflow-profile workflow/profiles/local --config campaign=$CAMPAIGN

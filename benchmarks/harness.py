@@ -187,9 +187,13 @@ Timings = dict[str, list[Timing]]
 
 
 def alternate(
-    variants: Sequence[Variant], rounds: int, device: torch.device, say: Callable[[str], None]
+    variants: Sequence[Variant],
+    rounds: int,
+    device: torch.device,
+    say: Callable[[str], None],
+    one_size: bool = True,
 ) -> Timings:
-    """Time every variant once in each round.
+    """Time every variant once in each round; `one_size` as in `to_device`.
 
     Raises:
         UserError: fewer than one round, or the GPU's memory does not do.
@@ -199,7 +203,7 @@ def alternate(
     timings: Timings = {variant.name: [] for variant in variants}
     for number in range(1, rounds + 1):
         for variant in variants:
-            torch.backends.cudnn.benchmark = True  # as our training sets it, and scoring does not
+            torch.backends.cudnn.benchmark = one_size  # scoring sets it, too
             timing = _time(variant, device)
             timings[variant.name].append(timing)
             say(

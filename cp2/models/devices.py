@@ -51,13 +51,18 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def to_device(module: nn.Module) -> None:
-    """Move a module to the device; on a GPU channels-last, the faster layout of convolutions."""
+def to_device(module: nn.Module, one_size: bool = True) -> None:
+    """Move a module to the device; on a GPU channels-last, the faster layout of convolutions.
+
+    Args:
+        one_size: its images all have one size: cuDNN may try its algorithms for each
+            convolution, which takes half a minute on an H200 and would begin anew at each size.
+    """
     device = choose_device()
     module.to(device)
     if device.type == "cuda":
         module.to(memory_format=torch.channels_last)
-        torch.backends.cudnn.benchmark = True  # a run's images have one size
+        torch.backends.cudnn.benchmark = one_size
 
 
 def check_gpus(processes: int) -> str:

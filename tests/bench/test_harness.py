@@ -113,3 +113,16 @@ def test_all_ways_have_the_fastest_convolutions(monkeypatch):
     variants = [Variant("published", run, 1, "published"), Variant("ours", run, 1, "ours")]
     alternate(variants, 1, CPU, lambda line: None)
     assert seen == [True, True]
+
+
+def test_images_of_many_sizes_are_not_tuned_for(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+
+    def run(watch):
+        seen.append(torch.backends.cudnn.benchmark)
+        while not watch.over:
+            watch.lap()
+
+    alternate([Variant("ours", run, 1, "ours")], 1, CPU, lambda line: None, one_size=False)
+    assert seen == [False]

@@ -55,7 +55,7 @@ def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) 
     if run.pretrained is not None:
         notes = PretrainedWeights(run.pretrained, results).load_into(model.backbone)
     group_batch_norm(model, settings.batch_size, None)
-    to_device(model)
+    to_device(model, one_size=False)
     optimizer = build_optimizer(
         SgdSettings(
             kind="sgd", lr=settings.lr, weight_decay=settings.weight_decay, no_decay="norm"
