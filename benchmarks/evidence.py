@@ -13,17 +13,16 @@ from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
-from cp2.plan.protocols.linear_segmentation import ProbeRecipe
-from cp2.plan.recipes import PretrainRecipe
+from cp2.plan.recipes import EvaluateRecipe, PretrainRecipe
 from cp2.record.files import write_json, write_text
 from cp2.record.metrics import read_metrics
 from cp2.record.readers import read_environment, read_scores
 from cp2.reporting.figures.drawing import COLOURS, STYLE, panel_grid, save
 from cp2.settings.load import load_campaign
 
-KINDS = {"linear-segmentation": "linear", "knn": "nearest"}
+KINDS = {"linear-segmentation": "linear", "knn": "nearest", "segmentation": "finetuned"}
 KEPT = ("device", *VERSIONS)
-COLUMNS = ["table", "row", "seed", "epoch", "probe", "miou", "run", "commit"]
+COLUMNS = ["table", "row", "seed", "epoch", "measure", "miou", "run", "commit"]
 
 
 def write_evidence(campaign: str, folder: Path) -> Path:
@@ -54,7 +53,7 @@ def _environments(plan: Plan, results: Path) -> list[dict[str, Any]]:
     """With what the runs were made: each different one once."""
     found = []
     for run in plan.runs.values():
-        if run.stage in ("pretrain", "evaluate") and run.folder(results).environment.is_file():
+        if run.stage in ("pretrain", "finetune", "evaluate") and run.folder(results).environment.is_file():
             whole = read_environment(run.folder(results).environment)
             found.append({key: whole.get(key) for key in KEPT})
     return [one for number, one in enumerate(found) if one not in found[:number]]
@@ -64,7 +63,11 @@ def _rows(plan: Plan, results: Path) -> Iterator[list[Any]]:
     """Of finished evaluations, then of snapshots; mIoU in per cent."""
     places = Places(plan)
     for run in plan.runs.values():
-        if isinstance(run.recipe, ProbeRecipe) and run.is_done(results):
+        if (
+            isinstance(run.recipe, EvaluateRecipe)
+            and run.recipe.protocol in KINDS
+            and run.is_done(results)
+        ):
             scores = read_scores(run.folder(results).scores, run.recipe.metrics, run.id).values
             trained = places.pretraining_of(run)
             epochs = trained.recipe.epochs if trained else 0  # type: ignore[union-attr]
@@ -99,12 +102,13 @@ def _row(
 
 def to_markdown(found: pd.DataFrame) -> str:
     """A line a row and epoch: every seed's mIoU, mean and standard deviation (n - 1)."""
-    lines = ["| row | epochs | linear: each seed | mean | nearest: each seed | mean |"]
-    lines.append("|---|---|---|---|---|---|")
+    measures = [name for name in KINDS.values() if name in set(found["measure"])]
+    lines = ["| row | epochs |" + "".join(f" {name}: each seed | mean |" for name in measures)]
+    lines.append("|---" * (2 + 2 * len(measures)) + "|")
     for (_, name, epoch), some in found.groupby(["table", "row", "epoch"], sort=False):
         cells = [str(name), str(epoch) if epoch else "-"]
-        for probe in KINDS.values():
-            values = some[some["probe"] == probe].sort_values("seed")["miou"].to_numpy()
+        for measure in measures:
+            values = some[some["measure"] == measure].sort_values("seed")["miou"].to_numpy()
             spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
             cells.append(", ".join(f"{value:.2f}" for value in values) or "-")
             cells.append(f"{values.mean():.2f}{spread} ({len(values)})" if len(values) else "-")
@@ -113,11 +117,11 @@ def to_markdown(found: pd.DataFrame) -> str:
 
 
 def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
-    """A panel a table and probe: a line a seed over the epochs; what was not trained lies flat."""
-    panels = list(found.groupby(["table", "probe"], sort=False))
+    """A panel a table and measure: a line a seed over the epochs; what was not trained lies flat."""
+    panels = list(found.groupby(["table", "measure"], sort=False))
     with matplotlib.rc_context(STYLE):
         figure, axes = panel_grid(len(panels), across=2, width=4.2, height=3.0)
-        for axis, ((table, probe), some) in zip(axes, panels, strict=True):
+        for axis, ((table, measure), some) in zip(axes, panels, strict=True):
             for number, (row, points) in enumerate(some.groupby("row", sort=False)):
                 colour = COLOURS[number % len(COLOURS)]
                 for seed, line in points.groupby("seed"):
@@ -128,7 +132,7 @@ def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
                     axis.plot(
                         line["epoch"], line["miou"], marker=".", color=colour, lw=1, label=label
                     )
-            axis.set_title(f"{str(table).removeprefix('evidence_').replace('_', ' ')}: {probe}")
+            axis.set_title(f"{str(table).removeprefix('evidence_').replace('_', ' ')}: {measure}")
             axis.set_xlabel("epoch")
             axis.set_ylabel("mIoU, per cent")
             axis.set_ylim(bottom=0)

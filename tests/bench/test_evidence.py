@@ -24,7 +24,12 @@ def test_every_seed_stands_beside_mean_and_deviation() -> None:
     ]
 
 
-def test_the_figure_has_a_panel_a_probe(tmp_path: Path) -> None:
+def test_what_nothing_was_measured_by_has_no_column() -> None:
+    lines = to_markdown(FOUND[FOUND["measure"] == "linear"]).splitlines()
+    assert lines[:2] == ["| row | epochs | linear: each seed | mean |", "|---|---|---|---|"]
+
+
+def test_the_figure_has_a_panel_a_measure(tmp_path: Path) -> None:
     draw(FOUND, tmp_path, "e")
     words = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "e.svg").read_text())
     assert {"methods: linear", "methods: nearest"} <= set(words)
