@@ -13,7 +13,7 @@ from cp2.errors import UserError
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
-from cp2.plan.recipes import EvaluateRecipe, PretrainRecipe
+from cp2.plan.recipes import EvaluateRecipe
 from cp2.record.files import write_json, write_text
 from cp2.record.metrics import read_metrics
 from cp2.record.readers import read_environment, read_scores
@@ -21,18 +21,19 @@ from cp2.reporting.figures.drawing import COLOURS, STYLE, panel_grid, save
 from cp2.settings.load import load_campaign
 
 KINDS = {"linear-segmentation": "linear", "knn": "nearest", "segmentation": "finetuned"}
+PROBED = {"linear_miou": "linear", "knn_miou": "nearest"}  # `cp2 probe` with these protocols
 KEPT = ("device", *VERSIONS)
 COLUMNS = ["table", "row", "seed", "epoch", "measure", "miou", "run", "commit"]
 
 
 def write_evidence(campaign: str, folder: Path) -> Path:
-    """Write <campaign>.{csv,md,png,svg,json} from whatever is done; returns the table's file.
+    """Write <campaign's name>.{csv,md,png,svg,json} of what is done; returns the table's file.
 
     Raises:
         UserError: nothing is done yet.
     """
     configuration = load_campaign(campaign)
-    plan = build_plan(configuration)
+    name, plan = Path(campaign).stem, build_plan(configuration)
     found = pd.DataFrame(_rows(plan, configuration.results), columns=COLUMNS)
     if found.empty:
         raise UserError(f"campaign {campaign!r}: nothing was probed yet; see docs/probes.md")
@@ -41,11 +42,11 @@ def write_evidence(campaign: str, folder: Path) -> Path:
         COLUMNS[:5], key=lambda one: one.map(order) if one.name == "row" else one
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / f"{campaign}.csv", found.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / f"{campaign}.json", _environments(plan, configuration.results))
-    table = folder / f"{campaign}.md"
+    write_text(folder / f"{name}.csv", found.to_csv(index=False, lineterminator="\n"))
+    write_json(folder / f"{name}.json", _environments(plan, configuration.results))
+    table = folder / f"{name}.md"
     write_text(table, to_markdown(found))
-    draw(found, folder, campaign)
+    draw(found, folder, name)
     return table
 
 
@@ -53,7 +54,10 @@ def _environments(plan: Plan, results: Path) -> list[dict[str, Any]]:
     """With what the runs were made: each different one once."""
     found = []
     for run in plan.runs.values():
-        if run.stage in ("pretrain", "finetune", "evaluate") and run.folder(results).environment.is_file():
+        if (
+            run.stage in ("pretrain", "finetune", "evaluate")
+            and run.folder(results).environment.is_file()
+        ):
             whole = read_environment(run.folder(results).environment)
             found.append({key: whole.get(key) for key in KEPT})
     return [one for number, one in enumerate(found) if one not in found[:number]]
@@ -72,28 +76,30 @@ def _rows(plan: Plan, results: Path) -> Iterator[list[Any]]:
             trained = places.pretraining_of(run)
             epochs = trained.recipe.epochs if trained else 0  # type: ignore[union-attr]
             start = trained or run
-            yield _row(places, start, results, run, epochs, run.recipe.protocol, scores["miou"])
+            kind = KINDS[run.recipe.protocol]
+            yield _row(places, start, results, run, epochs, kind, scores["miou"])
+    scored = {run.need("dataset") for run in plan.stage("evaluate")}
     for run in plan.stage("pretrain"):
         for line in read_metrics(run.folder(results).probes):
             for key, value in line.items():
-                kind = key.rpartition("/")[2].removesuffix("_miou")
-                if key.endswith("_miou") and kind in KINDS and places.rows[run.key]:
-                    yield _row(places, run, results, run, line["epoch"], kind, value)
+                dataset, _, name = key.removeprefix("probe/").partition("/")
+                measure = PROBED.get(name)
+                if measure and dataset in scored and places.rows[run.key]:
+                    yield _row(places, run, results, run, line["epoch"], measure, value)
 
 
 def _row(
-    places: Places, start: Run, results: Path, scored: Run, epoch: int, kind: str, miou: float
+    places: Places, start: Run, results: Path, scored: Run, epoch: int, measure: str, miou: float
 ) -> list[Any]:
     place = places.rows[scored.key][0]
     commit = read_environment(start.folder(results).environment).get("git_commit")
     short = str(commit or "")[:7]
-    seed = start.seed if isinstance(start.recipe, PretrainRecipe) else 0
     return [
         place.table,
         place.name,
-        seed,
+        start.seed or 0,
         epoch,
-        KINDS[kind],
+        measure,
         round(100 * miou, 3),
         start.id,
         short,
@@ -106,7 +112,7 @@ def to_markdown(found: pd.DataFrame) -> str:
     lines = ["| row | epochs |" + "".join(f" {name}: each seed | mean |" for name in measures)]
     lines.append("|---" * (2 + 2 * len(measures)) + "|")
     for (_, name, epoch), some in found.groupby(["table", "row", "epoch"], sort=False):
-        cells = [str(name), str(epoch) if epoch else "-"]
+        cells = [str(name), str(epoch)]
         for measure in measures:
             values = some[some["measure"] == measure].sort_values("seed")["miou"].to_numpy()
             spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
@@ -117,7 +123,7 @@ def to_markdown(found: pd.DataFrame) -> str:
 
 
 def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
-    """A panel a table and measure: a line a seed over the epochs; what was not trained lies flat."""
+    """A panel a table and measure: a line a seed over epochs; what was not trained lies flat."""
     panels = list(found.groupby(["table", "measure"], sort=False))
     with matplotlib.rc_context(STYLE):
         figure, axes = panel_grid(len(panels), across=2, width=4.2, height=3.0)

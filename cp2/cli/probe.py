@@ -20,7 +20,9 @@ def probe(
     ] = None,
     epoch: Annotated[
         list[int] | None,
-        typer.Option(help="of a snapshot; may be repeated; default: all, and the last weights"),
+        typer.Option(
+            help="of a snapshot, 0: the start; may be repeated; default: all, and the last weights"
+        ),
     ] = None,
 ) -> None:
     """Score frozen features of a checkpoint or of a pretraining's snapshots, minutes on a CPU."""
@@ -30,7 +32,7 @@ def probe(
     pretrained = plan.find(run, PRETRAINED)
     name = configuration.used(dataset)
     labelled = plan.run("dataset", name)
-    schedules = {}
+    probes = {}
     for one in protocol or ("linear", "knn"):
         settings = configuration.protocol(one)
         if settings.kind not in SCHEDULES:
@@ -40,12 +42,12 @@ def probe(
             )
         names = (key for key in settings.datasets if name in (key, configuration.used(key)))
         named = [settings.datasets[key] for key in names]
-        schedules[settings.kind] = named[0] if named else SCHEDULES[settings.kind]()
+        probes[one] = settings.kind, named[0] if named else SCHEDULES[settings.kind]()
     from cp2.protocols.probe import probe_moments
 
     execution = configuration.campaign.execution
     lines = probe_moments(
-        pretrained, labelled, schedules, plan, configuration.results, execution, epoch or ()
+        pretrained, labelled, probes, plan, configuration.results, execution, epoch or ()
     )
     for line in lines:
         print(line, flush=True)

@@ -1,13 +1,17 @@
-"""`cp2 probe`: a checkpoint, or the snapshots of a pretraining, looked at with frozen features.
+"""`cp2 probe`: a checkpoint, or a pretraining's start and snapshots, by their frozen features.
 
 Nothing of it is in a plan: scores go to probes.jsonl in the run's folder, a line a step as in
 metrics.jsonl, of which the report and MLflow draw a curve.
 """
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+import torch
 
 from cp2.data.index import read_index
 from cp2.errors import UserError
@@ -23,34 +27,36 @@ from cp2.record.metrics import read_metrics
 from cp2.settings.campaign import Execution
 from cp2.settings.joined import module_of
 from cp2.settings.protocols.probes import ProbeSchedule
+from cp2.training.pretrain import build, export
 from cp2.training.pretrained import PretrainedWeights
 
 
 def probe_moments(
     run: Run,
     dataset: Run,
-    schedules: dict[str, ProbeSchedule],
+    probes: dict[str, tuple[str, ProbeSchedule]],
     plan: Plan,
     results: Path,
     execution: Execution,
     epochs: Sequence[int] = (),
 ) -> Iterator[str]:
-    """Score weights by each kind of probe and keep the scores; gives a line a score.
+    """Score weights by each probe and keep the scores; gives a line a score.
 
     Args:
         run: a checkpoint, or a pretraining, which need not be done.
-        schedules: by kind of protocol.
-        epochs: of the snapshots; none: all, and the last weights.
+        probes: kind of protocol and schedule, by the protocol's name.
+        epochs: of the snapshots, 0 for the start; none: all snapshots, and the last weights.
     Raises:
         UserError: there is no such snapshot, or the data set is not prepared.
     """
     found = run.recipe
     assert isinstance(found, PretrainRecipe | CheckpointRecipe)
     index, device = read_index(dataset.folder(results).path), choose_device()
-    for epoch, path in _moments(run, results, epochs).items():
-        weights = PretrainedWeights(run.key, results, path)
+    for epoch, kept in _moments(run, results, epochs).items():
+        with nullcontext(kept) if kept else _start(run, results) as path:
+            weights = PretrainedWeights(run.key, results, path)
         maps: dict[ProbeSchedule, tuple[Positions, Positions]] = {}
-        for kind, schedule in schedules.items():
+        for name, (kind, schedule) in probes.items():
             recipe = probe_recipe(kind, dataset, run, found.backbone, schedule, "cp2 probe")
             network = frozen_network(recipe, weights, 0)
             extraction = Extraction(network, recipe, index, device, execution.workers)
@@ -61,29 +67,45 @@ def probe_moments(
                 maps = {common: extraction.both()}
             module = module_of("cp2.protocols", kind, recipe.runner)
             scored: Scored = module.probe(extraction, *maps[common])
-            _keep(run, plan, results, epoch, f"probe/{dataset.id}/{kind}", scored.metrics)
+            _keep(run, plan, results, epoch, f"probe/{dataset.id}/{name}", scored.metrics)
             values = "  ".join(
                 f"{one.title} {one.scale * scored.metrics[one.name]:.{one.digits}f}"
                 for one in recipe.metrics
                 if not (one.name == "miou" and index.image_labels)
             )
-            yield f"{path.name if epoch else run.id}  {kind}  {values}"
+            yield f"{path.name if epoch or not kept else run.id}  {name}  {values}"
 
 
-def _moments(run: Run, results: Path, epochs: Sequence[int]) -> dict[int, Path]:
-    """Epoch -> weights; a checkpoint's are of epoch 0."""
+@contextmanager
+def _start(run: Run, results: Path) -> Iterator[Path]:
+    """The weights before the first step, as the pretraining draws or loads them."""
+    assert isinstance(run.recipe, PretrainRecipe)
+    with tempfile.TemporaryDirectory(prefix="cp2-probe-") as folder:
+        path = Path(folder) / "epoch-0.safetensors"
+        torch.manual_seed(run.seed or 0)
+        export(build(run.recipe, results)[0], run.recipe, path, run.id)
+        yield path
+
+
+def _moments(run: Run, results: Path, epochs: Sequence[int]) -> dict[int, Path | None]:
+    """Epoch -> weights; None: those of the start. A checkpoint's are of epoch 0."""
     outputs = run.outputs(results)
     if not isinstance(run.recipe, PretrainRecipe):
+        if any(epochs):
+            raise UserError(f"{run.key}: it has no epochs; leave out --epoch")
         return {0: outputs["model"]}
-    found = run.folder(results).snapshots()
+    found: dict[int, Path | None] = dict(run.folder(results).snapshots())
     if run.is_done(results):
         found[run.recipe.epochs] = outputs["model"]
     there = ", ".join(map(str, sorted(found))) or "none"
+    if 0 in epochs:
+        found[0] = None
     lacking = next((str(epoch) for epoch in epochs if epoch not in found), "")
     if lacking or not found:
+        which = f"epoch {lacking}" if lacking else "any epoch"
         raise UserError(
-            f"{run.key}: no weights of epoch {lacking or 'any'}; there are: {there}. "
-            "execution.snapshot_every keeps them while it trains"
+            f"{run.key}: no weights of {which}; there are: {there}. execution.snapshot_every keeps "
+            "them while it trains; epoch 0 is its start"
         )
     return {epoch: found[epoch] for epoch in sorted(epochs or found)}
 

@@ -18,7 +18,7 @@ FOUND = pd.DataFrame(ROWS, columns=COLUMNS)
 
 def test_every_seed_stands_beside_mean_and_deviation() -> None:
     assert to_markdown(FOUND).splitlines()[2:] == [
-        "| random init | - | 4.40 | 4.40 (1) | - | - |",
+        "| random init | 0 | 4.40 | 4.40 (1) | - | - |",
         "| CP2 | 2 | 5.00, 6.00 | 5.50 ± 0.71 (2) | - | - |",
         "| CP2 | 1 | - | - | 3.00 | 3.00 (1) |",
     ]

@@ -284,14 +284,16 @@ def test_snapshots_of_a_run_become_a_curve(results: Path, tmp_path: Path) -> Non
     configuration = load(tmp_path, CAMPAIGN.format(root=tmp_path))
     plan = build_plan(configuration)
     execution, dataset = configuration.campaign.execution, plan.run("dataset", "halves")
-    schedules = {"linear-segmentation": LINEAR, "knn": KNN}
+    schedules = {"linear": ("linear-segmentation", LINEAR), "knn": ("knn", KNN)}
     moco, cp2 = plan.stage("pretrain")
 
     def lines(run: Run, *epochs: int, **changes: Any) -> list[str]:
-        asked = {kind: one.model_copy(update=changes) for kind, one in schedules.items()}
+        asked = {
+            name: (kind, one.model_copy(update=changes)) for name, (kind, one) in schedules.items()
+        }
         return list(probe_moments(run, dataset, asked, plan, results, execution, epochs))
 
-    with pytest.raises(UserError, match="no weights of epoch any; there are: none"):
+    with pytest.raises(UserError, match="no weights of any epoch; there are: none"):
         lines(moco)
     for run in (moco, cp2):
         recipe = run.recipe
@@ -304,13 +306,22 @@ def test_snapshots_of_a_run_become_a_curve(results: Path, tmp_path: Path) -> Non
         lines(moco, 1, 7)
     said = lines(moco)
     assert [line.split()[:2] for line in said] == [
-        [f"epoch-{epoch}.safetensors", kind] for epoch in (1, 2) for kind in schedules
+        [f"epoch-{epoch}.safetensors", name] for epoch in (1, 2) for name in schedules
     ]
     again = lines(moco, 2)
     assert again == said[2:]
     kept = read_metrics(moco.folder(results).probes)
     assert [(line["step"], line["epoch"]) for line in kept] == [(3, 1), (6, 2)]  # 12 images by 4
     assert f"mIoU {100 * kept[1]['probe/halves/knn_miou']:.2f} " in again[1]
+    start = lines(moco, 0)
+    torch.manual_seed(moco.seed or 0)
+    assert isinstance(moco.recipe, PretrainRecipe)
+    path = moco.folder(results).path / "snapshots/epoch-2.safetensors"
+    export(build(moco.recipe, results)[0], moco.recipe, path, moco.id)
+    assert [line.replace("-0.", "-2.") for line in start] == lines(moco, 2) != again
+    assert {"probe/halves/linear_miou", "probe/halves/knn_miou"} <= set(
+        read_metrics(moco.folder(results).probes)[0]
+    )
     assert lines(cp2, 1, features="projection") != lines(cp2, 1, features="head")
     with pytest.raises(UserError, match=r"features head, but .* has no pretrained head; write"):
         lines(moco, 1, features="head")
