@@ -105,6 +105,11 @@ def _load_strictly(module: nn.Module, state: State, source: str | Path, what: st
     }
     if any(problems.values()):
         lines = [f"{len(keys)} {kind}: {some(keys)}" for kind, keys in problems.items() if keys]
+        if sum(map(bool, problems.values())) == bool(spoiled):
+            raise WrongNames(
+                f"{source}: {lines[0]}; nothing was loaded. The file is damaged, or its training "
+                "diverged: take an earlier one"
+            )
         raise WrongNames(
             f"{source} does not fit the {what}; nothing was loaded.\n  "
             + "\n  ".join(lines)

@@ -175,8 +175,9 @@ class Extraction:
         cells: list[Tensor] = []
         self.network.to(self.device)
         for pixels, labels in tqdm(loaded, desc=f"features of {split}", disable=None):
-            found = self.network(normalize(pixels.to(self.device).float().div_(255))).float().cpu()
-            self._check(found, pairs[len(cells) :])
+            inputs = normalize(pixels.to(self.device).float().div_(255))
+            found = self.network(inputs).float().cpu()
+            self._check(found, inputs, pairs[len(cells) :])
             if self.index.image_labels:
                 found = found.mean((2, 3), keepdim=True)
             maps.append(found)
@@ -189,14 +190,14 @@ class Extraction:
                 torch.save(tuple(made), stream)
         return made
 
-    def _check(self, maps: Tensor, pairs: Sequence[LabelledImage]) -> None:
+    def _check(self, maps: Tensor, inputs: Tensor, pairs: Sequence[LabelledImage]) -> None:
         finite = maps.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
             image, layer = pairs[int(finite.int().argmin())].image, self.recipe.schedule.features
             raise UserError(
-                f"features (last map of the {layer}) of {image} are not finite: the weights are "
-                "damaged, or the pretraining diverged; look at its losses, and at an earlier "
-                "snapshot"
+                f"features (last map of the {layer}) of {image} are not finite, the first in layer "
+                f"{_first_not_finite(self.network, inputs)}: the weights are damaged, or the "
+                "pretraining diverged; look at its losses, and at an earlier snapshot"
             )
 
     def scored(self, class_maps: Iterable[Tensor], more: dict[str, object]) -> Scored:
@@ -209,7 +210,31 @@ class Extraction:
             logits = F.interpolate(found[None], size=size, mode="bilinear", align_corners=False)
             confusion.add(logits[0].argmax(0), label)
         metrics, iou = score(confusion.matrix())
-        return Scored(metrics, len(pairs), dict(zip(names, iou, strict=True)), dict(more))
+        shown = "accuracy" if self.index.image_labels else None
+        return Scored(
+            metrics, len(pairs), dict(zip(names, iou, strict=True)), dict(more), shown=shown
+        )
+
+
+def _first_not_finite(network: nn.Module, inputs: Tensor) -> str:
+    """Name of the first layer whose output is not finite."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, given: object, output: object) -> None:
+            if isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                found.append(name)
+
+        return hook
+
+    layers = [(name, one) for name, one in network.named_modules() if not list(one.children())]
+    hooks = [one.register_forward_hook(look(name)) for name, one in layers]
+    try:
+        network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else "none"
 
 
 def _collate(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:

@@ -64,15 +64,21 @@ def probe_moments(
                 schedule.model_dump(include=set(ProbeSchedule.model_fields))
             )
             if common not in maps:
-                maps = {common: extraction.both()}
+                try:
+                    maps = {common: extraction.both()}
+                except UserError as error:
+                    raise UserError(f"{path.name}: {error}") from error
             module = module_of("cp2.protocols", kind, recipe.runner)
             scored: Scored = module.probe(extraction, *maps[common])
-            _keep(run, plan, results, epoch, f"probe/{dataset.id}/{name}", scored.metrics)
+            shown = [one for one in recipe.metrics if scored.shown in (None, one.name)]
             values = "  ".join(
                 f"{one.title} {one.scale * scored.metrics[one.name]:.{one.digits}f}"
-                for one in recipe.metrics
-                if not (one.name == "miou" and index.image_labels)
+                for one in shown
             )
+            metrics = {
+                f"probe/{dataset.id}/{name}_{one.name}": scored.metrics[one.name] for one in shown
+            }
+            _keep(run, plan, results, epoch, metrics)
             yield f"{path.name if epoch or not kept else run.id}  {name}  {values}"
 
 
@@ -110,15 +116,16 @@ def _moments(run: Run, results: Path, epochs: Sequence[int]) -> dict[int, Path |
     return {epoch: found[epoch] for epoch in sorted(epochs or found)}
 
 
-def _keep(
-    run: Run, plan: Plan, results: Path, epoch: int, name: str, metrics: dict[str, float]
-) -> None:
-    """Put scores into the line of their step; what the same probe said before is replaced."""
+def _keep(run: Run, plan: Plan, results: Path, epoch: int, metrics: dict[str, float]) -> None:
+    """Put scores into the line of their epoch; what the same probe said before is replaced.
+
+    Where the size of the unlabelled set is not known, neither are steps: an epoch is one.
+    """
     path = run.folder(results).probes
     steps = steps_of(run, plan, results) if isinstance(run.recipe, PretrainRecipe) else None
     whole = run.recipe.epochs if isinstance(run.recipe, PretrainRecipe) else 1
-    step = (steps.count or 0) * epoch // whole if steps else 0
-    lines = {line["step"]: line for line in read_metrics(path)}
-    own = lines.setdefault(step, {"step": step, "epoch": epoch})
-    own |= {f"{name}_{key}": value for key, value in metrics.items()} | {"time": time.time()}
-    write_text(path, "".join(json.dumps(lines[step]) + "\n" for step in sorted(lines)))
+    step = steps.count * epoch // whole if steps and steps.count else epoch
+    lines = {line["epoch"]: line for line in read_metrics(path)}
+    own = lines.setdefault(epoch, {"step": step, "epoch": epoch})
+    own |= {"step": step, **metrics, "time": time.time()}
+    write_text(path, "".join(json.dumps(lines[epoch]) + "\n" for epoch in sorted(lines)))

@@ -35,6 +35,7 @@ class Scored:
         per_class: the recipe's metric of each class, a share of one; None where no image has it.
         more: further keys of scores.json.
         waited: seconds of waiting for data.
+        shown: name of the metric that the log says; None: the recipe's first.
     """
 
     metrics: dict[str, float]
@@ -42,6 +43,7 @@ class Scored:
     per_class: dict[str, float | None] | None = None
     more: dict[str, Any] = field(default_factory=dict)
     waited: float = 0.0
+    shown: str | None = None
 
 
 def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
@@ -76,7 +78,7 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
         content["per_class"] = found.per_class
     write_json(folder.scores, content)
     seconds = time.perf_counter() - begin
-    first = recipe.metrics[0]
+    first = next(one for one in recipe.metrics if found.shown in (None, one.name))
     value = f"{first.scale * found.metrics[first.name]:.{first.digits + 1}f} {first.unit}"
     print(f"{run.id}: {first.title} {value} on {found.images} images, {seconds:.1f} s")
     run.finish(

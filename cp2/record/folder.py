@@ -73,7 +73,8 @@ class RunFolder:
     def snapshots(self) -> dict[int, Path]:
         """Those that are there, by epoch in rising order."""
         there = (self.path / "snapshots").glob("epoch-*.safetensors")
-        return dict(sorted((int(path.stem.removeprefix("epoch-")), path) for path in there))
+        epochs = {path.stem.removeprefix("epoch-"): path for path in there}
+        return {int(one): epochs[one] for one in sorted(filter(str.isdecimal, epochs), key=int)}
 
     @property
     def done(self) -> Path:

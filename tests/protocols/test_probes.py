@@ -105,7 +105,9 @@ def test_a_killed_probe_keeps_its_features(results: Path, monkeypatch: pytest.Mo
     assert scored(results, run) == expected
 
 
-def test_images_with_a_class_are_one_position_each(tmp_path: Path) -> None:
+def test_images_with_a_class_are_one_position_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Accuracies are those of scikit-learn on the means of the last maps."""
     rng = np.random.default_rng(0)
     for n in range(30):
@@ -136,6 +138,7 @@ def test_images_with_a_class_are_one_position_each(tmp_path: Path) -> None:
     assert found["metrics"]["accuracy"] == pytest.approx(expected)
     assert found["images"] == 9
     nearest = KNeighborsClassifier(1, metric="cosine").fit(means["train"], classes[0])
+    assert f"accuracy {100 * expected:.3f} percent on 9" in capsys.readouterr().out
     one = run_of(KnnSchedule(size=SIZE, neighbours=1), "knn")
     expected = nearest.score(means["val"], classes[1])
     assert scored(tmp_path, one)["metrics"]["accuracy"] == pytest.approx(expected)
@@ -251,7 +254,7 @@ def test_what_cannot_be_probed_is_a_message(results: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=few):
         scored(results, run_of(KnnSchedule(size=SIZE, neighbours=20, bank=7), "knn"))
     monkeypatch.setattr(frozen_maps, "normalize", lambda pixels: pixels * float("nan"))
-    match = r"features \(last map of the backbone\) of .*00.png are not finite"
+    match = r"of the backbone\) of .*00.png are not finite, the first in layer 0\.to_col"
     with pytest.raises(UserError, match=match):
         scored(results, run_of(LINEAR))
     monkeypatch.undo()
@@ -322,6 +325,13 @@ def test_snapshots_of_a_run_become_a_curve(results: Path, tmp_path: Path) -> Non
     assert {"probe/halves/linear_miou", "probe/halves/knn_miou"} <= set(
         read_metrics(moco.folder(results).probes)[0]
     )
+    method = build(moco.recipe, results)[0]
+    method.get_buffer(
+        next(name for name, _ in method.named_buffers() if name.endswith("running_var"))
+    ).fill_(-1)
+    export(method, moco.recipe, path.with_name("epoch-1.safetensors"), moco.id)
+    with pytest.raises(UserError, match=r"epoch-1.safetensors: features .* first in layer .*bn1"):
+        lines(moco, 1)
     assert lines(cp2, 1, features="projection") != lines(cp2, 1, features="head")
     with pytest.raises(UserError, match=r"features head, but .* has no pretrained head; write"):
         lines(moco, 1, features="head")

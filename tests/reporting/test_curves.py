@@ -66,14 +66,14 @@ def test_probes_of_snapshots_are_a_panel_a_protocol(make: Make, tmp_path: Path) 
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
         '{"step": 3, "time": 5, "probe/voc/knn_miou": 0.1, "probe/voc/knn_accuracy": 0.5}\n'
-        '{"step": 6, "time": 6, "probe/voc/knn_miou": 0.2}\n'
+        '{"step": 6, "time": 6, "probe/voc/knn_miou": 0.2, "probe/faces/knn_accuracy": 0.5}\n'
     )
     figure = probes(plan, Places(plan), configuration.results, tmp_path)
     assert figure is not None
     assert figure.svg is not None
     words = re.findall(r"<text[^>]*>([^<]*)</text>", figure.svg.read_text(encoding="utf-8"))
     assert "voc/knn_miou" in words
-    assert not any("accuracy" in word for word in words)
+    assert [word for word in words if "accuracy" in word] == ["faces/knn_accuracy"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """What runs logged while they trained: curves of chosen runs, losses of every pretraining."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -134,7 +134,8 @@ def probes(plan: Plan, places: Places, results: Path, folder: Path) -> ReportFig
     """A panel for each probe of frozen features: its mIoU over the training, a curve a run."""
     probed = [run for run in plan.stage("pretrain") if run.folder(results).probes.is_file()]
     logs = read_logs(probed, results)
-    names = dict.fromkeys(name for log in logs for name in log.names if fnmatchcase(name, PROBES))
+    known = dict.fromkeys(name for log in logs for name in log.names)
+    names = [name for name in known if fnmatchcase(name, PROBES) or _alone(name, known)]
     if not names:
         return None
     labels = labels_of([log.run for log in logs], places)
@@ -142,8 +143,15 @@ def probes(plan: Plan, places: Places, results: Path, folder: Path) -> ReportFig
         Panel(name.removeprefix("probe/"), [log.curve(labels[log.run.key], name) for log in logs])
         for name in names
     ]
-    caption = "mIoU (share) of frozen features after so many steps, `cp2 probe`; a line a seed."
+    caption = "mIoU or accuracy (share) of frozen features by `cp2 probe`; a line a seed."
     return draw_panels(panels, folder, "probes", "Probes of snapshots", caption)
+
+
+def _alone(name: str, known: Container[str]) -> bool:
+    """Whether it is the accuracy of a probe of images with one class each, which have no mIoU."""
+    probe = name.removesuffix("_accuracy").removesuffix("_mean")
+    accuracy = name.startswith("probe/") and name.endswith("_accuracy")
+    return accuracy and f"{probe}_miou" not in known
 
 
 def _loss_names(names: list[str]) -> list[str]:
