@@ -10,7 +10,7 @@ END=$((SECONDS + 60 * ${1:-10}))
 IMAGES=${2:-}
 FIGURES=${FIGURES:-benchmarks/results}
 CAMPAIGN=evidence_gpu
-PROBES=90 # seconds that are left for the snapshots of the evidence
+PROBES=90 FIGURES_TAKE=60 # seconds that are left for the snapshots of the evidence, and for its page
 
 part() { # name, most seconds, command: stopped as by Ctrl-C, which saves
     local left=$((END - SECONDS)) name=$1 most=$2
@@ -33,13 +33,14 @@ for bench in pretrain "step --method cp2" finetune evaluate; do # cuDNN's first 
 done
 part detection 90 "$PYTHON" -m benchmarks detection --no-scores --rounds 1 --json "$FIGURES"
 if [ -d mirror/photographs ] && [ -d mirror/scenes ]; then
-    END=$((END - PROBES))
+    END=$((END - PROBES - FIGURES_TAKE))
     part evidence 86400 "$PYTHON" -m snakemake --workflow-profile workflow/profiles/local --config campaign=$CAMPAIGN
     END=$((END + PROBES))
     RUNS=$("$PYTHON" -m cp2 plan --campaign $CAMPAIGN --runs | awk '$1 == "pretrain" { print $2 }')
     part "evidence, snapshots" $PROBES xargs -P 6 -I{} "$PYTHON" -m cp2 probe {} \
         --dataset evidence-scenes --protocol linear --campaign $CAMPAIGN <<<"$RUNS"
-    part "evidence, figures" 60 "$PYTHON" -m benchmarks evidence --campaign $CAMPAIGN
+    END=$((END + FIGURES_TAKE))
+    part "evidence, figures" $FIGURES_TAKE "$PYTHON" -m benchmarks evidence --campaign $CAMPAIGN
 else
     echo "== evidence: no mirror/photographs and mirror/scenes (docs/evidence.md)"
 fi

@@ -34,5 +34,5 @@ def meeting(rank: int, folder: Path, number: int = 0) -> Iterator[None]:
     """Joined to the other process; each meeting of a folder has a number of its own."""
     os.environ.update({RANK: str(rank), PROCESSES: "2", "GLOO_SOCKET_IFNAME": "lo"})
     os.environ[RENDEZVOUS] = str(folder / f"rendezvous-{number}")
-    with joined():
+    with joined(folder):
         yield

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ import torch
 
 from cp2.cluster.doctor import Check, driver_version, torch_check
 from cp2.costs.measure import measure
+from cp2.models.devices import ON_CPU
 from cp2.plan.build import build_plan
 from cp2.plan.graph import Plan, Run
 from cp2.plan.planned import VARIABLE, write_planned
@@ -96,6 +98,7 @@ class _Worker:
         self.results = results
         self._gpu = gpu
         self._pool: ProcessPoolExecutor | None = None
+        self._pid = 0
 
     @property
     def log(self) -> str:
@@ -113,13 +116,13 @@ class _Worker:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, context, _start, (self._gpu,))
+            self._pid = self._pool.submit(os.getpid).result()
         words = ("cp2", run.stage, run.id, "--campaign", CAMPAIGN, *options)
         words += ("--set", f"campaign.execution.results={self.results}")
         try:
             return self._pool.submit(_command, words, planned).result(LIMIT)
         except TimeoutError:
-            for process in multiprocessing.active_children():
-                process.kill()
+            os.kill(self._pid, signal.SIGKILL)
             problem = NO_END
         except BrokenProcessPool:
             problem = "its process died"
@@ -133,8 +136,9 @@ class _Worker:
 
 def _start(gpu: bool) -> None:
     """Before the first run chooses its device."""
+    os.environ.pop(ON_CPU, None)
     if not gpu:
-        os.environ["CP2_DEVICE"] = "cpu"
+        os.environ[ON_CPU] = "cpu"
 
 
 def _command(words: Sequence[str], planned: Path) -> str | None:
@@ -174,7 +178,7 @@ def _checks(cpu: _Worker, device: _Worker) -> Iterator[Check]:
             if run.stage in ON_DEVICE:
                 old, new = run.folder(cpu.results), run.folder(device.results)
                 yield _compared(run.key, device.make(run, plan), old, new)
-                shutil.rmtree(new.path)
+                shutil.rmtree(new.path, ignore_errors=True)
                 shutil.copytree(old.path, new.path)
     expected = RunFolder(device.results / EXPECTED)
     shutil.copytree(_cp2(plan).folder(cpu.results).path, expected.path)

@@ -146,7 +146,7 @@ def _join(run: "Run", results: Path, processes: int, node: Node) -> None:
     try:
         if not run.is_done(results):
             run.check_needs(results)
-            print(f"{node}: {check_gpus(processes)}", flush=True)
+            print(f"{node}: {check_gpus(processes, node.count)}", flush=True)
             launch(sys.argv[1:], processes, node)
     except UserError as error:
         error.args = (f"{node}: {error}",)
@@ -178,7 +178,7 @@ def _hold(
         everywhere = processes * node.count
         with recorded(folder.path, device, everywhere, saved=StoppedForResumeError):
             run.check_needs(results)
-            print(check_gpus(processes), flush=True)
+            print(check_gpus(processes, node.count), flush=True)
             if everywhere > 1:
                 launch(sys.argv[1:], processes, node)
             else:
@@ -193,7 +193,10 @@ def _work(
     from cp2.training.saving import wait_for_saves
 
     try:
-        with joined(lambda: deadline.reason() or ("it is done" if run.is_done(results) else None)):
+        folder = run.folder(results).path
+        with joined(
+            folder, lambda: deadline.reason() or ("it is done" if run.is_done(results) else None)
+        ):
             _loop(stage)(run, results, execution, deadline)
     finally:
         wait_for_saves()

@@ -65,8 +65,8 @@ def to_device(module: nn.Module, one_size: bool = True) -> None:
         torch.backends.cudnn.benchmark = one_size
 
 
-def check_gpus(processes: int) -> str:
-    """Which GPUs so many processes will use, one each, in one line; one process may do without.
+def check_gpus(processes: int, nodes: int = 1) -> str:
+    """Which GPUs so many processes will use, one each, in one line; one alone may do without.
 
     Raises:
         UserError: fewer GPUs than processes, none although the job was given some, or one that this
@@ -85,7 +85,7 @@ def check_gpus(processes: int) -> str:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(processes))
         idle = f"; {count - processes} more are visible and stay idle" if count > processes else ""
         return f"{processes} process(es), one a GPU: {names}{idle}"
-    if count == 0 and processes == 1 and not given:
+    if count == 0 and processes == nodes == 1 and not given:
         return "1 process(es) on the CPU: no GPU is visible"
     seen = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else f"{VISIBLE} is not set"
     why = f" {trouble}." if trouble else ""

@@ -59,17 +59,25 @@ def this_node(given: Mapping[str, str] = os.environ) -> Node:
         job = given.get("SLURM_JOB_ID", "")
         port = FIRST_PORT + int(job if job.isdigit() else 0) % PORTS
         host, local = given.get("MASTER_ADDR") or _first_host(given), 0
-    elif all(name in given for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")):
+    elif "RANK" in given and "WORLD_SIZE" in given:
         count, number = _number(given, "WORLD_SIZE"), _number(given, "RANK")
-        host, local = given["MASTER_ADDR"], int(given.get("LOCAL_RANK", "0"))
+        host, local = given.get("MASTER_ADDR", ""), _number(given, "LOCAL_RANK", 0)
         port = 29500  # torch's
+        if count > 1 and not host:
+            raise UserError(
+                f"RANK and WORLD_SIZE={count} are set, but not MASTER_ADDR, where process 0 of all "
+                "runs; unset them to train alone"
+            )
     else:
         return ALONE
     if not 0 <= number < count:
         raise UserError(f"this is number {number} of {count}: numbers go from 0 to {count - 1}")
     if count == 1:
         return ALONE
-    return Node(number, count, local, host, _number(given, "MASTER_PORT", port))
+    port = _number(given, "MASTER_PORT", port)
+    if not 0 < port < 2**16:
+        raise UserError(f"MASTER_PORT is {port}, must be from 1 to {2**16 - 1}")
+    return Node(number, count, local, host, port)
 
 
 def _number(given: Mapping[str, str], name: str, default: int | None = None) -> int:

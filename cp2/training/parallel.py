@@ -23,13 +23,15 @@ CONTROL_TIMEOUT = timedelta(minutes=30)  # a rank may copy a data set's first fi
 
 
 @contextmanager
-def joined(stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+def joined(folder: Path, stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     """Inside, this process is one of those that launchers started; alone it does nothing.
 
     Args:
+        folder: the run's.
         stop: why not to wait for the others any longer, if so.
     Raises:
-        PassingError: a process does not come, or the port is taken.
+        PassingError: a process does not come or sees other files, or the port is taken.
+        UserError: some processes have a GPU, others none.
         StoppedForResumeError: `stop` said so.
     """
     place = this_rank()
@@ -43,7 +45,7 @@ def joined(stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     if device.type == "cuda":
         local, there = int(os.environ[LOCAL_RANK]), torch.cuda.device_count()
         torch.cuda.set_device(0 if there == 1 else local)  # srun may show each its own only
-    store = meet(number, size, stop)
+    store = meet(number, size, folder, device.type, stop)
     with said_if_slow(number, size):
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",

@@ -136,7 +136,8 @@ class _Team:
         """Turn the exit codes into this process' outcome."""
         codes = {rank: member.returncode for rank, member in self._members.items()}
         if self._failed:
-            if self._signalled and any(codes[rank] in _INTERRUPTED for rank in self._failed):
+            said = any(map(self._note, self._failed))  # a signal may end it after that, too
+            if self._signalled and not said and all(codes[r] in _INTERRUPTED for r in self._failed):
                 raise StoppedForResumeError(
                     "stopped by a signal before the first step", signalled=True
                 )

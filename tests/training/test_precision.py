@@ -1,6 +1,7 @@
 """What GPUs may round to: one setting for products and convolutions of networks alone."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_processes_leave_their_group_when_all_stop_together(
     monkeypatch.setattr(distributed, "all_reduce", lambda _: None)
     monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: log.append("joined"))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: log.append("left"))
-    with suppress(StoppedForResumeError, ValueError), parallel.joined():
+    with suppress(StoppedForResumeError, ValueError), parallel.joined(Path()):
         if error:
             raise error
     assert log == ["joined", "left"][: 1 + left]
