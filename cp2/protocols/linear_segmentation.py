@@ -1,6 +1,6 @@
 """A linear classifier of frozen positions, fitted to its optimum: one model has one score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +23,8 @@ from cp2.settings.protocols.probes import LinearSchedule
 
 Floats = npt.NDArray[np.float64]
 CPU = torch.device("cpu")
+FLAT = 1e-8  # an iteration that lowers the loss by less is the last: float32 tells no more
+LINE_SEARCH = 2  # SciPy's status where it failed
 
 
 class Linear(NamedTuple):
@@ -55,6 +57,9 @@ def probe(extraction: Extraction, train: Positions, val: Positions) -> Scored:
         return full
 
     more = {"l2": l2, "held_out_miou": curve, **note}
+    if curve and (edge := edge_note(l2, schedule)):
+        print(edge)
+        more["l2_note"] = edge
     return extraction.scored(map(class_map, val.features), more)
 
 
@@ -91,6 +96,17 @@ def choose_l2(
     return schedule.l2[int(np.argmax(found))], found
 
 
+def edge_note(l2: float, schedule: LinearSchedule) -> str:
+    """A sentence where the chosen penalty has candidates on one side only; else nothing."""
+    for end, more, words in ((min, "weaker", "weakest"), (max, "stronger", "strongest")):
+        if l2 == end(schedule.l2):
+            return (
+                f"the {words} penalty of the grid, {l2:g}, was chosen: a {more} one may score "
+                "higher; protocols.<protocol>.datasets.<data set>.l2 is the grid"
+            )
+    return ""
+
+
 def fit(
     features: Tensor,
     classes: Tensor,
@@ -108,8 +124,7 @@ def fit(
         penalties: strongest first; weaker ones take more iterations.
         device: of the products; L-BFGS itself is SciPy's, on the CPU.
     Returns:
-        One each, on the features' device, up to the first that did not end within
-        `max_iterations`.
+        One each, on the features' device, up to the first that did not converge.
     Raises:
         UserError: the first did not.
     """
@@ -121,32 +136,64 @@ def fit(
     theta = np.zeros(shape).ravel()
     found: list[Linear] = []
     for penalty in penalties:
+        objective = partial(_loss, classes=classes, shape=shape, penalty=penalty)
         with full_precision(device):
-            end = minimize(
-                partial(_loss, inputs=inputs, classes=classes, shape=shape, penalty=penalty),
-                theta,
-                jac=True,
-                method="L-BFGS-B",
-                options={
-                    "maxiter": schedule.max_iterations,
-                    "gtol": schedule.tolerance,
-                    "ftol": 1e-8,
-                },
-            )
-        if end.nit >= schedule.max_iterations:
-            problem = (
-                f"the linear classifier with l2 {penalty:g} did not converge within "
-                f"{schedule.max_iterations} iterations; raise max_iterations or leave small l2 out"
-            )
+            end = _minimum(objective, theta, inputs, schedule)
+            if end.status == LINE_SEARCH:  # is it rounding that hides the way down?
+                end = _minimum(objective, end.x, inputs.double(), schedule)
+        if not end.success:
+            problem = _problem(end, penalty, schedule)
             if not found:
                 raise UserError(problem)
             print(f"{problem}; the best of the stronger ones is taken")
             break
+        if (steepest := _steepest(end)) > schedule.tolerance:
+            print(
+                f"the linear classifier with l2 {penalty:g} ended where float32 tells no lower "
+                f"loss: the gradient's largest entry is {steepest:.1e}, tolerance "
+                f"{schedule.tolerance:g}"
+            )
         theta = end.x
         weights = torch.from_numpy(theta).view(shape).to(features)
         slopes = weights[:, :-1] / scale
         found.append(Linear(slopes, weights[:, -1] - slopes @ mean))
     return found
+
+
+def _minimum(
+    objective: Callable[..., tuple[float, Floats]],
+    theta: Floats,
+    inputs: Tensor,
+    schedule: LinearSchedule,
+) -> OptimizeResult:
+    """Where L-BFGS ends from theta on; products are in the inputs' precision."""
+    options = {
+        "maxiter": schedule.max_iterations,
+        "maxfun": 100 * schedule.max_iterations,  # no limit: an iteration has 20
+        "gtol": schedule.tolerance,
+        "ftol": FLAT,
+    }
+    objective = partial(objective, inputs=inputs)
+    return minimize(objective, theta, jac=True, method="L-BFGS-B", options=options)
+
+
+def _problem(end: OptimizeResult, penalty: float, schedule: LinearSchedule) -> str:
+    """Why a fit did not converge, and what to do."""
+    what = f"the linear classifier with l2 {penalty:g} did not converge"
+    if end.nit >= schedule.max_iterations:
+        return (
+            f"{what} within {schedule.max_iterations} iterations; raise max_iterations or leave "
+            "small l2 out"
+        )
+    return (
+        f"{what}: L-BFGS says {end.message.strip(': ')} after {end.nit} iterations, where the "
+        f"gradient's largest entry is {_steepest(end):.1e}; raise tolerance (here "
+        f"{schedule.tolerance:g}) above it, or leave this l2 out"
+    )
+
+
+def _steepest(end: OptimizeResult) -> float:
+    return float(np.abs(end.jac).max())
 
 
 def _loss(

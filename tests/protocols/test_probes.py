@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from cp2.data.labels import IGNORE
 from cp2.data.preparers.registry import prepare
 from cp2.errors import UserError
 from cp2.plan.build import build_plan
-from cp2.plan.graph import Run
+from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.linear_segmentation import RECIPES, ProbeRecipe
 from cp2.plan.recipes import PretrainRecipe
 from cp2.protocols import frozen_maps, knn, linear_segmentation
@@ -105,6 +106,19 @@ def test_a_killed_probe_keeps_its_features(results: Path, monkeypatch: pytest.Mo
     assert scored(results, run) == expected
 
 
+def test_a_share_of_the_labels_is_one_of_the_training_images_alone(results: Path) -> None:
+    half = KnnSchedule(size=SIZE, neighbours=3, bank=50, label_fraction=0.5)
+    run, index = run_of(half, "knn"), read_index(results / "datasets" / "halves")
+    extraction = frozen_maps.Extraction(
+        torch.nn.Identity(), recipe_of(run), index, torch.device("cpu"), 0
+    )
+    train, val = ([pair.image for pair in extraction.pairs(split)] for split in ("train", "val"))
+    assert len(train) == 6
+    assert train == [path for path in index.paths("train") if path in train]
+    assert val == list(index.paths("val"))
+    assert scored(results, run)["images"] == 4
+
+
 def test_images_with_a_class_are_one_position_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +196,119 @@ def test_iterations_that_are_too_few_are_a_message() -> None:
         fit(*blobs(), [1e-3], LinearSchedule(max_iterations=3))
 
 
+def ascending(*_: Any, **__: Any) -> tuple[float, Any]:
+    """A constant whose gradient promises more: no step of a line search lowers it."""
+    return 1.0, np.ones(4 * 13)
+
+
+def test_a_line_search_that_fails_is_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_segmentation, "_loss", ascending)
+    said = (
+        r"l2 0.1 did not converge: L-BFGS says ABNORMAL.* largest entry is 1\.0e\+00; raise toler"
+    )
+    with pytest.raises(UserError, match=said):
+        fit(*blobs(), [0.1], LinearSchedule())
+
+
+def test_what_fails_behind_a_stronger_penalty_is_said_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = linear_segmentation._loss
+
+    def broken(*given: Any, penalty: float, **more: Any) -> Any:
+        return ascending() if penalty == 0.01 else real(*given, penalty=penalty, **more)
+
+    alone = fit(*blobs(), [0.1], LinearSchedule())
+    monkeypatch.setattr(linear_segmentation, "_loss", broken)
+    found = fit(*blobs(), [0.1, 0.01, 0.001], LinearSchedule())
+    assert len(found) == 1
+    torch.testing.assert_close(found[0], alone[0], atol=0, rtol=0)
+    said = capsys.readouterr().out
+    assert "l2 0.01 did not converge: L-BFGS says ABNORMAL" in said
+    assert said.endswith("; the best of the stronger ones is taken\n")
+
+
+def test_too_many_values_of_the_loss_are_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, limits = linear_segmentation.minimize, []
+
+    def limited(*given: Any, options: dict[str, Any], **more: Any) -> Any:
+        limits.append(options["maxfun"])
+        return real(*given, options=options | {"maxfun": 3}, **more)
+
+    monkeypatch.setattr(linear_segmentation, "minimize", limited)
+    said = (
+        r"l2 0.001 did not converge: L-BFGS says STOP: .*EVALUATIONS EXCEEDS LIMIT after \d+ iter"
+    )
+    with pytest.raises(UserError, match=said):
+        fit(*blobs(), [1e-3], LinearSchedule(max_iterations=20_000))
+    assert limits[0] > 20 * 20_000  # steps of so many line searches
+
+
+def test_a_tolerance_that_float32_cannot_reach_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*blobs(), [0.1], LinearSchedule())
+    assert capsys.readouterr().out == ""
+    fit(*blobs(), [0.1], LinearSchedule(tolerance=1e-12))
+    said = "l2 0.1 ended where float32 tells no lower loss: the gradient's largest entry is"
+    assert said in capsys.readouterr().out
+
+
+def test_a_line_search_that_rounding_alone_fails_goes_on_in_double(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where values are too coarse for the last steps, the optimum is found all the same."""
+    real, kinds = linear_segmentation._loss, []
+
+    def coarse(flat: Any, *, inputs: torch.Tensor, **more: Any) -> Any:
+        kinds.append(inputs.dtype)
+        value, gradient = real(flat, inputs=inputs, **more)
+        return (round(value, 1) if inputs.dtype == torch.float32 else value), gradient
+
+    expected = fit(*blobs(), [0.1], LinearSchedule())[0]
+    monkeypatch.setattr(linear_segmentation, "_loss", coarse)
+    found = fit(*blobs(), [0.1], LinearSchedule())[0]
+    assert kinds[0] == torch.float32
+    assert kinds[-1] == torch.float64
+    features = blobs()[0]
+    shares = [torch.softmax(features @ w.T + b, 1) for w, b in (found, expected)]
+    torch.testing.assert_close(*shares, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("l2", "note"),
+    [
+        ((0.1, 0.1**2, 0.1**3), "the strongest penalty of the grid, 0.1, was chosen: a stronger"),
+        ((0.1**2, 0.1, 1), ""),
+        ((0.1, 1, 10), "the weakest penalty of the grid, 0.1, was chosen: a weaker one may score"),
+        ((0.1,), ""),
+    ],
+)
+def test_a_choice_at_the_edge_of_the_grid_is_said(
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    l2: tuple[float, ...],
+    note: str,
+) -> None:
+    """Nothing but the sentence is added; what it names is a setting."""
+    chosen = (0.1, [0.5] * len(l2) if len(l2) > 1 else [])
+    monkeypatch.setattr(linear_segmentation, "choose_l2", lambda *_: chosen)
+    found = scored(results, run_of(LINEAR.model_copy(update={"l2": l2})))
+    said = found.pop("l2_note", "")
+    assert said.startswith(note)
+    assert bool(said) == bool(note)
+    assert said in capsys.readouterr().out
+    alone = scored(results, run_of(LINEAR.model_copy(update={"l2": (0.01, 0.1, 1.0)})))
+    assert found == alone | {"held_out_miou": chosen[1]}
+    if said:
+        key = said.split("; ")[1].removesuffix(" is the grid")
+        assert key == "protocols.<protocol>.datasets.<data set>.l2"
+        key = key.replace("<protocol>", "linear").replace("<data set>", "labelled")
+        plan = build_plan(load(tmp_path, CAMPAIGN.format(root=tmp_path), f"{key}=[3, 2]"))
+        schedules = [recipe_of(run).schedule for run in probes_of(plan)]
+        assert {one.l2 for one in schedules if isinstance(one, LinearSchedule)} == {(3, 2)}
+
+
 def test_a_weak_penalty_that_does_not_converge_is_not_chosen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -196,15 +323,53 @@ def test_a_weak_penalty_that_does_not_converge_is_not_chosen(
     assert "l2 1e-09 did not converge within 10 iterations" in capsys.readouterr().out
 
 
+def slow_miou(answers: list[int], predicted: list[int]) -> float:
+    """Mean over the classes of intersection over union."""
+    pairs, shares = list(zip(answers, predicted, strict=True)), []
+    for k in {*answers, *predicted}:
+        both = sum(a == k and p == k for a, p in pairs)
+        shares.append(both / sum(k in pair for pair in pairs))
+    return sum(shares) / len(shares)
+
+
 def test_the_penalty_is_chosen_on_held_out_images() -> None:
-    """Features that tell nothing: the strongest penalty; of one alone, that one."""
+    """Much noise: a weak penalty learns them by heart, a stronger one does not.
+
+    Another solver fits to the first three of each four images; the fourth chooses.
+    """
+    rng = torch.Generator().manual_seed(1)
+    maps = torch.randn(16, 24, 3, 3, generator=rng)
+    classes = torch.randint(0, 3, (16, 3, 3), generator=rng).to(torch.uint8)
+    maps[:, :3] += 2 * F.one_hot(classes.long(), 3).permute(0, 3, 1, 2)
+    classes[:, 0, 0] = IGNORE
+    schedule = LinearSchedule(l2=(3.0, 0.1, 1e-3), held_out=0.25)
+    points: dict[bool, Any] = {True: ([], []), False: ([], [])}
+    for n in range(16):
+        for y in range(3):
+            for x in range(3):
+                if classes[n, y, x] != IGNORE:
+                    points[n in (3, 7, 11, 15)][0].append(maps[n, :, y, x].double().numpy())
+                    points[n in (3, 7, 11, 15)][1].append(int(classes[n, y, x]))
+    (fitted, answers), (held, held_answers) = points[False], points[True]
+    centre, scale = np.mean(fitted, 0), np.std(fitted, 0, ddof=1)
+    on_fitted, on_held = [], []
+    for l2 in schedule.l2:
+        other = LogisticRegression(C=1 / (l2 * len(fitted)), solver="newton-cholesky", tol=1e-8)
+        other.fit((fitted - centre) / scale, answers)
+        on_fitted.append(slow_miou(answers, other.predict((fitted - centre) / scale).tolist()))
+        on_held.append(slow_miou(held_answers, other.predict((held - centre) / scale).tolist()))
+    assert np.argmax(on_fitted) == 2
+    assert np.argmax(on_held) == 1
+    l2, curve = choose_l2(Positions(maps, classes), schedule)
+    assert l2 == 0.1
+    assert curve == pytest.approx(on_held)
+
+
+def test_where_no_penalty_can_be_chosen_the_first_is_taken() -> None:
     rng = torch.Generator().manual_seed(0)
     maps = torch.randn(10, 40, 4, 4, generator=rng)
     classes = torch.randint(0, 3, (10, 4, 4), generator=rng).to(torch.uint8)
     schedule = LinearSchedule(l2=(1e-4, 10.0), held_out=0.3)
-    l2, curve = choose_l2(Positions(maps, classes), schedule)
-    assert l2 == schedule.l2[int(np.argmax(curve))]
-    assert len(curve) == 2
     assert choose_l2(Positions(maps, classes), LinearSchedule(l2=(0.5,))) == (0.5, [])
     nothing = torch.full_like(classes, IGNORE)
     assert choose_l2(Positions(maps, nothing), schedule) == (1e-4, [])
@@ -247,6 +412,29 @@ def test_votes_are_those_of_the_nearest_by_another_search() -> None:
                 weights[classes[near[0]].numpy() == k].sum() / weights.sum() for k in range(4)
             ]
             np.testing.assert_allclose(found[:, y, x].numpy(), shares, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bank", "kept"), [(7, 7), (16, 16), (31, 31), (50, 33)])
+def test_a_bank_is_spread_evenly_over_the_labelled_positions(bank: int, kept: int) -> None:
+    """Each position has a direction and a class of its own: those that find theirs are in it."""
+    places = torch.arange(36)
+    maps = torch.eye(36).view(36, 36, 1, 1)
+    classes = torch.where(places % 12 == 5, IGNORE, places).to(torch.uint8).view(36, 1, 1)
+    found: dict[str, Any] = {}
+    names = tuple(map(str, places.tolist()))
+    extraction: Any = SimpleNamespace(
+        recipe=SimpleNamespace(schedule=KnnSchedule(neighbours=1, bank=bank)),
+        index=SimpleNamespace(classes=names, record=SimpleNamespace(name="own")),
+        scored=lambda maps, more: found.update(more, maps=list(maps)),
+    )
+    train = Positions(maps, classes)
+    knn.probe(extraction, train, train)
+    inside = [n for n, one in enumerate(found["maps"]) if one[n] == 1 and classes[n] != IGNORE]
+    assert found["bank"] == len(inside) == kept
+    labelled = [n for n in range(36) if classes[n] != IGNORE]
+    ranks = [labelled.index(n) for n in inside]
+    gaps = np.diff([*ranks, ranks[0] + len(labelled)])  # the last: around the end
+    assert gaps.max() - gaps.min() <= 1
 
 
 def test_what_cannot_be_probed_is_a_message(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,9 +532,13 @@ def recipe_of(run: Run) -> ProbeRecipe:
     return run.recipe
 
 
+def probes_of(plan: Plan) -> list[Run]:
+    return [run for run in plan.stage("evaluate") if isinstance(run.recipe, ProbeRecipe)]
+
+
 def test_a_campaign_has_them_as_columns(results: Path, tmp_path: Path) -> None:
     plan = build_plan(load(tmp_path, CAMPAIGN.format(root=tmp_path)))
-    probes = [run for run in plan.stage("evaluate") if isinstance(run.recipe, ProbeRecipe)]
+    probes = probes_of(plan)
     assert {recipe_of(run).schedule.size for run in probes} == {(48, 32), (160, 160)}
     assert len(probes) == 6
     assert all(work_of(run, plan, results) for run in probes)

@@ -13,10 +13,11 @@ from cp2.methods.health import health
 from cp2.plan.graph import Plan, Run
 from cp2.plan.progress.listing import status_listing
 from cp2.plan.progress.status import campaign_status
+from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import collapse, read_metrics
 from cp2.settings.load import Configuration
 from cp2.training.clock import Deadline
-from cp2.training.pretrain import pretrain
+from cp2.training.pretrain import build, pretrain
 
 
 def unit(*shape: int, dim: int = 1) -> torch.Tensor:
@@ -57,6 +58,32 @@ def test_spread_vectors_are_healthy_and_equal_ones_are_not() -> None:
     assert equal["health/deviation"].item() == pytest.approx(0, abs=1e-6)
     assert equal["health/alignment"].item() == 0
     assert equal["health/dead_keys"].item() == 0.5
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_dead_keys_are_those_of_the_methods_own_temperature(
+    tiny: tuple[Configuration, Plan], find: Callable[[str], Run], temperature: float
+) -> None:
+    changes = {"temperature": temperature, "dim": 6, "queue_size": 60}
+    run = relative(tiny[0], find("moco-v2"), "moco-v2-plus", **changes)
+    assert isinstance(run.recipe, PretrainRecipe)
+    torch.manual_seed(0)
+    method, _ = build(run.recipe, tiny[0].results)
+    queue = method.negatives
+    assert queue is not None
+    assert queue.shape == (6, 60)
+    q, k = unit(8, 6), unit(9, 6)[:8]
+    method.see(q, k)
+    dead = 0
+    for n in range(60):
+        shares = []
+        for one in q:
+            weights = [math.exp(float(one @ queue[:, m]) / temperature) for m in range(60)]
+            shares.append(weights[n] / sum(weights))
+        dead += max(shares) < 0.1 / 60
+    assert (dead > 0) == (temperature < 0.1)
+    assert method.health()["health/dead_keys"].item() == pytest.approx(dead / 60)
+    assert method.health() == {}  # nothing is seen twice
 
 
 NAMES = ["deviation", "alignment", "uniformity", "dead_keys"]

@@ -58,6 +58,18 @@ def test_forward_and_backward_of_networks(amp: str, tf32: bool, dtype: torch.dty
     assert allowed() == before
 
 
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_the_gradients_norm_is_that_of_the_loss_without_its_scale(amp: str) -> None:
+    weights = torch.tensor([[1.0, -2.0]], requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    unused = torch.ones(5, requires_grad=True)
+    optimizer = torch.optim.SGD([{"params": [weights[0], unused]}, {"params": [weights[1]]}], lr=1)
+    precision = Precision(amp, CPU)
+    precision.backward((weights[0] ** 2).sum() / 2 + 5 * weights[1])  # slopes 1, -2 and 5
+    assert (precision.scaler.get_scale() > 1) == (amp == "fp16")
+    found = precision.gradient_norm(optimizer).item()
+    assert found == pytest.approx((1 + 4 + 25) ** 0.5)
+
+
 def test_losses_are_float32_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = torch.einsum

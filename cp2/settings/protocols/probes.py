@@ -34,7 +34,8 @@ class LinearSchedule(ProbeSchedule):
             images choose.
         held_out: share of the training images for that; the chosen one is fitted to all.
         max_iterations: of L-BFGS.
-        tolerance: of the gradient's largest entry, where it ends.
+        tolerance: of the gradient's largest entry, where it ends; or earlier, where float32 tells
+            no lower loss, which the log says.
     """
 
     l2: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-1, 1e-2, 1e-3, 1e-4)
