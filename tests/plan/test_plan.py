@@ -263,7 +263,11 @@ def test_a_thousand_runs(plan_of):
         ("campaign.substitute.labelled=imagenet", "data set 'imagenet' has no labels"),
         ("campaign.substitute.labelled=labeled", "no dataset 'labeled' (from "),
         ("campaign.substitute.aspp-small=resnet18", "no head 'resnet18'"),
-        ("campaign.substitute.resnet18=vit-s16", "has no optimizer and lr for backbones of family"),
+        (
+            "campaign.substitute.resnet18=vit-s16",
+            "protocol 'small' has no optimizer.vit and no datasets.labelled.lr.vit, with which "
+            "backbone 'vit-s16' is trained; write them in the protocol's file, or take another",
+        ),
         (
             f"tables.mini_segmentation.columns={LABELLED[:-1]}, {{name: b, dataset: camvid}}]",
             "protocol 'small' has no schedule for data set 'camvid'; allowed: labelled",
