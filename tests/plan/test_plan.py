@@ -288,6 +288,20 @@ def test_what_does_not_fit_together(change, expected, plan_of):
     assert expected in str(caught.value)
 
 
+def test_an_optimizer_that_a_protocol_lacks_is_told_with_the_backbone_that_names_it(plan_of):
+    with pytest.raises(UserError) as caught:
+        plan_of(
+            BASE,
+            "campaign.substitute.resnet18=efficientnet-lite0",
+            "backbones.efficientnet-lite0.optimizer=vit",
+        )
+    assert str(caught.value) == (
+        "protocol 'small' has no optimizer.vit and no datasets.labelled.lr.vit, with which "
+        "backbone 'efficientnet-lite0' is trained; write them in the protocol's file, write "
+        "optimizer: resnet in the backbone's file, or take another protocol or backbone"
+    )
+
+
 def test_planning_needs_no_torch():
     code = (
         "import sys\n"
