@@ -51,7 +51,7 @@ def plan(
     if not (cost or throughput or device or site or budget is not None):
         listed = runs or stage is not None
         print(listing(configuration, whole, stage) if listed else summary(configuration, whole))
-        if wrong := _misfits(configuration, whole, {}):
+        if wrong := _misfits(configuration, whole, {}) + _unfit(configuration, whole):
             raise UserError("\n".join(wrong))
         return
     if stage is not None or runs:
@@ -60,6 +60,8 @@ def plan(
     from cp2.costs.cost import cost_campaign
     from cp2.costs.listing import cost_listing
 
+    if wrong := _unfit(configuration, whole):  # such networks cannot be counted
+        raise UserError("\n".join(wrong))
     costs = cost_campaign(configuration, whole, throughput, device, site)
     if budget is None or cost:
         execution = configuration.campaign.execution
@@ -154,10 +156,14 @@ def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
     processes = {request.stage: request.processes for request in requests}
     for text in _misfits(configuration, plan, processes):
         yield Check(False, text)
+    unfit = _unfit(configuration, plan)
+    for text in unfit:
+        yield Check(False, text)
     results = configuration.results
-    yield from examine(configuration, requests, site, _needed(plan, results))
+    needed = None if unfit else _needed(plan, results)  # networks that fail cannot be counted
+    yield from examine(configuration, requests, site, needed)
     yield inodes(results, files_to_unpack(plan, results))
-    for note in _memory(configuration, plan, requests):
+    for note in () if unfit else _memory(configuration, plan, requests):
         yield Check(None, note)
 
 
@@ -166,6 +172,21 @@ def _misfits(configuration: "Configuration", plan: "Plan", processes: dict[str, 
 
     execution = configuration.campaign.execution
     return misfits(plan.runs.values(), plan, configuration.results, execution, processes)
+
+
+def _unfit(configuration: "Configuration", plan: "Plan") -> list[str]:
+    """Why backbones of timm's would fail; nothing where torch cannot be imported.
+
+    Other plans load no torch for it.
+    """
+    backbones = [getattr(run.recipe, "backbone", None) for run in plan.runs.values()]
+    if not any(backbone and backbone.family == "timm" for backbone in backbones):
+        return []
+    try:
+        from cp2.costs.trials import unfit_backbones
+    except (ImportError, OSError):  # said by the doctor's check of torch
+        return []
+    return unfit_backbones(plan, configuration.results)
 
 
 def _needed(plan: "Plan", results: Path) -> float | None:

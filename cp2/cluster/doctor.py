@@ -73,7 +73,7 @@ def _folders(configuration: Configuration, needed: float | None) -> Iterator[Che
     free = shutil.disk_usage(there).free
     text = f"{size(free)} free for {configuration.results}"
     if needed is None:
-        yield Check(None, f"{text}; how much is needed is not known without torch")
+        yield Check(None, f"{text}; how much is needed is not known")
     elif free < needed:
         yield Check(
             False, f"{text}; what is left to make takes about {size(needed)}: set execution.results"

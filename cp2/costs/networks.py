@@ -201,16 +201,27 @@ def backbone_gflop(backbone: BackboneSettings, size: Size) -> float:
     return _map(_text(backbone), size)[0]
 
 
+def backbone_map(backbone: BackboneSettings, size: Size) -> Tensor:
+    """The map of an image, (1, channels, h, w), without content.
+
+    Raises:
+        UserError: timm cannot build it; other errors are the network's own.
+    """
+    return _map(_text(backbone), size)[1]
+
+
 def backbone_bytes(backbone: BackboneSettings) -> int:
     """Of its weights."""
     return _bytes(_backbone(_text(backbone)).state_dict().values())
 
 
 def _text(backbone: BackboneSettings) -> str:
-    """The settings that count: how the border is padded and colours are scaled does not."""
+    """The settings that count: how the border is padded and colours are scaled does not.
+
+    The name does, because refusals say it.
+    """
     return json.dumps(
-        backbone.model_dump(mode="json", exclude={"padding", "input"})
-        | {"name": "counted", "title": ""}
+        backbone.model_dump(mode="json", exclude={"padding", "input"}) | {"title": ""}
     )
 
 

@@ -1,6 +1,5 @@
 """Backbones: an image batch in, one feature map out. Architectures and their parts are timm's."""
 
-import difflib
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -11,22 +10,8 @@ from torch.nn import functional as F
 
 from cp2.errors import UserError
 from cp2.models.conventions import pad_as_trained, to_colours
+from cp2.models.timm_models import check_sizes, create, own_stride, side_multiple
 from cp2.settings.models import BackboneSettings, ResNetSettings, TimmSettings, ViTSettings
-
-# Arguments of timm's constructors that this module sets itself, and where the user sets them.
-_RESERVED = {
-    "output_stride": "output_stride: beside args",
-    "num_heads": "heads: beside args",
-    "final_norm": "final_norm: beside args",
-    "zero_init_last": "zero_init_residual in the pretraining recipe",
-    "pretrained": "a checkpoint in configs/checkpoints.yaml",
-    "checkpoint_path": "a checkpoint in configs/checkpoints.yaml",
-    "num_classes": "nothing: a backbone has no classifier",
-    "global_pool": "nothing: a backbone does not pool",
-    "features_only": "nothing: only the last map is used",
-    "dynamic_img_size": "nothing: every image size works",
-}
-_FREE_OF_TIMM = ("num_heads", "final_norm", "dynamic_img_size", "zero_init_last")
 
 
 class Backbone(nn.Module):
@@ -136,10 +121,13 @@ class ViTBackbone(Backbone):
 class TimmBackbone(Backbone):
     """Any network of timm's, by the maps that its `features_only` hands out.
 
-    What comes behind the last map (norm, last convolution, classifier) is cut off.
+    What comes behind the last map (norm, last convolution, classifier) is cut off. Where the
+    network itself refuses a side, rows are added below and columns on the right, of the mean
+    colour: h = ceil(H / stride).
 
     Attributes:
         stage_channels: channels of the last two maps.
+        multiple: pixels that a side is filled up to a multiple of; 1: no side is.
         prefix: what timm's names of the parameters are below.
     """
 
@@ -151,6 +139,7 @@ class TimmBackbone(Backbone):
         self.stage_channels: tuple[int, ...] = tuple(features.feature_info.channels())
         self.channels = self.stage_channels[-1]
         self.stride = features.feature_info.reduction()[-1]
+        self.multiple = side_multiple(features)
         self.net: nn.Module = features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -158,6 +147,9 @@ class TimmBackbone(Backbone):
 
     def last_two(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Maps of the last stage but one and of the last."""
+        lacking = [-size % self.multiple for size in images.shape[-2:]]
+        if any(lacking):
+            images = F.pad(images, (0, lacking[1], 0, lacking[0]))
         found: tuple[torch.Tensor, torch.Tensor] = tuple(self.net(self.to_colours(images)))
         return found
 
@@ -189,7 +181,7 @@ def build_backbone(
 def _build_resnet(settings: ResNetSettings, zero_init_residual: bool) -> ResNetBackbone:
     # Convolutions start kaiming-normal (fan out), BN at weight 1 and bias 0, as in torchvision.
     # timm's dilated stage starts with a block of dilation 1, as in torchvision.
-    net = _create(
+    net = create(
         settings,
         module="resnet",
         num_classes=0,
@@ -202,7 +194,7 @@ def _build_resnet(settings: ResNetSettings, zero_init_residual: bool) -> ResNetB
 
 
 def _build_vit(settings: ViTSettings) -> ViTBackbone:
-    net = _create(
+    net = create(
         settings,
         module="vision_transformer",
         num_classes=0,
@@ -228,51 +220,18 @@ def _build_vit(settings: ViTSettings) -> ViTBackbone:
 
 
 def _build_timm(settings: TimmSettings) -> TimmBackbone:
-    ours = {"features_only": True, "feature_cls": "getter", "out_indices": (-2, -1)}
-    net = _create(settings, module="", **ours)
+    ours: dict[str, Any] = {"features_only": True, "feature_cls": "getter", "out_indices": (-2, -1)}
+    net = create(settings, module="", **ours)
     own = net.feature_info.reduction()[-1]
     if own != settings.output_stride:
-        net = _create(settings, module="", output_stride=settings.output_stride, **ours)
-    if net.feature_info.reduction()[-1] != settings.output_stride:
+        net = create(settings, module="", own=own, output_stride=settings.output_stride, **ours)
+    if (made := net.feature_info.reduction()[-1]) != settings.output_stride:
         raise UserError(
-            f"backbone {settings.name}: timm cannot dilate {settings.arch} to output_stride "
-            f"{settings.output_stride}; write its own, output_stride: {own}"
+            f"backbone {settings.name}: asked for output_stride {settings.output_stride}, timm's "
+            f"{settings.arch} makes {made}. {own_stride(own)}"
         )
-    if any(getattr(module, "strict_img_size", False) for module in net.modules()):
-        raise UserError(
-            f"backbone {settings.name}: {settings.arch} takes images of one size only; write "
-            "args: {strict_img_size: false} for a Swin transformer, {dynamic_img_size: true} for a "
-            "vision transformer"
-        )
+    check_sizes(settings, net)
     return TimmBackbone(net, to_colours(settings))
-
-
-def _create(settings: BackboneSettings, module: str, **ours: Any) -> Any:
-    """timm's model of this name, without pooling and classifier."""
-    import timm  # here, because it costs seconds that most commands need not pay
-
-    known = timm.list_models(module=module)
-    if settings.arch not in known:
-        near = difflib.get_close_matches(settings.arch, known, n=5, cutoff=0.4)
-        raise UserError(
-            f"backbone {settings.name}: timm has no {settings.family} named arch: "
-            f"{settings.arch!r}. Nearest names: {', '.join(near) or 'none'}. "
-            f'All: python -c "import timm; print(timm.list_models(module={module!r}))"'
-        )
-    for key in settings.args:
-        if key in _RESERVED and not (settings.family == "timm" and key in _FREE_OF_TIMM):
-            raise UserError(
-                f"backbone {settings.name}: args.{key} is not allowed; use {_RESERVED[key]}."
-            )
-    try:
-        return timm.create_model(settings.arch, **ours, **settings.args)
-    except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
-        stride = f" or output_stride {ours['output_stride']}" if "output_stride" in ours else ""
-        raise UserError(
-            f"backbone {settings.name}: timm's {settings.arch} refuses args {settings.args}"
-            f"{stride}: {error}. Look at the arguments of its class and correct the backbone's "
-            "YAML file."
-        ) from error
 
 
 def resize_positions(

@@ -119,17 +119,81 @@ def test_half_is_colours_from_minus_one_to_one() -> None:
     ("arch", "stride", "args", "message"),
     [
         ("efficientnet_b99", 16, {}, "timm has no timm named arch: 'efficientnet_b99'. Nearest"),
-        ("swin_tiny_patch4_window7_224", 16, SWIN, "refuses args .* or output_stride 16"),
-        ("swin_tiny_patch4_window7_224", 32, {}, "images of one size only; write args: {strict"),
-        ("mobilenetv3_small_100", 16, {}, "refuses args {} or output_stride 16: .* Look at"),
+        (LITE, 16, {"depht": 2}, "refuses args {'depht': 2}: .*'depht'. Look at the arguments of"),
+        ("swin_tiny_patch4_window7_224", 16, SWIN, "refuses output_stride 16: .* Its own is 32:"),
+        ("swin_tiny_patch4_window7_224", 32, {}, "one size only; write args: {strict_img_size: fa"),
+        ("deit_tiny_distilled_patch16_224", 16, {}, "size only; write args: {dynamic_img_size: t"),
+        (
+            "cait_xxs24_224",
+            16,
+            {},
+            "one size only; its class has no argument that changes it: take",
+        ),
+        ("mobilenetv3_small_100", 16, {}, "refuses output_stride 16: .* write output_stride: 32"),
+        ("vgg11", 16, {}, "backbone b: timm's vgg11 refuses output_stride 16: AssertionError. Its"),
+        (
+            LITE,
+            64,
+            {},
+            "asked for output_stride 64, timm's tf_efficientnet_lite0 makes 32. Its own",
+        ),
+        (LITE, 12, {}, "asked for output_stride 12, timm's .* makes 8. Its own is 32: write"),
         (LITE, 16, {"pretrained": True}, "args.pretrained is not allowed; use a checkpoint"),
     ],
 )
 def test_what_timm_cannot_do_is_a_message(
     arch: str, stride: int, args: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with torch.device("meta"), pytest.raises(UserError, match=message):
         build_backbone(settings(arch, stride, args=args))
+
+
+@pytest.mark.parametrize(
+    ("arch", "stride", "args", "multiple"),
+    [(REGISTERS, 14, VIT, 14), ("swin_tiny_patch4_window7_224", 32, SWIN, 4)],
+)
+@pytest.mark.parametrize("size", [(57, 99), (5, 58), (56, 97), (9, 11)])
+def test_odd_sizes_are_filled_up_with_the_mean_colour(
+    arch: str, stride: int, args: dict[str, Any], multiple: int, size: tuple[int, int]
+) -> None:
+    backbone = built(arch, stride, args=args, input="half")
+    assert backbone.multiple == multiple
+    images = torch.randn(2, 3, *size)
+    sides = [-(-side // multiple) * multiple for side in size]
+    filled = torch.zeros(2, 3, *sides)  # 0 is the mean of images that are normalised
+    filled[..., : size[0], : size[1]] = images
+    with torch.no_grad():
+        found, due = backbone(images), tuple(backbone.net(backbone.to_colours(filled)))[-1]
+    assert found.shape[-2:] == tuple(-(-side // stride) for side in size)
+    assert torch.equal(found, due)
+
+
+@pytest.mark.parametrize(
+    ("arch", "stride", "args", "size"),
+    [
+        (REGISTERS, 14, VIT, (56, 98)),
+        ("swin_tiny_patch4_window7_224", 32, SWIN, (56, 100)),
+        (LITE, 16, {}, (57, 99)),  # takes any size itself
+    ],
+)
+def test_sizes_that_a_network_takes_are_not_filled_up(
+    arch: str, stride: int, args: dict[str, Any], size: tuple[int, int]
+) -> None:
+    backbone, images = built(arch, stride, args=args), torch.randn(1, 3, *size)
+    with torch.no_grad():
+        assert torch.equal(backbone(images), tuple(backbone.net(images))[-1])
+
+
+@pytest.mark.parametrize(
+    "arch", ["hrnet_w18_small", "dla46_c", "csatv2", "hieradet_small", "tresnet_m"]
+)
+def test_networks_that_halve_evenly_take_odd_sizes(arch: str) -> None:
+    with torch.device("meta"):
+        features = timm.create_model(arch, features_only=True)
+        stride = features.feature_info.reduction()[-1]
+        backbone = build_backbone(settings(arch, stride)).eval()
+        found = backbone(torch.empty(1, 3, 231, 317))
+    assert found.shape[-2:] == (-(-231 // stride), -(-317 // stride))
 
 
 def test_the_optimiser_is_that_of_the_family_which_it_names() -> None:

@@ -263,7 +263,11 @@ def test_a_thousand_runs(plan_of):
         ("campaign.substitute.labelled=imagenet", "data set 'imagenet' has no labels"),
         ("campaign.substitute.labelled=labeled", "no dataset 'labeled' (from "),
         ("campaign.substitute.aspp-small=resnet18", "no head 'resnet18'"),
-        ("campaign.substitute.resnet18=vit-s16", "has no optimizer and lr for backbones of family"),
+        (
+            "campaign.substitute.resnet18=vit-s16",
+            "protocol 'small' has no optimizer.vit and no datasets.labelled.lr.vit, with which "
+            "backbone 'vit-s16' is trained; write them in the protocol's file, or take another",
+        ),
         (
             f"tables.mini_segmentation.columns={LABELLED[:-1]}, {{name: b, dataset: camvid}}]",
             "protocol 'small' has no schedule for data set 'camvid'; allowed: labelled",
@@ -282,6 +286,20 @@ def test_what_does_not_fit_together(change, expected, plan_of):
     with pytest.raises(UserError) as caught:
         plan_of(BASE, change)
     assert expected in str(caught.value)
+
+
+def test_an_optimizer_that_a_protocol_lacks_is_told_with_the_backbone_that_names_it(plan_of):
+    with pytest.raises(UserError) as caught:
+        plan_of(
+            BASE,
+            "campaign.substitute.resnet18=efficientnet-lite0",
+            "backbones.efficientnet-lite0.optimizer=vit",
+        )
+    assert str(caught.value) == (
+        "protocol 'small' has no optimizer.vit and no datasets.labelled.lr.vit, with which "
+        "backbone 'efficientnet-lite0' is trained; write them in the protocol's file, write "
+        "optimizer: resnet in the backbone's file, or take another protocol or backbone"
+    )
 
 
 def test_planning_needs_no_torch():

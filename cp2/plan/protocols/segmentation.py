@@ -125,7 +125,6 @@ def _finetuning(
     backbone = as_finetuned(backbone_of(start, configured), configured, schedule)
     pretrained_head = head_is_pretrained(cell.row, start, head)
     fraction = column.label_fraction or protocol.label_fraction
-    family = trained_as(backbone)
     auxiliary = None
     if schedule.auxiliary:
         second = configuration.head(configuration.used(schedule.auxiliary.head))
@@ -138,7 +137,7 @@ def _finetuning(
         classes=len(dataset.recipe.classes.classes),
         label_fraction=fraction,
         augmentation=schedule.augmentation,
-        optimization=optimization_of(protocol, column.dataset, family, pretrained_head),
+        optimization=optimization_of(protocol, column.dataset, backbone, pretrained_head),
         amp=protocol.amp,
         align_corners=schedule.align_corners,
         auxiliary=auxiliary,
@@ -164,23 +163,34 @@ def _finetuning(
 
 
 def optimization_of(
-    protocol: SegmentationSettings, dataset: str, family: str, pretrained_head: bool
+    protocol: SegmentationSettings,
+    dataset: str,
+    backbone: BackboneSettings,
+    pretrained_head: bool,
 ) -> FinetuneOptimization:
     """Optimiser and schedule of one run.
 
     Args:
-        family: of the backbone.
+        backbone: whose family's they are, or the family's that its `optimizer` names.
         pretrained_head: the head's weights come from the pretraining, too.
 
     Raises:
-        UserError: the protocol has no optimiser or rate for the family.
+        UserError: the protocol has no optimiser or rate for the family; says where to write them.
     """
     schedule = protocol.datasets[dataset]
-    chosen = {str(k): v for k, v in protocol.optimizer_of(dataset).items()}.get(family)
-    lr = {str(k): v for k, v in schedule.lr.items()}.get(family)
+    family = trained_as(backbone)
+    optimizers = protocol.optimizer_of(dataset)
+    chosen, lr = optimizers.get(family), schedule.lr.get(family)
     if chosen is None or lr is None:
+        lacking = [f"optimizer.{family}"] * (chosen is None)
+        lacking += [f"datasets.{dataset}.lr.{family}"] * (lr is None)
+        others = [key for key in optimizers if key in schedule.lr]
+        timms = backbone.family == "timm" and others
+        own = f"write optimizer: {' or '.join(others)} in the backbone's file, " if timms else ""
         raise UserError(
-            f"protocol {protocol.name!r} has no optimizer and lr for backbones of family {family!r}"
+            f"protocol {protocol.name!r} has no {' and no '.join(lacking)}, with which backbone "
+            f"{backbone.name!r} is trained; write {'them' if lacking[1:] else 'it'} in the "
+            f"protocol's file, {own}or take another protocol or backbone"
         )
     decay = (
         chosen.weight_decay_pretrained_head if pretrained_head else chosen.weight_decay_random_head
