@@ -13,12 +13,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from stat import S_ISLNK
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from tqdm import tqdm
 
 from cp2.data.pillow import image_suffixes
-from cp2.data.unpack import MIB, check_end, plain_name, start_of
+from cp2.data.unpack import MIB, Bounded, check_end, plain_name, start_of
 from cp2.data.walk import LeftOut, files_below, not_wanted
 from cp2.errors import UserError, WrongFile, reading
 
@@ -98,7 +98,7 @@ def _named(archive: Path, name: str, left_out: LeftOut) -> str | None:
 
 
 def _of_tar(archive: Path, file: IO[bytes], left_out: LeftOut) -> Iterator[Member]:
-    tar = tarfile.TarFile(fileobj=file)
+    tar = tarfile.TarFile(fileobj=cast(IO[bytes], Bounded(archive, file)))
     size = file.seek(0, os.SEEK_END)
     for one in tar:
         name = _named(archive, one.name, left_out)

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +235,26 @@ def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
     deflated = write_zip(tmp_path / "d.zip", FILES, zipfile.ZIP_DEFLATED)
     refused("deflated.zip", deflated.read_bytes(), "is compressed or encrypted")
     refused("joined.tar", whole + whole, "joined by cat")
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_header_that_claims_more_than_any_takes_no_memory(tmp_path: Path, inner: bool) -> None:
+    """Of 200 MB, which the file has: a hole that takes nothing of the disk."""
+    header, claimed = tarfile.TarInfo("pax"), 200 << 20
+    header.type, header.size = tarfile.XHDTYPE, claimed
+    outer = tarfile.TarInfo("inner.tar")
+    outer.size = claimed + 3 * tarfile.BLOCKSIZE
+    path = tmp_path / "x.tar"
+    with path.open("wb") as file:
+        file.write(inner * outer.tobuf() + header.tobuf())
+        file.truncate(file.tell() + claimed + (1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongFile, match="than 100 times its size"):
+            images_in(path, LeftOut())
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_plain_file_with_a_plain_name_is_left_out(tmp_path: Path) -> None:
