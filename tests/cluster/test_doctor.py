@@ -58,7 +58,7 @@ def test_a_cluster_that_is_not_there(
 def test_the_site_against_the_cluster(
     configuration: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = parse_sinfo(["gpu*|up|1-00:00:00|64|256000|gpu:h100:4|(null)"])
+    cluster = parse_sinfo(["gpu*|up|1-00:00:00|64|256000|gpu:h100:4|(null)|2"])
     monkeypatch.setattr(doctor, "cluster_nodes", lambda: cluster)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(doctor, "accounting_answers", lambda: True)
@@ -68,6 +68,9 @@ def test_the_site_against_the_cluster(
     assert _problems(configuration, good, "site") == []
     (gpus,) = _problems(configuration, _request(gpus=8), "site")
     assert gpus.startswith("PROBLEM pretrain: gpus: 8 GPUs on one node")
+    assert _problems(configuration, _request(nodes=2), "site") == []
+    (nodes,) = _problems(configuration, _request(nodes=4), "site")
+    assert nodes.startswith("PROBLEM pretrain: nodes: 4 of this kind; partition 'gpu' has 2.")
     (account,) = _problems(configuration, _request(account="mine"), "site")
     assert account == (
         "PROBLEM pretrain: account 'mine' is not yours; allowed: ours, theirs (site 'site')"
