@@ -217,6 +217,24 @@ def test_an_archive_that_changed_stops_the_run(
         decode_rgb(paths[-1])
 
 
+def test_the_folder_of_a_data_set_whose_archive_changed_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    archive = write_tar(root / "x.tar", FILES)
+    index = made(own(root), tmp_path / "set")
+    names = index.paths("train")
+    os.utime(archive, ns=(1, 1))
+    with pytest.raises(UserError) as caught:
+        index.paths("train")
+    assert str(caught.value) == (
+        f"{archive} has changed since data set own was prepared from it; "
+        f"delete {tmp_path / 'set'} to have it prepared again"
+    )
+    assert index.names("train") == names, "a cache needs no more than these"
+    archive.unlink()
+    assert index.paths("train") == names, "what is not there is told as it is read"
+
+
 def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "whole.tar", FILES).read_bytes()
 
