@@ -89,6 +89,15 @@ def test_content_and_order_are_those_of_unpacked_files(
     assert all(f"{path}".endswith(f"/{name}") for path, name in zip(paths, names, strict=True))
 
 
+def test_an_inner_tar_is_a_folder_of_its_name_without_the_suffix(tmp_path: Path) -> None:
+    inner = write_tar(tmp_path / "inner.tar", {"a.jpg": picture(1)}).read_bytes()
+    paths = images_in(
+        write_tar(tmp_path / "x.tar", {"n01.tar": inner, "b/N02.TAR": inner}), LeftOut()
+    )
+    names = [path.relative_to(tmp_path / "x.tar").parts[1:] for path in paths]
+    assert names == [("b", "N02", "a.jpg"), ("n01", "a.jpg")]
+
+
 def same_set(settings: DatasetSettings, folder: Path) -> None:
     packed = settings.model_copy(update={"unpack": False})
     assert hashed_fields(packed) == hashed_fields(settings)
