@@ -156,7 +156,7 @@ def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
         yield Check(False, text)
     results = configuration.results
     yield from examine(configuration, requests, site, _needed(plan, results))
-    yield inodes(results, files_to_unpack(plan, results))
+    yield inodes(results, *files_to_unpack(plan, results))
     for note in _memory(configuration, plan, requests):
         yield Check(None, note)
 
