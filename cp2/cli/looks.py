@@ -162,7 +162,7 @@ def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
     results = configuration.results
     needed = None if unfit else _needed(plan, results)  # networks that fail cannot be counted
     yield from examine(configuration, requests, site, needed)
-    yield inodes(results, files_to_unpack(plan, results))
+    yield inodes(results, *files_to_unpack(plan, results))
     for note in () if unfit else _memory(configuration, plan, requests):
         yield Check(None, note)
 

@@ -117,8 +117,8 @@ def writable(folder: Path, name: str, remedy: str) -> Check:
         return Check(False, f"{name} folder {folder}: {error.strerror}; {remedy}")
 
 
-def inodes(folder: Path, files: int) -> Check:
-    """Whether a file system has room for so many more files.
+def inodes(folder: Path, files: int, all_known: bool = True) -> Check:
+    """Whether a file system has room for so many more files, or more where not all are known.
 
     A quota of one's own shows where the file system reports it (Lustre, XFS); else `quota -s` does.
     """
@@ -133,7 +133,11 @@ def inodes(folder: Path, files: int) -> Check:
             "execution.results to another file system, ask for a larger quota of inodes, or set "
             "unpack: false for ImageNet and COCO",
         )
-    return Check(True, f"{text}; {files:,} images and labels are left to unpack")
+    least = "" if all_known else "at least "
+    left = f"{least}{files:,} images and labels are left to unpack"
+    if not files and not all_known:
+        left = "how many images and labels are left to unpack is not known"
+    return Check(True, f"{text}; {left}")
 
 
 def locking(folder: Path) -> Check:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cp2.cluster.commands import ask
 
-_COLUMNS = ("PartitionName", "Available", "Time", "CPUs", "Memory", "Gres", "Features")
-_FORMAT = "%P|%a|%l|%c|%m|%G|%f"
+_COLUMNS = ("PartitionName", "Available", "Time", "CPUs", "Memory", "Gres", "Features", "Nodes")
+_FORMAT = "%P|%a|%l|%c|%m|%G|%f|%D"
 _GPU = re.compile(r"gpu(?::(?P<model>[^:]+))?:(?P<count>\d+)")
 
 
@@ -21,6 +21,7 @@ class Nodes:
         cpus, mem_mb: of one node.
         gpus: model -> number on one node; a node whose GPUs have no model has them under "".
         features: that a job's `constraint` may name.
+        count: how many there are.
     """
 
     partition: str
@@ -31,6 +32,7 @@ class Nodes:
     mem_mb: int
     gpus: dict[str, int]
     features: frozenset[str]
+    count: int
 
     def satisfies(self, constraint: str | None) -> bool:
         """Whether they have the features of "a&b|c"; brackets, counts: sbatch itself must say."""
@@ -51,13 +53,13 @@ def cluster_nodes() -> list[Nodes] | None:
 
 
 def parse_sinfo(lines: Sequence[str]) -> list[Nodes]:
-    """Read lines of `sinfo --format=%P|%a|%l|%c|%m|%G|%f`; others are left out."""
+    """Read lines of `sinfo --format=%P|%a|%l|%c|%m|%G|%f|%D`; others are left out."""
     found = []
     for line in lines:
         words = line.strip().split("|")
         if len(words) != len(_COLUMNS):
             continue
-        name, up, limit, cpus, memory, gres, features = words
+        name, up, limit, cpus, memory, gres, features, count = words
         found.append(
             Nodes(
                 partition=name.rstrip("*"),
@@ -68,6 +70,7 @@ def parse_sinfo(lines: Sequence[str]) -> list[Nodes]:
                 mem_mb=_number(memory),
                 gpus=_gpus(gres),
                 features=frozenset(features.split(",")) - {"(null)", ""},
+                count=_number(count),
             )
         )
     return found

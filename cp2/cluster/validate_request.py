@@ -5,6 +5,7 @@ First by what `sinfo` says of the nodes, then by what Slurm itself says of a sit
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from cp2.plan.requests import JobRequest
 from cp2.settings.messages import nearest
 
 # For good; what a busy, drained or full cluster says is no reason to refuse a job.
-_FOR_GOOD = re.compile(r"invalid|unrecognized option|not permitted", re.IGNORECASE)
+_FOR_GOOD = re.compile(
+    "invalid|unrecognized option|not permitted|node configuration is not available", re.IGNORECASE
+)
 _PREFIX = re.compile(r"^(sbatch: |error: |allocation failure: |Batch job submission failed: )+")
 
 
@@ -24,7 +27,8 @@ def validate_requests(requests: Iterable[JobRequest], site: str | None) -> None:
 
     Raises:
         UserError: a partition, feature, account or QoS that does not exist, more GPUs, memory, cpus
-            or time than any node has, or anything else that sbatch would refuse for good.
+            or time than any node has, more nodes than any partition has, or anything else that
+            sbatch would refuse for good.
     """
     asked, cluster = list(requests), cluster_nodes()
     wrong = (unfit(asked, cluster) or slurm_refusals(asked)) if cluster else []
@@ -38,12 +42,12 @@ def validate_requests(requests: Iterable[JobRequest], site: str | None) -> None:
 
 
 def unfit(requests: Iterable[JobRequest], cluster: Sequence[Nodes]) -> list[str]:
-    """`stage: what cannot be given; what there is`, for every request that no node fits."""
+    """`stage: what cannot be given; what there is`, for every request that never fits."""
     return [f"{request.stage}: {lack}" for request in requests for lack in lacks(request, cluster)]
 
 
 def lacks(request: JobRequest, cluster: Sequence[Nodes]) -> list[str]:
-    """What no node of the cluster can give, each with what there is; empty if the job fits.
+    """What the cluster can never give, each with what there is; empty if the job fits.
 
     Nodes that are down or drained count: they come back.
     """
@@ -62,8 +66,9 @@ def lacks(request: JobRequest, cluster: Sequence[Nodes]) -> list[str]:
     asked = [nodes for nodes in asked if nodes.satisfies(request.constraint)]
     if not asked:
         return [f"constraint: no node has {request.constraint!r}; see sinfo -o '%P %f'"]
-    if any(_fits(request, nodes) for nodes in asked):
-        return []
+    fitting = [nodes for nodes in asked if _fits(request, nodes)]
+    if fitting:
+        return _too_few(request, fitting)
     where = (
         f"partition {asked[0].partition!r}"
         if len({n.partition for n in asked}) == 1
@@ -89,6 +94,17 @@ def _fits(request: JobRequest, nodes: Nodes) -> bool:
         and nodes.mem_mb >= request.mem_mb
         and (nodes.minutes is None or nodes.minutes >= request.minutes)
     )
+
+
+def _too_few(request: JobRequest, fitting: Sequence[Nodes]) -> list[str]:
+    """Whether no partition has so many nodes: all of a job's are of one."""
+    there: Counter[str] = Counter()
+    for nodes in fitting:
+        there[nodes.partition] += nodes.count
+    if max(there.values()) >= request.nodes:
+        return []
+    known = " and ".join(f"partition {name!r} has {count}" for name, count in there.items())
+    return [f"nodes: {request.nodes} of this kind; {known}. Ask for fewer, or another partition"]
 
 
 def _reasons(request: JobRequest, asked: Sequence[Nodes], where: str) -> list[str]:

@@ -48,7 +48,7 @@ class CachedImages:
         self.folder = folder
         self.record = read_cache_record(folder)
         self._check(index)
-        self._names = np.array([str(path) for path in index.paths(index.pretraining_split)])
+        self._names = np.array([str(path) for path in index.names(index.pretraining_split)])
         self._rows = self._read_rows()
 
     def __len__(self) -> int:

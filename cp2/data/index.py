@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from pydantic import Field
 
+from cp2.data.members import changed_archive
 from cp2.errors import UserError, WrongFile, reading
 from cp2.record.files import write_text
 from cp2.settings.base import Settings
@@ -89,7 +90,21 @@ class DatasetIndex:
         return "unlabelled" if "unlabelled" in self.record.splits else "train"
 
     def paths(self, split: str) -> list[Path]:
-        """Images of a split, sorted by name.
+        """Images of a split, sorted by name, to be read.
+
+        Raises:
+            UserError: there is no such split, or an archive that images lie in has changed.
+        """
+        paths = self.names(split)
+        if archive := changed_archive(paths):
+            raise UserError(
+                f"{archive} has changed since data set {self.record.name} was prepared from it; "
+                f"delete {self.folder} to have it prepared again"
+            )
+        return paths
+
+    def names(self, split: str) -> list[Path]:
+        """What `paths` returns, of images that need not be there any more.
 
         Raises:
             UserError: there is no such split.

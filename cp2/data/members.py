@@ -10,15 +10,16 @@ import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from stat import S_ISLNK
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from tqdm import tqdm
 
 from cp2.data.pillow import image_suffixes
-from cp2.data.unpack import MIB, check_end, plain_name, start_of
+from cp2.data.unpack import MIB, Bounded, check_end, plain_name, start_of
 from cp2.data.walk import LeftOut, files_below, not_wanted
 from cp2.errors import UserError, WrongFile, reading
 
@@ -98,7 +99,7 @@ def _named(archive: Path, name: str, left_out: LeftOut) -> str | None:
 
 
 def _of_tar(archive: Path, file: IO[bytes], left_out: LeftOut) -> Iterator[Member]:
-    tar = tarfile.TarFile(fileobj=file)
+    tar = tarfile.TarFile(fileobj=cast(IO[bytes], Bounded(archive, file)))
     size = file.seek(0, os.SEEK_END)
     for one in tar:
         name = _named(archive, one.name, left_out)
@@ -144,6 +145,16 @@ def is_member(path: Path) -> bool:
     return _MEMBER.match(os.fspath(path)) is not None
 
 
+def changed_archive(paths: Iterable[Path]) -> Path | None:
+    """The first archive that is there, but no longer as it was when its files' paths were made."""
+    found = {m.group(1, 4) for p in map(os.fspath, paths) if "@" in p and (m := _MEMBER.match(p))}
+    for name, time in sorted(found):
+        with suppress(OSError):  # `read_bytes` tells of it
+            if Path(name).stat().st_mtime_ns != int(time):
+                return Path(name)
+    return None
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's content, which may lie in an archive.
 
@@ -164,7 +175,7 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{archive}, which holds {path.name}, is not there; put it back") from None
     if not same or len(data) != size:
         raise UserError(
-            f"{archive} has changed since the data set was prepared; delete the data set's folder "
-            "to have it prepared again"
+            f"{archive} has changed since the data set was prepared; start again: the message then "
+            "names the folder to delete"
         )
     return data

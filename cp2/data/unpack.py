@@ -100,12 +100,12 @@ def _of_macos(name: str) -> bool:
     return any(not_wanted(part) == "metadata of macOS" for part in name.split("/"))
 
 
-class _Bounded:
+class Bounded:
     """What a tar's bytes are read from, compressed or not: never more than the archive may hold."""
 
     def __init__(self, archive: Path, file: IO[bytes]) -> None:
         self._archive, self._file, self._most = archive, file, _most_bytes(archive)
-        self.tell = file.tell
+        self.tell, self.seekable = file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _READ_AT_ONCE or self.tell() > self._most:
@@ -135,7 +135,7 @@ def _tar_entries(archive: Path, select: Select | None) -> Entries:
     opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), open)
     with (
         opener(archive, "rb") as file,
-        tarfile.open(fileobj=cast(IO[bytes], _Bounded(archive, file)), mode="r:") as tar,
+        tarfile.open(fileobj=cast(IO[bytes], Bounded(archive, file)), mode="r:") as tar,
     ):
         for member in tar:
             name = plain_name(archive, member.name)

@@ -8,7 +8,7 @@ from cp2.errors import UserError
 from cp2.settings.base import GPU_SLOTS
 from cp2.settings.campaign import Resources
 from cp2.settings.sites import SiteSettings, StageSite
-from cp2.stages import ON_CLUSTER, STAGES
+from cp2.stages import ON_CLUSTER
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,11 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
     times their number is the job's cpus.
 
     Raises:
-        UserError: jobs on several GPUs are to share them; a stage that does not train is to have
-            several nodes.
+        UserError: jobs on several GPUs are to share them.
     """
     there = site.stage(stage) if site else StageSite()
     gpus = resources.gpus if there.gpus is None else there.gpus
     nodes = there.nodes or resources.nodes
-    if nodes > 1 and not STAGES[stage].processes:
-        raise UserError(f"{stage}: nodes is {nodes}, but this stage runs on one node; leave it out")
     cpus = there.cpus or resources.cpus
     if gpus and there.cpus_per_gpu:
         cpus = gpus * there.cpus_per_gpu
@@ -157,14 +154,16 @@ def job_request(stage: str, resources: Resources, site: SiteSettings | None) -> 
         qos=there.qos,
         constraint=there.constraint,
         extra=there.extra,
-        jobs_per_gpu=_shared_by(stage, gpus * nodes, there.jobs_per_gpu or resources.jobs_per_gpu),
+        jobs_per_gpu=_shared_by(stage, nodes, gpus, there.jobs_per_gpu or resources.jobs_per_gpu),
     )
 
 
-def _shared_by(stage: str, gpus: int, jobs_per_gpu: int) -> int:
-    if gpus > 1 and jobs_per_gpu > 1:
+def _shared_by(stage: str, nodes: int, gpus: int, jobs_per_gpu: int) -> int:
+    if nodes * gpus > 1 and jobs_per_gpu > 1:
+        several = {"nodes": nodes, "gpus": gpus} if nodes > 1 else {"gpus": gpus}
+        given = ", ".join(f"{key} is {value}" for key, value in several.items())
         raise UserError(
-            f"{stage}: gpus is {gpus} and jobs_per_gpu {jobs_per_gpu}, but only jobs on one "
-            f"GPU can share it; set {stage}'s gpus to 1, or its jobs_per_gpu to 1"
+            f"{stage}: {given} and jobs_per_gpu {jobs_per_gpu}, but only jobs on one GPU can share "
+            f"it; set {stage}'s {' and '.join(several)} to 1, or its jobs_per_gpu to 1"
         )
     return jobs_per_gpu

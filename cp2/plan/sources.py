@@ -38,12 +38,20 @@ def stand_in(configuration: Configuration, settings: CheckpointSettings) -> Stan
     return None
 
 
-def files_to_unpack(plan: Plan, results: Path) -> int:
-    """Images, and a label for each where there are labels, of data sets that are not made yet."""
-    left = [run.recipe for run in plan.stage("dataset") if not run.is_done(results)]
-    return sum(
-        (1 + (recipe.classes is not None)) * sum(recipe.dataset.counts.values())
-        + sum(recipe.dataset.uncounted.values())
-        for recipe in left
-        if isinstance(recipe, DatasetRecipe) and recipe.dataset.archives and recipe.dataset.unpack
+def files_to_unpack(plan: Plan, results: Path) -> tuple[int, bool]:
+    """Images, and a label for each where there are labels, of data sets that are not made yet.
+
+    And whether that is all: of some, as of the demo's, no number of images is known.
+    """
+    left = [
+        run.recipe.dataset
+        for run in plan.stage("dataset")
+        if isinstance(run.recipe, DatasetRecipe) and not run.is_done(results)
+    ]
+    unpacked = [dataset for dataset in left if dataset.archives and dataset.unpack]
+    files = sum(
+        (1 + (dataset.classes is not None)) * sum(dataset.counts.values())
+        + sum(dataset.uncounted.values())
+        for dataset in unpacked
     )
+    return files, all(dataset.counts or dataset.uncounted for dataset in unpacked)

@@ -126,6 +126,20 @@ class Resources(Settings):
     jobs_per_gpu: JobsPerGpu = 1  # that Snakemake starts beside each other on this machine
 
 
+def wrong_nodes(stage: str, nodes: int | None) -> str | None:
+    """What is wrong where a stage that does not train is to have several nodes."""
+    if (nodes or 1) == 1 or stage in names(lambda one: one.processes):
+        return None
+    return f"nodes is {nodes}, but this stage runs on one node; leave it out"
+
+
+def _nodes_of_trainings(resources: dict[str, Resources]) -> dict[str, Resources]:
+    for stage, wishes in resources.items():
+        if text := wrong_nodes(stage, wishes.nodes):
+            raise ValueError(f"{stage}: {text}")
+    return resources
+
+
 class NamedPretraining(Pretraining):
     """A pretraining that no table asks for.
 
@@ -157,7 +171,9 @@ class CampaignSettings(Settings):
     world: WorldSettings | None = None
     world_checkpoints: dict[Name, PublishedCheckpoint] = Field(default_factory=dict)
     execution: Execution = Execution()
-    resources: dict[Job, Resources] = Field(default_factory=dict)
+    resources: Annotated[dict[Job, Resources], AfterValidator(_nodes_of_trainings)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _makes_something(self) -> "CampaignSettings":

@@ -4,13 +4,14 @@ import itertools
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from cp2.errors import UserError
 from cp2.settings.base import JobsPerGpu, PositiveFloat, PositiveInt, Settings
 from cp2.settings.based_files import is_there, named_file
+from cp2.settings.campaign import wrong_nodes
 from cp2.settings.messages import nearest, validated
 from cp2.settings.yaml_files import read_mapping
 from cp2.stages import ON_CLUSTER, STAGES
@@ -118,10 +119,21 @@ class SiteSettings(Settings):
         return StageSite(**{**common, **own})
 
 
+def _of_stage(stage: str) -> Any:
+    """Type of a stage's part of a site file."""
+
+    def checked(there: StageSite) -> StageSite:
+        if text := wrong_nodes(stage, there.nodes):
+            raise ValueError(text)
+        return there
+
+    return Annotated[StageSite, AfterValidator(checked)]
+
+
 _SITE_FILE = create_model(
     "SiteSettings",
     __base__=SiteSettings,
-    **{stage: (StageSite, StageSite()) for stage in ON_CLUSTER},  # type: ignore[call-overload]
+    **{stage: (_of_stage(stage), StageSite()) for stage in ON_CLUSTER},  # type: ignore[call-overload]
 )
 
 

@@ -58,7 +58,7 @@ def test_a_cluster_that_is_not_there(
 def test_the_site_against_the_cluster(
     configuration: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = parse_sinfo(["gpu*|up|1-00:00:00|64|256000|gpu:h100:4|(null)"])
+    cluster = parse_sinfo(["gpu*|up|1-00:00:00|64|256000|gpu:h100:4|(null)|2"])
     monkeypatch.setattr(doctor, "cluster_nodes", lambda: cluster)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(doctor, "accounting_answers", lambda: True)
@@ -68,6 +68,9 @@ def test_the_site_against_the_cluster(
     assert _problems(configuration, good, "site") == []
     (gpus,) = _problems(configuration, _request(gpus=8), "site")
     assert gpus.startswith("PROBLEM pretrain: gpus: 8 GPUs on one node")
+    assert _problems(configuration, _request(nodes=2), "site") == []
+    (nodes,) = _problems(configuration, _request(nodes=4), "site")
+    assert nodes.startswith("PROBLEM pretrain: nodes: 4 of this kind; partition 'gpu' has 2.")
     (account,) = _problems(configuration, _request(account="mine"), "site")
     assert account == (
         "PROBLEM pretrain: account 'mine' is not yours; allowed: ours, theirs (site 'site')"
@@ -185,8 +188,12 @@ def test_torch(
 
 def test_room_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = build_plan(load_campaign("paper", [f"campaign.execution.results={tmp_path}"], CONFIGS))
-    files = files_to_unpack(plan, tmp_path)
+    files, known = files_to_unpack(plan, tmp_path)
+    assert known
     assert files > 1_281_167, "ImageNet's"
+    inside = [f"campaign.execution.results={tmp_path}", "datasets.imagenet.unpack=false"]
+    plan = build_plan(load_campaign("paper", inside, CONFIGS))
+    assert files_to_unpack(plan, tmp_path) == (files - 1_281_167, True)
     full = Mock(f_files=10**6, f_favail=1_000_000)
     monkeypatch.setattr(os, "statvfs", lambda _: full)
     assert inodes(tmp_path, 999_999).ok
@@ -196,3 +203,17 @@ def test_room_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert f"{files:,}: set execution.results" in check.text
     monkeypatch.setattr(os, "statvfs", lambda _: Mock(f_files=0, f_favail=0))
     assert inodes(tmp_path, files).ok, "btrfs"
+
+
+def test_files_of_data_sets_whose_number_is_not_known(
+    configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: Mock(f_files=10**6, f_favail=1000))
+    left = files_to_unpack(build_plan(configuration), tmp_path)
+    assert left == (0, False)
+    unknown = "; how many images and labels are left to unpack is not known"
+    assert inodes(tmp_path, *left).text.endswith(unknown)
+    assert inodes(tmp_path, 7, all_known=False).text.endswith(
+        "; at least 7 images and labels are left to unpack"
+    )
+    assert inodes(tmp_path, 0).text.endswith("; 0 images and labels are left to unpack")

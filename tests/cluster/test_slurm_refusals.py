@@ -61,6 +61,13 @@ def test_without_accounting_sbatch_has_the_word(slurm: Path, answer: str) -> Non
     assert refusal.endswith(": Invalid account or account/partition combination specified")
 
 
+def test_nodes_that_the_cluster_does_not_have(slurm: Path) -> None:
+    said = "allocation failure: Requested node configuration is not available"
+    _command(slurm, "sbatch", f"echo '{said}' >&2; exit 1")
+    (refusal,) = slurm_refusals([_request()])
+    assert refusal.endswith(": Requested node configuration is not available")
+
+
 @pytest.mark.parametrize(
     "said",
     [

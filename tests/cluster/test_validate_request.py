@@ -10,10 +10,10 @@ from cp2.plan.requests import JobRequest
 
 CLUSTER = parse_sinfo(
     [
-        "cpu*|up|1-00:00:00|64|256000|(null)|(null)",
-        "gpu|up|2-00:00:00|48|500000|gpu:h100:4|h100",
-        "gpu|up|2-00:00:00|32|900000|gpu:a100:8|a100",
-        "shut|down|2-00:00:00|32|250000|gpu:a100:8|a100",
+        "cpu*|up|1-00:00:00|64|256000|(null)|(null)|9",
+        "gpu|up|2-00:00:00|48|500000|gpu:h100:4|h100|2",
+        "gpu|up|2-00:00:00|32|900000|gpu:a100:8|a100|1",
+        "shut|down|2-00:00:00|32|250000|gpu:a100:8|a100|9",
     ]
 )
 
@@ -36,6 +36,9 @@ def _request(**changes: object) -> JobRequest:
         {"minutes": 2880},
         {"partition": "cpu,gpu"},
         {"partition": None, "gpus": 0},
+        {"nodes": 3},
+        {"nodes": 2, "gpu_model": "h100"},
+        {"nodes": 9, "gpus": 0, "partition": "cpu,gpu"},
     ],
 )
 def test_what_fits(changes: dict[str, object]) -> None:
@@ -58,6 +61,10 @@ def test_what_fits(changes: dict[str, object]) -> None:
         ({"constraint": "(h100|b200*2)"}, ["no node has the feature 'b200'; did"]),
         ({"constraint": "h100&a100"}, ["constraint: no node has 'h100&a100'"]),
         ({"constraint": "h100", "gpus": 8}, ["gpus: 8 GPUs", "has 4 h100."]),
+        ({"nodes": 4}, ["nodes: 4 of this kind; partition 'gpu' has 3. Ask for fewer"]),
+        ({"nodes": 3, "gpus": 4, "constraint": "h100"}, ["nodes: 3", "'gpu' has 2."]),
+        ({"nodes": 2, "gpus": 8}, ["nodes: 2", "partition 'gpu' has 1."]),
+        ({"nodes": 10, "partition": "cpu,gpu", "gpus": 0}, ["'cpu' has 9 and partition 'gpu'"]),
         ({"gpus": 8, "cpus": 48}, ["has all at once: 8 GPUs, 48 cpus"]),
     ],
 )
@@ -83,6 +90,8 @@ def test_refused_before_submission(monkeypatch: pytest.MonkeyPatch) -> None:
         validate_request.validate_requests([_request(), _request(gpus=9)], "ours")
     assert str(caught.value).startswith("site 'ours': the cluster cannot run these jobs, so none")
     assert "pretrain: gpus: 9 GPUs" in str(caught.value)
+    with pytest.raises(UserError, match="pretrain: nodes: 4 of this kind; partition 'gpu' has 3"):
+        validate_request.validate_requests([_request(nodes=4)], "ours")
     assert "cp2 doctor --site ours" in str(caught.value)
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_content_and_order_are_those_of_unpacked_files(
     paths = images_in(write(tmp_path / "x.tar", FILES), LeftOut())
     assert [read_bytes(path) for path in paths] == [FILES[name] for name in names]
     assert all(f"{path}".endswith(f"/{name}") for path, name in zip(paths, names, strict=True))
+
+
+def test_an_inner_tar_is_a_folder_of_its_name_without_the_suffix(tmp_path: Path) -> None:
+    inner = write_tar(tmp_path / "inner.tar", {"a.jpg": picture(1)}).read_bytes()
+    paths = images_in(
+        write_tar(tmp_path / "x.tar", {"n01.tar": inner, "b/N02.TAR": inner}), LeftOut()
+    )
+    names = [path.relative_to(tmp_path / "x.tar").parts[1:] for path in paths]
+    assert names == [("b", "N02", "a.jpg"), ("n01", "a.jpg")]
 
 
 def same_set(settings: DatasetSettings, folder: Path) -> None:
@@ -216,6 +226,24 @@ def test_an_archive_that_changed_stops_the_run(
         decode_rgb(paths[-1])
 
 
+def test_the_folder_of_a_data_set_whose_archive_changed_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    archive = write_tar(root / "x.tar", FILES)
+    index = made(own(root), tmp_path / "set")
+    names = index.paths("train")
+    os.utime(archive, ns=(1, 1))
+    with pytest.raises(UserError) as caught:
+        index.paths("train")
+    assert str(caught.value) == (
+        f"{archive} has changed since data set own was prepared from it; "
+        f"delete {tmp_path / 'set'} to have it prepared again"
+    )
+    assert index.names("train") == names, "a cache needs no more than these"
+    archive.unlink()
+    assert index.paths("train") == names, "what is not there is told as it is read"
+
+
 def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "whole.tar", FILES).read_bytes()
 
@@ -234,6 +262,26 @@ def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
     deflated = write_zip(tmp_path / "d.zip", FILES, zipfile.ZIP_DEFLATED)
     refused("deflated.zip", deflated.read_bytes(), "is compressed or encrypted")
     refused("joined.tar", whole + whole, "joined by cat")
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_header_that_claims_more_than_any_takes_no_memory(tmp_path: Path, inner: bool) -> None:
+    """Of 200 MB, which the file has: a hole that takes nothing of the disk."""
+    header, claimed = tarfile.TarInfo("pax"), 200 << 20
+    header.type, header.size = tarfile.XHDTYPE, claimed
+    outer = tarfile.TarInfo("inner.tar")
+    outer.size = claimed + 3 * tarfile.BLOCKSIZE
+    path = tmp_path / "x.tar"
+    with path.open("wb") as file:
+        file.write(inner * outer.tobuf() + header.tobuf())
+        file.truncate(file.tell() + claimed + (1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongFile, match="than 100 times its size"):
+            images_in(path, LeftOut())
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_plain_file_with_a_plain_name_is_left_out(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from cp2.errors import UserError
 from cp2.plan.requests import job_request
 from cp2.plan.workflow import Workflow
 from cp2.settings.campaign import Resources
+from cp2.settings.load import load_campaign
 from cp2.settings.sites import load_site
 from cp2.stages import ON_CLUSTER, STAGES
 
@@ -205,6 +206,13 @@ class TestSharedGpu:
         wide = self.SMALL.model_copy(update={"gpus": 2})
         with pytest.raises(UserError, match="finetune: gpus is 2 and jobs_per_gpu 4"):
             job_request("finetune", wide, None)
+        wider = wide.model_copy(update={"nodes": 2})
+        with pytest.raises(UserError) as caught:
+            job_request("finetune", wider, None)
+        assert str(caught.value) == (
+            "finetune: nodes is 2, gpus is 2 and jobs_per_gpu 4, but only jobs on one GPU can "
+            "share it; set finetune's nodes and gpus to 1, or its jobs_per_gpu to 1"
+        )
 
     def test_slots_must_be_whole(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="jobs_per_gpu"):
@@ -235,6 +243,9 @@ def test_only_trainings_have_several_nodes(tmp_path: Path) -> None:
     site = load_site(_site(tmp_path, "all: {nodes: 2}"))
     found = {stage: job_request(stage, RESOURCES, site).nodes for stage in ("finetune", "evaluate")}
     assert found == {"finetune": 2, "evaluate": 1}
-    site = load_site(_site(tmp_path, "evaluate: {nodes: 2}"))
-    with pytest.raises(UserError, match="evaluate: nodes is 2, but this stage runs on one node"):
-        job_request("evaluate", RESOURCES, site)
+    text = "evaluate: nodes is 2, but this stage runs on one node; leave it out"
+    with pytest.raises(UserError) as caught:
+        load_site(_site(tmp_path, "evaluate: {nodes: 2}"))
+    assert str(caught.value) == f"{tmp_path / 'ours.yaml'}: {text}"
+    with pytest.raises(UserError, match=rf"demo\.yaml .*resources.*: {text}"):
+        load_campaign("demo", ["campaign.resources.evaluate.nodes=2"], CONFIGS)

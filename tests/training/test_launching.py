@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,18 @@ rank, folder = int(os.environ["CP2_RANK"]), pathlib.Path(sys.argv[1])
 """
 
 
+PATIENCE = 120.0  # seconds for what takes a second on an idle machine
+
+
 def program(text: str, folder: Path) -> list[str]:
     return [sys.executable, "-c", PREPARE + text, str(folder)]
 
 
 def wait_for(*files: Path) -> None:
+    end = time.monotonic() + PATIENCE
     for file in files:
         while not (file.exists() and file.read_text()):
+            assert time.monotonic() < end, f"no {file.name} after {PATIENCE:g} s"
             time.sleep(0.01)
 
 
@@ -128,7 +135,7 @@ except StoppedForResumeError:
     sys.exit(85)
 """
 SAVES = """
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(85))
+signal.signal(signal.SIGTERM, lambda *_: os._exit(85))
 (folder / f"ready-{rank}").write_text("yes")
 time.sleep(600)
 """
@@ -140,10 +147,24 @@ with reporting_to_launcher():
 """
 
 
-def launcher(text: str, folder: Path) -> "subprocess.Popen[bytes]":
+@contextmanager
+def launcher(text: str, folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """In a session of its own, of which nothing is left where the test fails."""
     here = str(Path(__file__).parent)
     code = LAUNCH.format(here=here, text=text, folder=str(folder))
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as started:
+        try:
+            yield started
+        except BaseException:
+            os.killpg(started.pid, signal.SIGKILL)
+            raise
+
+
+def exit_code(started: "subprocess.Popen[bytes]") -> int:
+    try:
+        return started.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the launcher goes on {PATIENCE:g} s after the signal")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -151,7 +172,7 @@ def test_a_signal_is_handed_on(tmp_path: Path, number: int) -> None:
     with launcher(SAVES, tmp_path) as started:
         wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
         started.send_signal(number)
-        assert started.wait() == RESUME_EXIT_CODE
+        assert exit_code(started) == RESUME_EXIT_CODE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -159,7 +180,7 @@ def test_a_signal_before_anything_could_be_saved(tmp_path: Path, number: int) ->
     with launcher("time.sleep(600)", tmp_path) as started:
         wait_for(tmp_path / "pid-0", tmp_path / "pid-1")
         os.killpg(started.pid, number)  # to all, as a terminal sends it
-        assert started.wait() == RESUME_EXIT_CODE
+        assert exit_code(started) == RESUME_EXIT_CODE
 
 
 def test_no_process_outlives_its_launcher(tmp_path: Path) -> None:
@@ -168,7 +189,7 @@ def test_no_process_outlives_its_launcher(tmp_path: Path) -> None:
         wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
         started.kill()
     pids = [int((tmp_path / f"pid-{rank}").read_text()) for rank in range(2)]
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while any(map(is_alive, pids)):
         assert time.monotonic() < end
         time.sleep(0.02)
