@@ -24,9 +24,9 @@ part() { # name, most seconds, command: stopped as by Ctrl-C, which saves
 }
 
 mkdir -p "$FIGURES"
-DEVICE=$("$PYTHON" -c 'import re, torch
+DEVICE=$(timeout 60 "$PYTHON" -c 'import re, torch
 print(re.sub(r"\W+", "-", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu").lower())')
-part doctor 240 "$PYTHON" -m cp2 doctor --gpu | tee "$FIGURES/doctor-$DEVICE.txt"
+part doctor 240 "$PYTHON" -m cp2 doctor --gpu | tee "$FIGURES/doctor-${DEVICE:-unknown}.txt"
 for bench in pretrain "step --method cp2" finetune evaluate; do # cuDNN's first minute with a network is in each
     # shellcheck disable=SC2086
     part "$bench" 120 "$PYTHON" -m benchmarks $bench ${IMAGES:+"$IMAGES"} --rounds 1 --steps 10 --json "$FIGURES"
@@ -36,7 +36,7 @@ if [ -d mirror/photographs ] && [ -d mirror/scenes ]; then
     END=$((END - PROBES - FIGURES_TAKE))
     part evidence 86400 "$PYTHON" -m snakemake --workflow-profile workflow/profiles/local --config campaign=$CAMPAIGN
     END=$((END + PROBES))
-    RUNS=$("$PYTHON" -m cp2 plan --campaign $CAMPAIGN --runs | awk '$1 == "pretrain" { print $2 }')
+    RUNS=$(timeout 60 "$PYTHON" -m cp2 plan --campaign $CAMPAIGN --runs | awk '$1 == "pretrain" { print $2 }')
     part "evidence, snapshots" $PROBES xargs -P 6 -I{} "$PYTHON" -m cp2 probe {} \
         --dataset evidence-scenes --protocol linear --campaign $CAMPAIGN <<<"$RUNS"
     END=$((END + FIGURES_TAKE))

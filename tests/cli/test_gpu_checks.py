@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from cp2.cli import gpu, looks
 from cp2.cli.app import app
-from cp2.cli.gpu import _checks, _compared, _cp2, _plan, _Worker
+from cp2.cli.gpu import _checks, _compared, _cp2, _plan, _start, _Worker
 from cp2.cluster.doctor import Check
 from cp2.plan.build import build_plan
+from cp2.plan.graph import Plan, Run
 from cp2.record.folder import RunFolder
 from cp2.settings.load import load_campaign
 from cp2.stages import ON_DEVICE
@@ -87,6 +88,24 @@ def test_every_kind_of_work_on_a_device_is_among_the_runs() -> None:
     assert kinds_of_work("gpu_check") >= kinds_of_work("demo_full")
 
 
+class Forgetful(_Worker):
+    """A worker whose weights are of no use to the next run."""
+
+    def make(self, run: Run, plan: Plan, *options: str) -> str | None:
+        problem = super().make(run, plan, *options)
+        if run.stage in ("pretrain", "finetune"):
+            run.outputs(self.results)["model"].unlink(missing_ok=True)
+        return problem
+
+
+def test_a_worker_has_the_device_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CP2_DEVICE", "cpu")
+    _start(gpu=True)
+    assert "CP2_DEVICE" not in os.environ
+    _start(gpu=False)
+    assert os.environ["CP2_DEVICE"] == "cpu"
+
+
 def test_the_checks_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second worker makes all anew from what the first one made; a killed one is replaced."""
     campaign = tmp_path / "one.yaml"
@@ -95,7 +114,7 @@ def test_the_checks_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gpu, "VARIANTS", {"bf16": ("methods.cp2.amp=bf16", 3)})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(gpu, "LONG", "campaign.epochs={200: 3, 20: 1}")
-    cpu, device = _Worker(tmp_path / "cpu", gpu=False), _Worker(tmp_path / "gpu", gpu=False)
+    cpu, device = _Worker(tmp_path / "cpu", gpu=False), Forgetful(tmp_path / "gpu", gpu=False)
     try:
         checks = list(_checks(cpu, device))
         names = [check.text.partition(":")[0].partition("/")[0] for check in checks]

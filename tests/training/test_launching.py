@@ -139,6 +139,19 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(85))
 (folder / f"ready-{rank}").write_text("yes")
 time.sleep(600)
 """
+FAILED = """
+from cp2.training.processes import reporting_to_launcher
+def fail(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with reporting_to_launcher():
+            raise RuntimeError("connection closed by peer")
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, fail)
+(folder / f"ready-{rank}").write_text("yes")
+time.sleep(600)
+"""
 LISTENS = """
 from cp2.training.processes import reporting_to_launcher
 with reporting_to_launcher():
@@ -181,6 +194,14 @@ def test_a_signal_before_anything_could_be_saved(tmp_path: Path, number: int) ->
         wait_for(tmp_path / "pid-0", tmp_path / "pid-1")
         os.killpg(started.pid, number)  # to all, as a terminal sends it
         assert exit_code(started) == RESUME_EXIT_CODE
+
+
+def test_a_failure_beside_a_signal_is_not_called_saved(tmp_path: Path) -> None:
+    """srun sends SIGTERM to a node whose training has just lost a process of another one."""
+    with launcher(FAILED, tmp_path) as started:
+        wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+        started.send_signal(signal.SIGTERM)
+        assert exit_code(started) == 1  # the error's traceback
 
 
 def test_no_process_outlives_its_launcher(tmp_path: Path) -> None:
