@@ -125,11 +125,13 @@ def to_markdown(found: pd.DataFrame) -> str:
 def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
     """A panel a table and measure: a line a seed over epochs; what was not trained lies flat."""
     panels = list(found.groupby(["table", "measure"], sort=False))
+    methods = found["row"].str.removesuffix(" QT").unique()  # a colour each, in all panels
+    colours = {method: COLOURS[n % len(COLOURS)] for n, method in enumerate(methods)}
     with matplotlib.rc_context(STYLE):
         figure, axes = panel_grid(len(panels), across=2, width=4.2, height=3.0)
         for axis, ((table, measure), some) in zip(axes, panels, strict=True):
-            for number, (row, points) in enumerate(some.groupby("row", sort=False)):
-                colour = COLOURS[number % len(COLOURS)]
+            for row, points in some.groupby("row", sort=False):
+                colour = colours[str(row).removesuffix(" QT")]
                 for seed, line in points.groupby("seed"):
                     label = str(row) if seed == points["seed"].min() else None
                     if not line["epoch"].any():
@@ -141,7 +143,7 @@ def draw(found: pd.DataFrame, folder: Path, name: str) -> None:
             axis.set_title(f"{str(table).removeprefix('evidence_').replace('_', ' ')}: {measure}")
             axis.set_xlabel("epoch")
             axis.set_ylabel("mIoU, per cent")
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.08 * some["miou"].max())
             axis.set_xticks(np.unique(found["epoch"]))
             axis.legend(fontsize=7)
         save(figure, folder, name, "Evidence", "")
