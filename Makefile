@@ -14,7 +14,7 @@ SECONDS ?= 600
 TARGETS ?=
 SITE ?= build/docs
 PAGES := $(wildcard *.md docs/*.md re*/README.md) docs/pictures $(wildcard benchmarks/results/*.md benchmarks/results/*.txt) \
-	$(wildcard benchmarks/evidence/*.png) configs/demo.yaml configs/throughput/published.yaml
+	$(wildcard benchmarks/evidence/*.png benchmarks/evidence/*.csv) configs/demo.yaml configs/throughput/published.yaml
 
 .PHONY: demo demo-full test check fuzz mlflow docs bench unlock clean
 .DEFAULT_GOAL := demo
