@@ -103,9 +103,10 @@ def _load_strictly(module: nn.Module, state: State, source: str | Path, what: st
         "of another shape": shapes,
         "of another type": kinds,
     }
-    if any(problems.values()):
-        lines = [f"{len(keys)} {kind}: {some(keys)}" for kind, keys in problems.items() if keys]
-        if sum(map(bool, problems.values())) == bool(spoiled):
+    found = {kind: keys for kind, keys in problems.items() if keys}
+    if found:
+        lines = [f"{len(keys)} {kind}: {some(keys)}" for kind, keys in found.items()]
+        if [*found] == ["not finite"]:
             raise WrongNames(
                 f"{source}: {lines[0]}; nothing was loaded. The file is damaged, or its training "
                 "diverged: take an earlier one"

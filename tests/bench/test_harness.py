@@ -101,8 +101,9 @@ def test_too_large_for_the_gpu_says_what_to_lower():
         alternate([Variant("big", run, 1, "ours")], 1, CPU, print)
 
 
-def test_all_ways_have_the_fastest_convolutions(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+@pytest.mark.parametrize(("options", "searched"), [({}, True), ({"one_size": False}, False)])
+def test_all_ways_have_the_fastest_convolutions(monkeypatch, options, searched):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not searched)
     seen = []
 
     def run(watch):
@@ -111,18 +112,5 @@ def test_all_ways_have_the_fastest_convolutions(monkeypatch):
             watch.lap()
 
     variants = [Variant("published", run, 1, "published"), Variant("ours", run, 1, "ours")]
-    alternate(variants, 1, CPU, lambda line: None)
-    assert seen == [True, True]
-
-
-def test_images_of_many_sizes_are_not_tuned_for(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    seen = []
-
-    def run(watch):
-        seen.append(torch.backends.cudnn.benchmark)
-        while not watch.over:
-            watch.lap()
-
-    alternate([Variant("ours", run, 1, "ours")], 1, CPU, lambda line: None, one_size=False)
-    assert seen == [False]
+    alternate(variants, 1, CPU, lambda line: None, **options)
+    assert seen == [searched, searched]
