@@ -104,7 +104,8 @@ def give_up_on_final_errors(plan: Workflow, snakemake: Any) -> None:
             folder = stage.run_folder(Path(plan.results), run).path
             with suppress(WrongFile):
                 last = ([None, *read_attempts(folder)])[-1]
-                if last and last.final and (last.ended or 0) > begin:
+                # records are cut to a millisecond: one made at once may seem older than `begin`
+                if last and last.final and (last.ended or 0) + 0.001 > begin:
                     job.attempt = job.restart_times + 1
         handle(job, *arguments, **options)
 
