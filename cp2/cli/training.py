@@ -195,7 +195,9 @@ def _work(
     try:
         folder = run.folder(results).path
         with joined(
-            folder, lambda: deadline.reason() or ("it is done" if run.is_done(results) else None)
+            folder,
+            lambda: deadline.reason() or ("it is done" if run.is_done(results) else None),
+            lambda: deadline.steps,
         ):
             _loop(stage)(run, results, execution, deadline)
     finally:

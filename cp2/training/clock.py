@@ -36,6 +36,7 @@ class Deadline:
     Attributes:
         note: what the user should know about the end, if anything.
         signalled: whether a signal came.
+        steps: how often `reason` was asked, once a step.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
@@ -49,6 +50,7 @@ class Deadline:
         self._save_seconds = 0.0
         self._step_seconds = 0.0
         self._last_call: float | None = None
+        self.steps = 0
 
     @property
     def margin(self) -> float:
@@ -87,6 +89,7 @@ class Deadline:
         if self._last_call is not None:
             self._step_seconds = now - self._last_call
         self._last_call = now
+        self.steps += 1
         if self._signal is not None:
             return f"{self._signal.name} was received"
         if self._asked is not None and now >= self._asked:

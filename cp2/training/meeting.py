@@ -6,11 +6,9 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from threading import Timer
 
 from torch import distributed
 
@@ -33,8 +31,10 @@ STORE_TIMEOUT = timedelta(minutes=30)
 
 def meet(
     rank: int, size: int, folder: Path, device: str, stop: Callable[[], str | None]
-) -> distributed.Store:
+) -> tuple[distributed.Store, list[str]]:
     """The store in which processes exchange addresses, once all `size` of them are there.
+
+    The second value has the hosts, by process.
 
     Those of one node meet at a file, those of several at process 0.
 
@@ -73,10 +73,11 @@ def meet(
         wait_on(missing)
         time.sleep(POLL_SECONDS)
     members = [json.loads(store.get(f"cp2-{other}")) for other in range(size)]
+    hosts = [host for host, _ in members]
     _check_devices(members)
     if MEETING in os.environ:
-        _check_folder(store, rank, [host for host, _ in members], folder)
-    return store
+        _check_folder(store, rank, hosts, folder)
+    return store, hosts
 
 
 def _session(folder: Path) -> str:
@@ -148,26 +149,3 @@ def _reach(rank: int) -> distributed.Store | None:
         ) from error
     store.set_timeout(STORE_TIMEOUT)
     return store
-
-
-@contextmanager
-def said_if_slow(rank: int, size: int) -> Iterator[None]:
-    """Around the first exchange, which a wrong network interface lets hang without a word."""
-
-    def say() -> None:
-        print(
-            f"process {rank} of {size} on {socket.gethostname()}: the processes have met but "
-            f"exchange nothing for {NAMED_SECONDS:.0f} s; one that does not say so is the one that "
-            "hangs. Is NCCL_SOCKET_IFNAME (gloo: GLOO_SOCKET_IFNAME) an interface that joins the "
-            "nodes? NCCL_DEBUG=INFO says more",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    timer = Timer(NAMED_SECONDS, say)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -16,19 +16,25 @@ from cp2.errors import PassingError, UserError
 from cp2.models.devices import choose_device
 from cp2.models.distributed import rank, world_size
 from cp2.training.clock import StoppedForResumeError
-from cp2.training.meeting import meet, said_if_slow
-from cp2.training.processes import LOCAL_RANK, this_rank
+from cp2.training.meeting import meet
+from cp2.training.processes import LOCAL_RANK, fail_at_once, this_rank
+from cp2.training.stalls import StallWatch
 
 CONTROL_TIMEOUT = timedelta(minutes=30)  # a rank may copy a data set's first files for long
 
 
 @contextmanager
-def joined(folder: Path, stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+def joined(
+    folder: Path,
+    stop: Callable[[], str | None] = lambda: None,
+    steps: Callable[[], int] = lambda: 0,
+) -> Iterator[None]:
     """Inside, this process is one of those that launchers started; alone it does nothing.
 
     Args:
         folder: the run's.
         stop: why not to wait for the others any longer, if so.
+        steps: how far this process has come; where that stays the same, one that hangs is named.
     Raises:
         PassingError: a process does not come or sees other files, or the port is taken.
         UserError: some processes have a GPU, others none.
@@ -45,8 +51,8 @@ def joined(folder: Path, stop: Callable[[], str | None] = lambda: None) -> Itera
     if device.type == "cuda":
         local, there = int(os.environ[LOCAL_RANK]), torch.cuda.device_count()
         torch.cuda.set_device(0 if there == 1 else local)  # srun may show each its own only
-    store = meet(number, size, folder, device.type, stop)
-    with said_if_slow(number, size):
+    store, hosts = meet(number, size, folder, device.type, stop)
+    with StallWatch(number, hosts, store, steps, fail_at_once):
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=store,
@@ -55,13 +61,13 @@ def joined(folder: Path, stop: Callable[[], str | None] = lambda: None) -> Itera
             timeout=CONTROL_TIMEOUT,
         )
         distributed.all_reduce(torch.ones(1, device=device))
-    try:
-        yield
-    except StoppedForResumeError:  # all stop at one step
+        try:
+            yield
+        except StoppedForResumeError:  # all stop at one step
+            distributed.destroy_process_group()
+            raise
+        # Not after an error: others may be waiting in an exchange, and their launcher ends them.
         distributed.destroy_process_group()
-        raise
-    # Not after an error: others may be waiting in an exchange, and their launcher ends them.
-    distributed.destroy_process_group()
 
 
 class Agreement:

@@ -225,13 +225,22 @@ def reporting_to_launcher() -> Iterator[None]:
     except StoppedForResumeError:
         raise
     except Exception as error:
-        rank, _ = this_rank() or (0, 1)
-        user = isinstance(error, UserError)
-        text = str(error) if user else f"{type(error).__name__}: {error}"
-        note = _Note(rank, time.time(), user, text, may_pass(error))
-        file = _note_file(Path(os.environ[RENDEZVOUS]).parent, rank)
-        write_json(file, asdict(note))
+        _leave_note(error)
         raise
+
+
+def fail_at_once(error: Exception) -> None:
+    """End this process, whatever its other threads wait for; its launcher tells the error."""
+    _leave_note(error)
+    os._exit(1)
+
+
+def _leave_note(error: Exception) -> None:
+    rank, _ = this_rank() or (0, 1)
+    user = isinstance(error, UserError)
+    text = str(error) if user else f"{type(error).__name__}: {error}"
+    note = _Note(rank, time.time(), user, text, may_pass(error))
+    write_json(_note_file(Path(os.environ[RENDEZVOUS]).parent, rank), asdict(note))
 
 
 def _end_with_launcher() -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import distributed
 from cp2.errors import PassingError, UserError
 from cp2.training import meeting, nodes
 from cp2.training.clock import StoppedForResumeError
-from cp2.training.meeting import _session, meet, said_if_slow
+from cp2.training.meeting import _session, meet
 from cp2.training.nodes import ALONE, Node, this_node
 from cp2.training.processes import MEETING, RENDEZVOUS
 
@@ -84,7 +83,7 @@ def test_waiting_ends_when_asked_to(place: Path) -> None:
 
 
 def both(folders: tuple[Path, Path], devices: tuple[str, str] = ("cpu", "cpu")) -> list[Any]:
-    """What each of two processes gets: the store, or the error."""
+    """What each of two processes gets: store and hosts, or the error."""
     found: list[Any] = [None, None]
 
     def one(rank: int) -> None:
@@ -125,7 +124,8 @@ def test_several_nodes_meet_at_process_0(
         meet(1, 2, tmp_path, "cpu", lambda: None)
     monkeypatch.setattr(meeting, "GIVEN_UP_SECONDS", 60)
     monkeypatch.setattr(meeting, "TRY_SECONDS", 10.0)
-    store, _ = both((tmp_path, tmp_path))
+    (store, hosts), _ = both((tmp_path, tmp_path))
+    assert hosts == [socket.gethostname()] * 2
     assert json.loads(store.get("cp2-1")) == [socket.gethostname(), "cpu"]
     assert not list(tmp_path.iterdir())
 
@@ -159,14 +159,3 @@ def test_what_another_attempt_left_is_not_met(
         meet(0, 2, tmp_path, "cpu", lambda: None)
     with pytest.raises(PassingError, match="process 1 of 2 did not come"):
         meet(0, 2, tmp_path / "another-run", "cpu", lambda: None)
-
-
-def test_processes_that_exchange_nothing_say_so(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(meeting, "NAMED_SECONDS", 0.01)
-    with said_if_slow(1, 2):
-        text = ""
-        while "process 1 of 2 on" not in text:
-            text += capfd.readouterr().err
-            time.sleep(0.01)
