@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cp2.methods.health import health
 from cp2.plan.graph import Plan, Run
-from cp2.plan.progress.listing import status_listing
+from cp2.plan.progress.listing import status_json, status_listing
 from cp2.plan.progress.status import campaign_status
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.metrics import collapse, read_metrics
@@ -122,10 +122,15 @@ def test_a_collapse_is_said_in_log_status_and_record(
     log = folder.log.read_text(encoding="utf-8")
     assert log.count("features collapse: deviation") == 1
     assert "features collapse" in folder.done.read_text(encoding="utf-8")
+    said = f"warnings\n  {run.key}, done\n    features collapse: deviation"
+    status = campaign_status(plan, configuration.results)
+    assert said in status_listing(status, 100)
+    assert status_json(status)["warnings"][run.key].startswith("features collapse")
     folder.done.unlink()
     with folder.locked():
         text = status_listing(campaign_status(plan, configuration.results), 100)
     assert "    features collapse: deviation" in text
+    assert "warnings" not in text
 
 
 @pytest.mark.parametrize(

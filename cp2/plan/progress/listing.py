@@ -26,6 +26,7 @@ def status_listing(status: CampaignStatus, width: int, colours: bool = False) ->
         lines += [name, *_table(cells, width, paint), ""]
     lines += _running(status, paint)
     lines += _failed(status, paint)
+    lines += _warnings(status)
     lines += _missing(status)
     return "\n".join([*lines, *_totals(status)])
 
@@ -112,6 +113,15 @@ def _failed(status: CampaignStatus, paint: Paint) -> list[str]:
     return [paint("failed", "failed"), *lines, ""] if lines else []
 
 
+def _warnings(status: CampaignStatus) -> list[str]:
+    """Of runs that nobody works on; running ones have theirs beside them."""
+    lines = []
+    for run in status.runs.values():
+        if run.warning and run.state != "running":
+            lines += [f"  {run.key}, {run.state}", f"    {run.warning}"]
+    return ["warnings", *lines, ""] if lines else []
+
+
 def _missing(status: CampaignStatus) -> list[str]:
     """Each reason once, with the rows that have it."""
     rows: dict[str, dict[str, list[str]]] = {}
@@ -178,6 +188,7 @@ def status_json(status: CampaignStatus) -> dict[str, Any]:
         },
         "running": [_run(run) for run in status.runs.values() if run.state == "running"],
         "failed": [_run(run) for run in status.runs.values() if run.state == "failed"],
+        "warnings": {run.key: run.warning for run in status.runs.values() if run.warning},
     }
 
 

@@ -119,9 +119,10 @@ def campaign_status(
 
 def run_status(run: Run, plan: Plan, results: Path, now: float) -> RunStatus:
     """The state of one run; `now` is in seconds since 1970."""
-    if run.is_done(results):
-        return RunStatus(run.key, "done")
     folder = run.folder(results)
+    if run.is_done(results):
+        last = last_metrics(folder.metrics) if run.stage == "pretrain" else None
+        return RunStatus(run.key, "done", warning=collapse(last or {}))
     if not folder.path.is_dir():
         return RunStatus(run.key, "waiting")
     attempts = read_attempts(folder.path)
