@@ -51,7 +51,11 @@ def start(words: list[str], places: Sequence[dict[str, str]]) -> list["subproces
 
 def ends(started: list["subprocess.Popen[str]"]) -> tuple[list[int], list[str]]:
     """Exit codes and outputs."""
-    outputs = [process.communicate(timeout=120)[0] for process in started]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()  # nothing happens where it has ended
     return [process.returncode for process in started], outputs
 
 
