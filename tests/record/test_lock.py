@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,27 @@ def _leave_lock(path: Path, host: str, pid: int, age: float = 0.0) -> None:
     path.write_text(json.dumps({"job": "17", "host": host, "pid": pid, "token": "x"}))
     then = time.time() - age
     os.utime(path, (then, then))
+
+
+@contextmanager
+def _beating(path: Path, age: float = 0.0) -> Iterator[None]:
+    """A process elsewhere, whose clock is so many seconds behind, renews its lock."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        begin = time.monotonic()
+        then = time.time() - age
+        while not ended.wait(0.05):
+            now = then + time.monotonic() - begin
+            os.utime(path, (now, now))
+
+    elsewhere = threading.Thread(target=beat)
+    elsewhere.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        elsewhere.join()
 
 
 def _dead_pid() -> int:
@@ -164,11 +186,9 @@ def test_flocks_that_other_machines_do_not_see(
     if not beats:  # killed a moment ago
         _enter(run)
         return
-    timer = threading.Timer(0.2, os.utime, (path,))
-    timer.start()
-    with pytest.raises(UserError, match=f"job 17, process 1 on elsewhere {AT_WORK}"):
+    at_work = f"job 17, process 1 on elsewhere {AT_WORK}"
+    with _beating(path), pytest.raises(UserError, match=at_work):
         _enter(run)
-    timer.join()
     found = run.holder()
     assert found is not None
     assert found.owner.host == "elsewhere"
@@ -254,12 +274,8 @@ def test_a_claim_stamped_by_a_wrong_clock_that_still_beats_is_alive(
     monkeypatch.setattr(claim, "BEAT_SECONDS", 1.0)
     path = tmp_path / lock.CLAIM
     _leave_lock(path, "elsewhere", 1, age=4000)
-    beat = time.time() - 3990
-    timer = threading.Timer(0.2, os.utime, (path, (beat, beat)))
-    timer.start()
-    with pytest.raises(UserError, match=AT_WORK):
+    with _beating(path, age=3990), pytest.raises(UserError, match=AT_WORK):
         _enter(RunFolder(tmp_path))
-    timer.join()
 
 
 def test_a_quicker_processs_new_claim_is_given_back(

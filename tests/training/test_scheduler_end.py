@@ -70,7 +70,7 @@ def test_the_end_from_the_environment(monkeypatch: pytest.MonkeyPatch, with_star
     now = time.time()
     _environment(monkeypatch, now - 600 if with_start else None, now + HOUR)
     found = time_left()
-    assert found.seconds == pytest.approx(HOUR, abs=3)
+    assert found.seconds == pytest.approx(HOUR, abs=10)
     assert found.note is None
 
 
@@ -82,7 +82,7 @@ def test_clocks_that_differ_by_hours(
     _environment(monkeypatch, there - 600, there - 600 + 4 * HOUR)
     _use(monkeypatch, _proc(tmp_path, age=600))
     found = time_left()
-    assert found.seconds == pytest.approx(4 * HOUR - 600, abs=3)
+    assert found.seconds == pytest.approx(4 * HOUR - 600, abs=10)
     assert found.note is not None
     assert f"differ by {abs(skew) / 60:.0f} minutes" in found.note
     assert "limit of 240 minutes" in found.note
@@ -96,7 +96,7 @@ def test_small_differences_are_mended_without_a_word(
     _environment(monkeypatch, there - 30, there - 30 + 120)
     _use(monkeypatch, _proc(tmp_path, age=30))
     found = time_left()
-    assert found.seconds == pytest.approx(90, abs=3)
+    assert found.seconds == pytest.approx(90, abs=10)
     assert found.note is None
 
 
@@ -106,7 +106,7 @@ def test_a_job_that_was_slow_to_start_has_less_time(
     now = time.time()
     _environment(monkeypatch, now - 100, now + 500)
     _use(monkeypatch, _proc(tmp_path, age=50))  # its first process came 50 s after its start
-    assert time_left().seconds == pytest.approx(500, abs=3)
+    assert time_left().seconds == pytest.approx(500, abs=10)
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
@@ -117,7 +117,7 @@ def test_a_clock_outside_of_the_job_and_no_process_to_see(
     _environment(monkeypatch, there, there + 1800)
     _use(monkeypatch, _proc(tmp_path, age=10, job="18"))
     found = time_left()
-    assert found.seconds == pytest.approx(1800, abs=3)
+    assert found.seconds == pytest.approx(1800, abs=10)
     assert found.note is not None
 
 
@@ -135,7 +135,7 @@ def test_the_end_from_squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fo
         f"print({' '.join(words)!r})",
     )
     found = time_left()
-    assert found.seconds == pytest.approx(3000, abs=3)
+    assert found.seconds == pytest.approx(3000, abs=10)
     assert found.note is None
 
 
