@@ -98,32 +98,40 @@ def released_jitter(images: Tensor, parameters: Tensor) -> Tensor:
     return adjust_hue(images.clamp_(0, 1), rows[:, HUE], rows[:, SATURATION])
 
 
-def adjust_hue(images: Tensor, shifts: Tensor, saturate: Tensor | None = None) -> Tensor:
+def adjust_hue(
+    images: Tensor, shifts: Tensor, saturate: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """Turn the hue by `shifts` full circles; HSV value and saturation stay.
 
     Args:
         saturate: added to the saturation, up to 1.
+        out: where to write the result; it may be `images`.
     """
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
-    divisor = chroma.clamp(min=torch.finfo(images.dtype).tiny)  # grey: any hue will do
-    sextant = torch.where(
-        value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
-    )
+    least = images.amin(1, keepdim=True)
+    chroma = value - least
+    tiny = torch.finfo(images.dtype).tiny
+    # Distance from red, 0 to 3 sextants, on the side of green or of blue: (green - least) +
+    # (blue - least) + (value - red), of differences alone, which are exact where colours are pale.
+    hue = (green - red).add_(blue - least).add_(chroma)
+    hue.div_(chroma.clamp(min=tiny)).copysign_(green - blue)  # 0 for grey
     if saturate is not None:
-        saturation = chroma / value.clamp(min=torch.finfo(images.dtype).tiny)
+        saturation = chroma / value.clamp(min=tiny)
         chroma = value * (saturation + saturate.view(-1, 1, 1, 1)).clamp_(max=1)
-    sextant += 6 * shifts.view(-1, 1, 1, 1)
-    # HSV to RGB, one expression for the three channels: x = V - C clip(2 - |u|, 0, 1), where u is
-    # n + 6 H wrapped to [-3, 3] and n = 3, 1, -1.
-    offsets = send(torch.tensor([3.0, 1.0, -1.0]), images.device).view(3, 1, 1)
+        least = value - chroma
+    # In turns from cyan, which is opposite of red: not negative, so that the fraction wraps it.
+    hue = torch.add(0.5 + shifts.remainder(1).view(-1, 1, 1, 1), hue, alpha=1 / 6).frac_()
+    # A channel is full within a sextant of its colour, empty within a sextant of the opposite
+    # colour, and linear between. Red is 3 sextants from cyan; the opposites of green and blue are
+    # 2 and 4, so that none of the three distances must be wrapped.
+    centers = send(torch.tensor([3.0, 2.0, 4.0]), images.device).view(3, 1, 1)
     # out: the result keeps the images' memory format.
-    turned = torch.add(sextant, offsets, out=torch.empty_like(images))
-    turned.sub_((turned / 6).round_(), alpha=6).abs_().neg_().add_(2).clamp_(0, 1)
-    return turned.mul_(chroma).neg_().add_(value)
+    out = torch.empty_like(images) if out is None else out
+    away = torch.sub(centers, hue, alpha=6, out=out).abs_().sub_(1).clamp_(0, 1)
+    torch.addcmul(value, chroma, away[:, :1], value=-1, out=out[:, :1])
+    torch.addcmul(least, chroma, away[:, 1:], out=out[:, 1:])
+    return out
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
@@ -197,7 +205,7 @@ def _jitter(images: Tensor, host: Tensor, hue_slot: Tensor) -> None:
         _apply_slot(images, host, slot, slice(0, int((hue_slot > slot).sum())))
     if jittered:
         shifts = send(host[:jittered, HUE], images.device)
-        images[:jittered] = adjust_hue(images[:jittered], shifts)
+        adjust_hue(images[:jittered], shifts, out=images[:jittered])
     for slot in SLOTS:
         _apply_slot(images, host, slot, slice(int((hue_slot >= slot).sum()), jittered))
 

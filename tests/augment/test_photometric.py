@@ -1,3 +1,6 @@
+import colorsys
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +78,31 @@ def test_operations_equal_torchvisions_in_floating_point(ours, theirs, bounds, m
     # torchvision's grey weights have four digits (0.2989), PIL's and ours three (0.299).
     torch.testing.assert_close(result, expected, atol=5e-4, rtol=0)
     assert result.is_contiguous(memory_format=memory_format)
+
+
+# Grey, black, white, the borders of the sextants (two equal channels), and pale colours.
+LEVELS = (0.0, 0.25, 0.5, 1.0)
+PIXELS = list(itertools.product(LEVELS, LEVELS, LEVELS))
+PIXELS += list(itertools.product((0.5, 128 / 255, 0.5 + 1e-5), repeat=3))
+SHIFTS = (-0.7, -0.5, -1 / 3, -1 / 6, -0.01, 0.0, 0.01, 1 / 6, 0.25, 1 / 3, 0.5, 0.7)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("saturate", [None, 0.0, 0.3, 1.2])
+def test_hue_equals_the_standard_librarys_pixel_by_pixel(saturate, memory_format):
+    colours = torch.tensor(PIXELS).T.reshape(1, 3, 7, 13)
+    images = colours.repeat(len(SHIFTS), 1, 1, 1).contiguous(memory_format=memory_format)
+    more = None if saturate is None else torch.full((len(SHIFTS),), saturate)
+    result = photometric.adjust_hue(images, torch.tensor(SHIFTS), more)
+    for shift, got in zip(SHIFTS, result.flatten(2), strict=True):
+        for pixel, turned in zip(colours.flatten(2)[0].T.tolist(), got.T.tolist(), strict=True):
+            hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+            saturation = min(1.0, saturation + (saturate or 0.0))
+            expected = colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value)
+            assert turned == pytest.approx(expected, abs=2e-6, rel=0), (pixel, shift)
+    in_place = photometric.adjust_hue(images, torch.tensor(SHIFTS), more, out=images)
+    assert in_place is images
+    assert torch.equal(images, result)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.3, 0.5, 1.0, 1.3, 1.99])
