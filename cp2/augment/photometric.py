@@ -8,6 +8,7 @@ rounding to 8 bits after each step.
 import torch
 from torch import Tensor
 
+from cp2.augment.box_blur import blur, box_radius
 from cp2.augment.views import (
     BRIGHTNESS,
     CONTRAST,
@@ -137,17 +138,14 @@ def adjust_hue(
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """PIL's GaussianBlur of radius sigma (pixels): three passes of a box of the same variance.
 
-    Pixels beyond the border repeat the border. `sigmas` must be well below half the image's size.
+    Pixels beyond the border repeat the border.
+
+    Args:
+        sigmas: (N,), on the host, well below half the image's size.
     """
-    n, channels, height, width = images.shape
-    radius = send(_box_radius(sigmas), images.device)
-    down = _blur_matrix(radius, height)
-    across = down if width == height else _blur_matrix(radius, width)
-    rows = images.transpose(1, 2).reshape(n, height, channels * width)
-    rows = torch.bmm(down, rows)  # vertically
-    columns = rows.view(n, height * channels, width)
-    columns = torch.bmm(columns, across.transpose(1, 2))
-    return columns.view(n, height, channels, width).transpose(1, 2)
+    radius = box_radius(sigmas)
+    reach = 3 * (int(radius.max()) + 1)
+    return blur(images, send(radius.repeat_interleave(images.shape[1]), images.device), reach)
 
 
 def solarize(images: Tensor, gray: Tensor) -> Tensor:
@@ -158,32 +156,6 @@ def solarize(images: Tensor, gray: Tensor) -> Tensor:
     images = _mix(images, _saturate(1 - gray))
     # Products of matrices may miss the threshold of an unchanged pixel by a last digit.
     return torch.where(images >= SOLARIZE_FROM - 1e-6, 1 - images, images)
-
-
-def _box_radius(sigmas: Tensor) -> Tensor:
-    """Real radius, float32 (N,), of the box that gives the blur when it is applied three times."""
-    variance = sigmas.double().square() / 3
-    whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()
-    part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
-    part = part / (6 * (variance - (whole + 1).square()))
-    return (whole + part).float()
-
-
-def _blur_matrix(radius: Tensor, size: int) -> Tensor:
-    """(N, size, size): row i holds the weights of all pixels in the blurred pixel i.
-
-    A box of real radius r = l + a weights |d| <= l with 1 and |d| = l + 1 with a < 1 (PIL's
-    extended box blur). Its cube is the blur: matrices handle the borders and any mix of sigmas in
-    one batched product, without a kernel size that would change from batch to batch.
-    """
-    radius = radius.view(-1, 1, 1)
-    position = torch.arange(size, device=radius.device)
-    distance = (position[:, None] - position[None, :]).abs()
-    box = (radius + 1 - distance).clamp_(0, 1) / (2 * radius + 1)
-    beyond = 1 - box.sum(2)  # weight that falls outside, on the side of the nearer border
-    box[:, : size // 2, 0] += beyond[:, : size // 2]
-    box[:, size // 2 :, -1] += beyond[:, size // 2 :]
-    return box @ box @ box
 
 
 def _hue_slots(parameters: Tensor) -> Tensor:

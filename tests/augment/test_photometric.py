@@ -10,6 +10,7 @@ from torchvision.transforms import functional as pil_functional
 from torchvision.transforms.v2 import functional
 
 from cp2.augment import photometric, views
+from cp2.augment.box_blur import box_radius
 from cp2.augment.views import draw_photometric
 from cp2.drawing.counters import generator
 from cp2.settings.views import ViewSettings
@@ -130,6 +131,30 @@ def test_blur_of_a_rectangular_image_leaves_constants_alone():
     images = torch.full((2, 3, 20, 33), 0.3)
     blurred = photometric.gaussian_blur(images, torch.tensor([2.0, 0.2]))
     torch.testing.assert_close(blurred, images)
+
+
+def by_passes(line, sigma):
+    """One line of pixels, float64 (size,), after three passes of a box with the border repeated."""
+    radius = float(box_radius(torch.tensor([sigma]))[0])
+    whole, part = int(radius), radius - int(radius)
+    weights = np.array([part, *[1.0] * (2 * whole + 1), part]) / (2 * radius + 1)
+    for _ in range(3):
+        line = np.convolve(np.pad(line, whole + 1, mode="edge"), weights, mode="valid")
+    return line
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (61, 40), (15, 100)])
+def test_blur_equals_passes_of_a_box_line_by_line(height, width):
+    """Sizes that the blur's blocks divide and do not, and one that is a single block."""
+    sigmas = [0.2, 1.0, 1.4143, 2.0, 3.1]
+    images = torch.rand(len(sigmas), 3, height, width, generator=torch.Generator().manual_seed(0))
+    result = photometric.gaussian_blur(images, torch.tensor(sigmas))
+    assert result.is_contiguous()
+    expected = images.double().numpy()
+    for sample, sigma in enumerate(sigmas):
+        for axis in (1, 2):
+            expected[sample] = np.apply_along_axis(by_passes, axis, expected[sample], sigma)
+    torch.testing.assert_close(result.double(), torch.from_numpy(expected), atol=2e-6, rtol=0)
 
 
 def by_pil(image, row):
