@@ -79,7 +79,7 @@ def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Blend with the mean grey of each image; 0 leaves only that grey, 1 the image."""
-    return _mix(images, _scale(factors), to_mean=1 - factors)
+    return _mix(images, _scale(factors), to_mean=_gray(1 - factors))
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
@@ -173,55 +173,58 @@ def _jitter(images: Tensor, host: Tensor, hue_slot: Tensor) -> None:
         hue_slot: slot of the hue, falling; the samples with -1 are left alone.
     """
     jittered = int((hue_slot >= 0).sum())
-    for slot in SLOTS:
-        _apply_slot(images, host, slot, slice(0, int((hue_slot > slot).sum())))
-    if jittered:
-        shifts = send(host[:jittered, HUE], images.device)
-        adjust_hue(images[:jittered], shifts, out=images[:jittered])
-    for slot in SLOTS:
-        _apply_slot(images, host, slot, slice(int((hue_slot >= slot).sum()), jittered))
-
-
-def _apply_slot(images: Tensor, host: Tensor, slot: int, part: slice) -> None:
-    """Brightness, contrast or saturation, whatever each of the samples `part` has in this slot."""
-    images, host = images[part], host[part]
-    if not len(images):
+    if not jittered:
         return
-    operation = host[:, ORDER][:, slot]
-    neutral = torch.ones(())
-    factors = [
-        torch.where(operation == which, host[:, which], neutral)
+    images, host, hue_slot = images[:jittered], host[:jittered], hue_slot[:jittered]
+    operations = host[:, ORDER].T  # (slots, samples), as are the factors
+    brightness, contrast, saturation = (
+        torch.where(operations == which, host[:, which], torch.ones(()))
         for which in (BRIGHTNESS, CONTRAST, SATURATION)
-    ]
-    matrices = _saturate(factors[2]) * (factors[0] * factors[1]).view(-1, 1, 1)
-    _mix(images, matrices, to_mean=1 - factors[1], out=images)
+    )
+    matrices = _saturate(saturation) * (brightness * contrast)[..., None, None]
+    matrices, to_mean = (send(x, images.device) for x in (matrices, _gray(1 - contrast)))
+
+    def apply(slot: int, part: slice) -> None:
+        if len(images[part]):
+            _mix(images[part], matrices[slot, part], to_mean[slot, part], out=images[part])
+
+    for slot in SLOTS:
+        apply(slot, slice(0, int((hue_slot > slot).sum())))
+    adjust_hue(images, send(host[:, HUE], images.device), out=images)
+    for slot in SLOTS:
+        apply(slot, slice(int((hue_slot >= slot).sum()), jittered))
 
 
 def _scale(factors: Tensor) -> Tensor:
-    return factors.view(-1, 1, 1) * torch.eye(3, device=factors.device)
+    return factors[..., None, None] * torch.eye(3, device=factors.device)
+
+
+def _gray(shares: Tensor) -> Tensor:
+    """(..., 3): how much of red, green and blue is in such shares of grey."""
+    return shares[..., None] * torch.tensor(GRAY_WEIGHTS, device=shares.device)
 
 
 def _saturate(factors: Tensor) -> Tensor:
-    gray = torch.tensor(GRAY_WEIGHTS, device=factors.device).expand(3, 3)
-    return _scale(factors) + (1 - factors).view(-1, 1, 1) * gray
+    return _scale(factors) + _gray(1 - factors)[..., None, :]
 
 
 def _mix(
     images: Tensor, matrices: Tensor, to_mean: Tensor | None = None, out: Tensor | None = None
 ) -> Tensor:
-    """matrix @ colour + to_mean * mean grey of the image, clipped to [0, 1]; keeps the layout.
+    """matrix @ colour + to_mean @ mean colour of the image, clipped to [0, 1]; keeps the layout.
 
     Args:
-        matrices: (N, 3, 3), on the host or the device, as is `to_mean`, (N,).
+        matrices: (N, 3, 3), on the host or the device, as is `to_mean`, (N, 3).
         out: where to write the result; it may be `images`.
     """
     flat = images.flatten(2)
-    offset = flat.new_zeros(())
-    if to_mean is not None:
-        gray = torch.mv(flat.mean(2), send(torch.tensor(GRAY_WEIGHTS), images.device))
-        offset = (gray * send(to_mean, images.device)).view(-1, 1, 1)
-    mixed = torch.baddbmm(offset, send(matrices, images.device), flat).view(images.shape)
-    return torch.clamp(mixed, 0, 1, out=torch.empty_like(images) if out is None else out)
+    if to_mean is None:
+        mixed = torch.bmm(send(matrices, images.device), flat)
+    else:
+        offset = torch.bmm(send(to_mean, images.device)[:, None], flat.mean(2, keepdim=True))
+        mixed = torch.baddbmm(offset, send(matrices, images.device), flat)
+    out = torch.empty_like(images) if out is None else out
+    return torch.clamp(mixed.view(images.shape), 0, 1, out=out)
 
 
 def _finish(
