@@ -26,6 +26,7 @@ from cp2.settings.models import IMAGENET_MEAN, IMAGENET_STD
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # PIL's L
 SOLARIZE_FROM = 128 / 255  # BYOL's threshold
+CACHED = 2**20  # values (4 MiB) that a CPU core works on at a time
 SLOTS = range(4)  # the colour jitter's operations, in a sample's order
 
 
@@ -49,27 +50,57 @@ def augment_views(
     # lie side by side, and everything is done in place on slices.
     hue_slot = _hue_slots(parameters)
     order = hue_slot.argsort(descending=True, stable=True)
-    host, hue_slot = parameters[order], hue_slot[order]
-    index = send(order, crops.device)
-    pixels = crops.index_select(0, index)
-    # Flipping first is the same as flipping last (all operations are symmetric), on less memory.
-    flipped = send(host[:, FLIP] > 0, crops.device).view(-1, 1, 1, 1)
-    images = torch.where(flipped, pixels.flip(-1), pixels).contiguous().div(255)
+    result = torch.empty_like(crops, dtype=torch.float32, memory_format=torch.channels_last)
+    for part in order.split(_piece(crops)):
+        index = send(part, crops.device)
+        host = parameters[part]
+        # Samples are selected fastest in the order of memory.
+        pixels = crops.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+        images = _augment(pixels, host, hue_slot[part])
+        images = _finish(images, host[:, GRAY], mean, std)
+        # Copying is fast between tensors of one memory format only.
+        result.index_copy_(0, index, images.contiguous(memory_format=torch.channels_last))
+    return result
+
+
+def _piece(crops: Tensor) -> int:
+    """How many samples to work on at a time: all of them, or few enough for a CPU's caches.
+
+    Fresh memory for each intermediate result of a whole batch costs a CPU more than its arithmetic.
+    """
+    if not crops.is_cpu:
+        return len(crops)
+    return max(1, torch.get_num_threads() * CACHED // crops.shape[1:].numel())
+
+
+def _augment(pixels: Tensor, host: Tensor, hue_slot: Tensor) -> Tensor:
+    """All but grey and normalisation, of uint8 (N, 3, S, S) sorted by `hue_slot`; in [0, 1].
+
+    Args:
+        host: the samples' parameters.
+    """
+    device = pixels.device
+    # Two steps, because dividing bytes is many times slower on a CPU.
+    images = torch.empty(pixels.shape, dtype=torch.float32, device=device).copy_(pixels).div_(255)
+    # Flipping first is the same as flipping last: all operations are symmetric.
+    flipped = host[:, FLIP].nonzero()[:, 0]
+    if len(flipped):
+        chosen = send(flipped, device)
+        images.index_copy_(0, chosen, images[chosen].flip(-1))
     _jitter(images, host, hue_slot)
     released = (host[:, JITTER] == RELEASED).nonzero()[:, 0]
     if len(released):
-        chosen = send(released, crops.device)
+        chosen = send(released, device)
         images.index_copy_(0, chosen, released_jitter(images[chosen], host[released]))
     blurred = host[:, SIGMA].nonzero()[:, 0]
     if len(blurred):
-        chosen = send(blurred, crops.device)
+        chosen = send(blurred, device)
         images.index_copy_(0, chosen, gaussian_blur(images[chosen], host[blurred, SIGMA]))
     inverted = host[:, SOLARIZE].nonzero()[:, 0]
     if len(inverted):
-        chosen = send(inverted, crops.device)
+        chosen = send(inverted, device)
         images.index_copy_(0, chosen, solarize(images[chosen], host[inverted, GRAY]))
-    result = torch.empty_like(images, memory_format=torch.channels_last)
-    return result.index_copy_(0, index, _finish(images, host[:, GRAY], mean, std))
+    return images
 
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
