@@ -1,5 +1,7 @@
 """PIL's Gaussian blur as products with matrices, for a whole batch with a radius each."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,13 @@ def blur(images: Tensor, radius: Tensor, reach: int) -> Tensor:
     height, width = images.shape[2:]
     down = _matrix(radius, _short_line(height, reach))
     across = down if width == height else _matrix(radius, _short_line(width, reach))
-    rows = _blur_columns(images.flatten(0, 1), down, reach)
-    return _blur_columns(rows.mT, across, reach).mT.view(images.shape)
+    planes = images.flatten(0, 1)
+    # Joined afterwards: products into a part of a tensor are made one plane at a time on a CPU.
+    blocks = _blocks(down, height, reach)
+    rows = torch.cat([torch.bmm(block, planes[:, seen]) for seen, block in blocks], 1)
+    blocks = _blocks(across, width, reach)
+    columns = [torch.bmm(rows[:, :, seen], block.mT) for seen, block in blocks]
+    return torch.cat(columns, 2).view(images.shape)
 
 
 def box_radius(sigmas: Tensor) -> Tensor:
@@ -53,22 +60,21 @@ def _matrix(radius: Tensor, size: int) -> Tensor:
     return box @ box @ box
 
 
-def _blur_columns(planes: Tensor, matrix: Tensor, reach: int) -> Tensor:
-    """(N, size, columns) with each column blurred, in the same layout.
+def _blocks(matrix: Tensor, size: int, reach: int) -> Iterator[tuple[slice, Tensor]]:
+    """Parts of a whole line's matrix that together blur it: pixels that are seen, their weights.
 
-    A line's whole matrix is nearly all zeros. Its rows near the borders are those of a short line's
-    matrix, and between the borders they repeat, shifted: it is applied block by block.
+    The whole matrix is nearly all zeros. Its rows near the borders are those of a short line's
+    matrix, and between the borders they repeat, shifted.
 
     Args:
         matrix: (N, short, short), that of the short line.
+        size: of the whole line.
     """
-    size, short = planes.shape[1], matrix.shape[1]
+    short = matrix.shape[1]
     step = size if short == size else short - 2 * reach
-    result = torch.empty_like(planes)
     for start in range(0, size, step):
         stop = min(start + step, size)
         first, last = max(start - reach, 0), min(stop + reach, size)
         shift = min(first, size - short)  # of the short line along the whole one
-        block = matrix[:, start - shift : stop - shift, first - shift : last - shift]
-        torch.bmm(block, planes[:, first:last], out=result[:, start:stop])
-    return result
+        rows = slice(start - shift, stop - shift)
+        yield slice(first, last), matrix[:, rows, first - shift : last - shift]
