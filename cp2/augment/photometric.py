@@ -64,13 +64,15 @@ def augment_views(
 
 
 def _piece(crops: Tensor) -> int:
-    """How many samples to work on at a time: all of them, or few enough for a CPU's caches.
+    """How many samples to work on at a time: all of them, or few enough for a CPU core's cache.
 
-    Fresh memory for each intermediate result of a whole batch costs a CPU more than its arithmetic.
+    Fresh memory for each intermediate result of a whole batch costs a core more than its
+    arithmetic. Several threads would have to meet after every operation on every piece, which
+    costs yet more where other processes (workers) take their cores.
     """
-    if not crops.is_cpu:
+    if not crops.is_cpu or torch.get_num_threads() > 1:
         return len(crops)
-    return max(1, torch.get_num_threads() * CACHED // crops.shape[1:].numel())
+    return max(1, CACHED // crops.shape[1:].numel())
 
 
 def _augment(pixels: Tensor, host: Tensor, hue_slot: Tensor) -> Tensor:
