@@ -8,14 +8,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # scheduler.py, project.py
 
 from long_run import LONG, Record
 from project import Project
-from scheduler import Slurm, why_not
+from scheduler import Slurm, skip_or_fail, why_not
 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
-    """A real scheduler of our own, or a skip that says why there is none."""
-    if reason := why_not():
-        pytest.skip(reason)
+    """A real scheduler of our own, or a skip that says why there is none; a failure where one must
+    be."""
+    skip_or_fail(why_not())
     cluster = Slurm()
     try:
         cluster.start()

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = (
     "munged",
     "slurmctld",
@@ -78,6 +80,14 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "a Slurm of one's own needs root here (device nodes, jobs' processes)"
     return None
+
+
+def skip_or_fail(reason: str | None) -> None:
+    """End a test that needs a Slurm where there is none; a failure where one must be."""
+    if reason and os.environ.get("CP2_NEED_SLURM"):
+        pytest.fail(f"{reason} (CP2_NEED_SLURM is set)")
+    if reason:
+        pytest.skip(reason)
 
 
 class Slurm:
