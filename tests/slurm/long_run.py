@@ -40,3 +40,9 @@ def start_again(slurm: Slurm, driver: Driver, job: str) -> None:
     """Slurm keeps a requeued job back for two minutes; not so here. Once more is enough."""
     driver.until(lambda: slurm.jobs("PENDING", "%i") == [job], "the job waits again")
     slurm.command("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=20")
+
+
+def seconds_left(slurm: Slurm, job: str) -> int:
+    """Until a job's time limit; 0:37 of squeue."""
+    minutes, _, seconds = slurm.command("squeue", "-h", "-j", job, "-o", "%L").partition(":")
+    return 60 * int(minutes) + int(seconds)

@@ -35,6 +35,7 @@ PARTITION = "test"
 
 SLURM_CONF = """
 ClusterName=cp2test
+FirstJobId={controller_port}  # so that trainings of two such clusters do not meet at one port
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 AuthType=auth/munge
@@ -317,6 +318,17 @@ class TwoNodes(Slurm):
             spaces = (*self._SPACES, "--propagation=private")
             self._run("unshare", *spaces, "sh", "-c", script, key=name)
         self.wait(lambda: self.node_state() in ("idle", "mixed", "allocated"), "the nodes")
+
+    def training_process(self, run: str, name: str) -> int:
+        """Process id of a run ("pretrain <id>") on a node that trains one there."""
+        (pid,) = [
+            pid
+            for pid, command, environment in self._everything()
+            if f"-m cp2 {run} " in command
+            and f"SLURMD_NODENAME={name}" in environment
+            and any(line.startswith("CP2_RANK=") for line in environment)
+        ]
+        return pid
 
     def cut(self, name: str) -> None:
         """The node is gone with all that ran on it, as in a power cut."""

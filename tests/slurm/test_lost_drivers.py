@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from long_run import Record, finished, only_job, pretrain, start, start_again
+from long_run import Record, finished, only_job, pretrain, seconds_left, start, start_again
 from project import EXECUTORS, Project
 from scheduler import Slurm
 
@@ -46,7 +46,7 @@ def test_time_limit(
     assert trainers
     for pid in trainers:
         os.kill(pid, signal.SIGSTOP)
-    slurm.wait(lambda: _seconds_left(slurm, job) <= 8, "the last seconds")
+    slurm.wait(lambda: seconds_left(slurm, job) <= 8, "the last seconds")
     begin, steps = time.time(), project.steps(run)
     for pid in trainers:
         os.kill(pid, signal.SIGCONT)
@@ -58,9 +58,3 @@ def test_time_limit(
     assert "stopped at step" in log
     assert "resumed at step" in log
     record(project.recovery(run, begin, steps))
-
-
-def _seconds_left(slurm: Slurm, job: str) -> int:
-    """0:37 of squeue."""
-    minutes, _, seconds = slurm.command("squeue", "-h", "-j", job, "-o", "%L").partition(":")
-    return 60 * int(minutes) + int(seconds)
