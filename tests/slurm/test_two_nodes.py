@@ -12,9 +12,15 @@ from long_run import only_job, seconds_left, start_again
 from project import Project
 from safetensors.torch import load_file
 from scheduler import TwoNodes, skip_or_fail
+from two_processes import meeting, on_two
 
+from cp2.plan.build import build_plan
 from cp2.plan.graph import Run
+from cp2.protocols.registry import finetune
 from cp2.record.attempts import read_attempts
+from cp2.settings.load import load_campaign
+from cp2.training.clock import Deadline
+from cp2.training.pretrain import pretrain
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]  # its waits are bounded, too
 # One process gives the same within 1e-5, too, where no norm blows rounding up as those of ASPP over
@@ -63,11 +69,19 @@ def project(with_detector: Project, two: TwoNodes, tmp_path: Path) -> Iterator[P
 def one_node(with_detector: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """All trainings of the campaign by two processes of one node."""
     project = with_detector.copy(tmp_path_factory.mktemp("one") / "project")
-    for stage in ("pretrain", "finetune"):
-        for run in project.plan().stage(stage):
-            done = project.cp2(stage, run.id, "--campaign", "campaign.yaml", "--processes", "2")
-            assert done.returncode == 0, done.stderr
+    on_two(_train_all, project.folder)
     return project
+
+
+def _train_all(rank: int, folder: Path) -> None:
+    os.chdir(folder)
+    os.environ["CP2_DEVICE"] = "cpu"
+    settings = load_campaign("campaign.yaml")
+    for number, stage in enumerate(("pretrain", "finetune")):
+        loop = pretrain if stage == "pretrain" else finetune
+        with meeting(rank, folder, number):
+            for run in build_plan(settings).stage(stage):
+                loop(run, settings.results, settings.campaign.execution, Deadline())
 
 
 def _assert_alike(project: Project, other: Project, run: Run) -> None:
