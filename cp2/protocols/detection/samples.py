@@ -1,6 +1,7 @@
 """Training and test images of a detector: resized, flipped, batched by aspect."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
@@ -203,34 +204,6 @@ def grouped_batches(
         epoch += 1
 
 
-class _Steps(Sampler[list[tuple[int, int]]]):
-    """The batches of some steps, this process' share of each."""
-
-    def __init__(
-        self,
-        data: DetectionImages,
-        steps: range,
-        batch_size: int,
-        seed: int,
-        rank: int,
-        processes: int,
-    ) -> None:
-        self._data, self._steps, self._size, self._seed = data, steps, batch_size, seed
-        share = batch_size // processes
-        self._own = slice(rank * share, (rank + 1) * share)
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batches = grouped_batches(self._data.wide, self._size, self._seed)
-        for step, batch in enumerate(batches):
-            if step >= self._steps.stop:
-                return
-            if step >= self._steps.start:
-                yield batch[self._own]
-
-
 def detection_batches(
     data: DetectionImages,
     steps: range,
@@ -244,14 +217,11 @@ def detection_batches(
     """The batches of some steps; those before are ordered again, but not read.
 
     Args:
+        batch_size: over all processes, of which it is a multiple; each gets its share.
         pin: hand over pinned memory, for a GPU.
-    Raises:
-        UserError: the batch cannot be shared evenly.
     """
-    if batch_size % processes:
-        raise UserError(
-            f"batch_size {batch_size} cannot be shared evenly by {processes} processes; use a "
-            f"multiple of {processes}"
-        )
-    sampler = _Steps(data, steps, batch_size, seed, rank, processes)
-    return Batches(data, workers, pin, batch_sampler=sampler, collate_fn=list)
+    share = batch_size // processes
+    own = slice(rank * share, (rank + 1) * share)
+    whole = islice(grouped_batches(data.wide, batch_size, seed), steps.start, steps.stop)
+    shares = (batch[own] for batch in whole)
+    return Batches(data, workers, pin, batch_sampler=shares, collate_fn=list)

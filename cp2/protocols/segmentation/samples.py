@@ -5,14 +5,14 @@ for the whole batch. Sample p of the endless stream is a function of (seed, p) a
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from cp2.augment.distortion import distort, draw_distortion, normalize
 from cp2.augment.geometry import draw_view, pad
@@ -116,24 +116,6 @@ class FinetuneDataset(Dataset[LabelledBatch]):
         )
 
 
-class _StreamSampler(Sampler[list[int]]):
-    """Positions of each batch from `first_iteration` on, this process' share of each."""
-
-    def __init__(self, iterations: range, batch_size: int, rank: int, world_size: int) -> None:
-        self._iterations = iterations
-        self._batch_size = batch_size
-        self._share = batch_size // world_size
-        self._rank = rank
-
-    def __len__(self) -> int:
-        return len(self._iterations)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for iteration in self._iterations:
-            start = iteration * self._batch_size + self._rank * self._share
-            yield list(range(start, start + self._share))
-
-
 def finetune_batches(
     dataset: FinetuneDataset,
     first_iteration: int,
@@ -149,19 +131,13 @@ def finetune_batches(
     Starting anywhere decodes nothing of what came before.
 
     Args:
-        batch_size: over all processes; each gets its share.
+        batch_size: over all processes, of which it is a multiple; each gets its share.
         pin: hand over pinned memory, for a GPU.
-
-    Raises:
-        UserError: the batch cannot be shared evenly.
     """
-    if batch_size % world_size:
-        raise UserError(
-            f"batch_size {batch_size} cannot be shared evenly by {world_size} processes; "
-            f"use a multiple of {world_size}"
-        )
-    sampler = _StreamSampler(range(first_iteration, iterations), batch_size, rank, world_size)
-    return Batches(dataset, workers, pin, batch_sampler=sampler)
+    share = batch_size // world_size
+    first = first_iteration * batch_size + rank * share
+    positions = [range(at, at + share) for at in range(first, iterations * batch_size, batch_size)]
+    return Batches(dataset, workers, pin, batch_sampler=positions)
 
 
 def prepare_labelled(
