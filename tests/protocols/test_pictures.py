@@ -8,16 +8,8 @@ import torch
 from PIL import Image
 
 from cp2.data.labels import IGNORE
-from cp2.errors import UserError
 from cp2.protocols.registry import picture_indices
-from cp2.protocols.segmentation import pictures
-from cp2.protocols.segmentation.pictures import (
-    GAP,
-    OVERLAY,
-    PictureWriter,
-    colour,
-    write_picture,
-)
+from cp2.protocols.segmentation.pictures import GAP, OVERLAY, colour, write_picture
 
 PALETTE = ((0, 0, 0), (200, 0, 50))
 
@@ -49,43 +41,3 @@ def test_image_label_and_prediction_side_by_side(tmp_path: Path) -> None:
     mixed = OVERLAY * np.array(PALETTE[1]) + (1 - OVERLAY) * original
     assert np.abs(pixels[:, 9 + GAP : 18 + GAP] - mixed).max() <= 0.51
     assert np.abs(pixels[:, 18 + 2 * GAP :] - (1 - OVERLAY) * original).max() <= 0.51
-
-
-class TestWriter:
-    IMAGE = torch.randint(0, 256, (3, 6, 9), dtype=torch.uint8)
-    LABEL = torch.ones(6, 9, dtype=torch.uint8)
-
-    def test_all_pictures_are_there_afterwards(self, tmp_path: Path) -> None:
-        with PictureWriter(tmp_path / "pictures", PALETTE) as writer:
-            for number in (0, 12):
-                writer.add(number, self.IMAGE, self.LABEL, self.LABEL.long())
-        write_picture(tmp_path / "alone.png", self.IMAGE, self.LABEL, self.LABEL.long(), PALETTE)
-        expected = (tmp_path / "alone.png").read_bytes()
-        for name in ("0000.png", "0012.png"):
-            assert (tmp_path / "pictures" / name).read_bytes() == expected
-
-    def test_a_full_disk_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*_: object) -> None:
-            raise UserError("no space left")
-
-        monkeypatch.setattr(pictures, "write_picture", full)
-        with (
-            pytest.raises(UserError, match="no space left"),
-            PictureWriter(tmp_path, PALETTE) as writer,
-        ):
-            writer.add(0, self.IMAGE, self.LABEL, self.LABEL)
-
-    def test_an_error_inside_is_not_replaced(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> None:
-            raise UserError("no space left")
-
-        monkeypatch.setattr(pictures, "write_picture", full)
-        with pytest.raises(KeyError, match="first"):
-            self.fail_inside(PictureWriter(tmp_path, PALETTE))
-
-    def fail_inside(self, pictures: PictureWriter) -> None:
-        with pictures as writer:
-            writer.add(0, self.IMAGE, self.LABEL, self.LABEL)
-            raise KeyError("first")

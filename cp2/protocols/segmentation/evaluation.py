@@ -27,7 +27,7 @@ from cp2.plan.protocols.segmentation import (
 )
 from cp2.protocols.registry import Scored, picture_indices
 from cp2.protocols.segmentation.inference import infer
-from cp2.protocols.segmentation.pictures import PictureWriter
+from cp2.protocols.segmentation.pictures import write_picture
 from cp2.protocols.segmentation.samples import LabelledPair, decode_pair
 from cp2.protocols.segmentation.scores import ConfusionMatrix, score
 from cp2.record.files import whole_file
@@ -152,8 +152,8 @@ def _predict_all(
 ) -> tuple[np.ndarray, float]:
     """Confusion matrix of the split, and seconds of waiting for data; writes the pictures.
 
-    On a GPU nothing here waits for it: the next images are decoded by the workers and copied on a
-    stream of their own, counts stay on the device, pictures are fetched by a thread.
+    On a GPU only pictures wait for it: the next images are decoded by the workers and copied on a
+    stream of their own, counts stay on the device.
     """
     device = next(model.parameters()).device
     confusion = ConfusionMatrix(model.conv_seg.out_channels, device)
@@ -162,15 +162,15 @@ def _predict_all(
     bar = tqdm(loaded, total=len(images), desc="evaluate", unit="image", disable=None)
     ready = partial(prepare_image, device=device, normalization=recipe.normalization)
     ahead = Waited(prefetch(bar, ready, device))
-    with PictureWriter(folder.pictures, index.palette or ()) as pictures:
-        for i, (one, content) in enumerate(ahead):
-            pixels, label = content()
-            original = (label.shape[0], label.shape[1])
-            logits = infer(model, pixels, original, recipe.inference, recipe.align_corners)
-            prediction = logits.argmax(1)[0]
-            confusion.add(prediction, label)
-            if i in shown:
-                pictures.add(i, one.image, one.label, prediction)
+    for i, (one, content) in enumerate(ahead):
+        pixels, label = content()
+        original = (label.shape[0], label.shape[1])
+        logits = infer(model, pixels, original, recipe.inference, recipe.align_corners)
+        prediction = logits.argmax(1)[0]
+        confusion.add(prediction, label)
+        if i in shown:
+            path, palette = folder.pictures / f"{i:04d}.png", index.palette or ()
+            write_picture(path, one.image, one.label, prediction, palette)
     return confusion.matrix(), ahead.seconds
 
 

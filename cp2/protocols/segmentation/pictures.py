@@ -1,8 +1,6 @@
 """Pictures for the eye: image, label and prediction side by side."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -30,6 +28,8 @@ def write_picture(
 ) -> None:
     """A PNG: image uint8 (3, H, W), then label and prediction (H, W) laid over it.
 
+    The prediction may be on any device.
+
     Raises:
         UserError: the disk is full.
     """
@@ -41,39 +41,3 @@ def write_picture(
     sheet = torch.cat([panels[0], gap, panels[1], gap, panels[2]], dim=2)
     with whole_file(path) as temporary:
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-
-
-class PictureWriter:
-    """Writes pictures in a thread of its own, so that the next image need not wait for them.
-
-    A context manager: leaving it waits for the last picture.
-
-    Raises:
-        UserError: on leaving, the disk was full.
-    """
-
-    def __init__(self, folder: Path, palette: Palette) -> None:
-        self._folder, self._palette = folder, palette
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        self._writing: list[Future[None]] = []
-
-    def add(self, number: int, image: Tensor, label: Tensor, prediction: Tensor) -> None:
-        """Image uint8 (3, H, W), label and prediction (H, W), the latter on any device."""
-        path = self._folder / f"{number:04d}.png"
-        self._writing.append(
-            self._thread.submit(write_picture, path, image, label, prediction, self._palette)
-        )
-
-    def __enter__(self) -> "PictureWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            for writing in self._writing:
-                writing.result()
