@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cp2.data.annotations import read_objects
 from cp2.models.backbones import ResNetBackbone, build_backbone
 from cp2.models.norm_statistics import precise_statistics
-from cp2.protocols.detection.boxes import POSITIVE, clip, decode, encode, match, overlap, sample
+from cp2.protocols.detection.boxes import POSITIVE, decode, encode, match, overlap, sample
 from cp2.protocols.detection.evaluation import rescaled
 from cp2.protocols.detection.fpn import FPNDetector
 from cp2.protocols.detection.masks import mask_loss, mask_targets, paste
@@ -429,10 +429,6 @@ def test_images_without_objects_have_finite_losses(kind: str) -> None:
     assert total.isfinite()
     assert terms["loss_rpn_loc"] == 0
     assert terms["loss_box_reg"] == 0
-
-
-def test_boxes_are_cut_at_the_image() -> None:
-    assert clip(torch.tensor([[-5.0, 3.0, 200.0, 80.0]]), (64, 96)).tolist() == [[0, 3, 96, 64]]
 
 
 # ---- what training and data need beside the network ----

@@ -1,7 +1,6 @@
 """Boxes (x0, y0, x1, y1) in pixels: codes of one relative to another, matching and sampling."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,15 +33,6 @@ def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Centres (N, 2) and sides (N, 2)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + sides / 2, sides
-
-
-def clip(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Boxes (..., 4) cut to an image of (height, width)."""
-    height, width = size
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    x0, x1 = x0.clamp(0, width), x1.clamp(0, width)
-    y0, y1 = y0.clamp(0, height), y1.clamp(0, height)
-    return torch.stack([x0, y0, x1, y1], -1)
 
 
 def has_area(boxes: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.ops import clip_boxes_to_image
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
@@ -20,7 +21,7 @@ from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.protocols.detection import DetectionEvaluateRecipe
-from cp2.protocols.detection.boxes import clip, has_area
+from cp2.protocols.detection.boxes import has_area
 from cp2.protocols.detection.coco_scores import as_coco_results, as_coco_truth, coco_scores
 from cp2.protocols.detection.files import load_detector
 from cp2.protocols.detection.masks import paste, runs_of
@@ -168,7 +169,7 @@ def _by_coco(
 def rescaled(found: Detections, before: Size, after: Size) -> Detections:
     """Detections in an image of another size; boxes without area are left out."""
     scale = found.boxes.new_tensor([after[1] / before[1], after[0] / before[0]]).repeat(2)
-    boxes = clip(found.boxes * scale, after)
+    boxes = clip_boxes_to_image(found.boxes * scale, after)
     kept = has_area(boxes)
     masks = found.masks if found.masks is None else found.masks[kept]
     return Detections(boxes[kept], found.scores[kept], found.classes[kept], masks)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.models.backbones import ResNetBackbone
-from cp2.protocols.detection.masks import MaskHead
+from cp2.protocols.detection.masks import MaskHead, four_convs
 from cp2.protocols.detection.networks import SIZES, Detector
 from cp2.protocols.detection.roi_heads import BoxPredictor
 from cp2.protocols.detection.rpn import Kept, RegionProposals
@@ -43,7 +43,7 @@ class FPNDetector(Detector):
         )
         super().__init__(backbone, rpn, BoxPredictor(hidden, classes))
         self.pyramid = Pyramid(backbone.stage_channels, width)
-        self.box_convs = nn.Sequential(*(layer for _ in range(4) for layer in _conv_block(width)))
+        self.box_convs = four_convs(width)
         self.hidden = nn.Linear(width * self.pooled**2, hidden)
         nn.init.kaiming_uniform_(self.hidden.weight, a=1)
         nn.init.zeros_(self.hidden.bias)
@@ -55,12 +55,6 @@ class FPNDetector(Detector):
 
     def features(self, pooled: Tensor) -> Tensor:
         return F.relu(self.hidden(self.box_convs(pooled).flatten(1)))
-
-
-def _conv_block(width: int) -> list[nn.Module]:
-    conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
 
 
 class Pyramid(nn.Module):

@@ -19,17 +19,22 @@ Polygons = Sequence[npt.NDArray[np.float64]]  # of one instance: x, y, x, y, ...
 Mask = Polygons | Tensor  # or its pixels: uint8 (h, w)
 
 
+def four_convs(width: int) -> nn.Sequential:
+    """3x3 convolutions with norms, (R, width, h, w) -> the same, as both heads of an FPN begin."""
+    layers: list[nn.Module] = []
+    for _ in range(4):
+        conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
 class MaskHead(nn.Module):
     """Features (R, channels, 14, 14) -> mask logits (R, classes, 28, 28)."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for _ in range(4):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-        self.convs = nn.Sequential(*layers)
+        self.convs = four_convs(channels)
         self.deconv = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         nn.init.kaiming_normal_(self.deconv.weight, mode="fan_out", nonlinearity="relu")
         assert self.deconv.bias is not None

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 from cp2.models.distributed import add_up, world_size
 from cp2.protocols.detection.boxes import (
     POSITIVE,
     Weights,
-    clip,
     decode,
     encode,
     match,
@@ -128,7 +127,7 @@ def detect(
 ) -> tuple[Detections, Tensor]:
     """Detections of one image, and the region (n,) that each one comes from."""
     scores = logits.float().softmax(1)[:, :-1]
-    decoded = clip(decode(codes, boxes, CODES).unflatten(1, (-1, 4)), size)
+    decoded = clip_boxes_to_image(decode(codes, boxes, CODES).unflatten(1, (-1, 4)), size)
     usable = decoded.isfinite().flatten(1).all(1) & scores.isfinite().all(1)
     rows, classes = ((scores > SCORE) & usable[:, None]).nonzero(as_tuple=True)
     found, values = decoded[rows, classes], scores[rows, classes]

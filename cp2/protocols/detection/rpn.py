@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cp2.errors import UserError
 from cp2.protocols.detection.boxes import (
@@ -14,7 +14,6 @@ from cp2.protocols.detection.boxes import (
     NEGATIVE,
     POSITIVE,
     Weights,
-    clip,
     decode,
     encode,
     has_area,
@@ -155,7 +154,7 @@ def select(
     """
     if not (boxes.isfinite().all() and scores.isfinite().all()):
         raise UserError("proposals are not finite: the training has diverged; lower the rate")
-    boxes = clip(boxes, size)
+    boxes = clip_boxes_to_image(boxes, size)
     kept = has_area(boxes)
     boxes, scores, levels = boxes[kept], scores[kept], levels[kept]
     best = batched_nms(boxes, scores.float(), levels, NMS)[:most]
