@@ -160,7 +160,6 @@ def build_backbone(
     """A backbone with fresh weights.
 
     Args:
-        settings: which one.
         zero_init_residual: ResNets only: the last BN of each residual branch starts with weight 0.
             True for CP² from scratch (mmsegmentation's default), False for MoCo (torchvision's).
         conv_init: ResNets only: what kaiming-normal weights of convolutions keep, the variance of

@@ -23,16 +23,12 @@ def load_backbone(
     """Loads every tensor of `state` into the backbone, or nothing at all.
 
     Args:
-        backbone: the module, changed in place.
-        state: its state dict, e.g. `PublishedModel.backbone`.
         source: named in error texts.
         metadata: of the file; "heads" is compared where present, because the number of attention
             heads of a vision transformer cannot be seen from shapes.
-
     Returns:
         What was adapted, one line each: BN counters that old files lack, position embeddings of
         another grid, the final norm of a ViT that is used without it.
-
     Raises:
         WrongFile: a key is missing, unexpected or of another shape, or the head counts differ.
     """
@@ -124,32 +120,25 @@ def _load_strictly(module: nn.Module, state: State, source: str | Path, what: st
 def write_moco_checkpoint(
     path: Path,
     encoder: Mapping[str, torch.Tensor],
-    queue: torch.Tensor | None,
+    queue: torch.Tensor,
     epoch: int,
     arch: str,
-    queue_ptr: int = 0,
-    key_encoder: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Writes the container of MoCo's release, for tools that read it. No optimiser inside.
 
     Args:
-        path: the file, e.g. checkpoint_0199.pth.tar.
         encoder: state dict of the query `GlobalEncoder`.
         queue: (dim, entries), one key a column.
         epoch: the next epoch, i.e. the number of epochs done.
         arch: torchvision's or timm's name of the backbone.
-        queue_ptr: column that would be overwritten next.
-        key_encoder: state dict of the key encoder, if it is to be published too.
-
     Raises:
         UserError: the disk is full.
     """
-    state: State = {}
-    for prefix, part in (("module.encoder_q.", encoder), ("module.encoder_k.", key_encoder or {})):
-        state |= {prefix + key.removeprefix("backbone."): plain(t).cpu() for key, t in part.items()}
-    if queue is not None:
-        state["module.queue"] = plain(queue).cpu()
-        state["module.queue_ptr"] = torch.tensor([queue_ptr])
+    state: State = {
+        f"module.encoder_q.{key.removeprefix('backbone.')}": plain(tensor).cpu()
+        for key, tensor in encoder.items()
+    }
+    state |= {"module.queue": plain(queue).cpu(), "module.queue_ptr": torch.tensor([0])}
     content = {"epoch": epoch, "arch": arch, "state_dict": state}
     # By handle: given a name, torch.save writes it into the file, and equal content would differ.
     with whole_file(path) as temporary, temporary.open("wb") as handle:

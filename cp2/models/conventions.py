@@ -86,9 +86,4 @@ def pad_as_trained(net: Any, padding: Padding) -> None:
                 bias=module.bias is not None,
             )
             same.weight = module.weight  # the start that timm drew
-            _replace(net, name, same)
-
-
-def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(net.get_submodule(parent), last, module)
+            net.set_submodule(name, same)

@@ -27,8 +27,6 @@ class PublishedModel:
     """The useful parts of a published file, as float32 tensors on the CPU under our names.
 
     Attributes:
-        path: the file.
-        backbone: state dict of the backbone.
         head: state dict of the segmentation head, if the file holds one (layouts cp2 and own).
         projection: state dict of CP²'s dense projection, likewise.
         dropped: names in the file that are in none of these.
@@ -49,7 +47,6 @@ def read_published(
     """Reads a model file.
 
     Args:
-        path: the file.
         layout: its container and how its names are laid out, see `CheckpointSettings`.
         prefix: what the backbone's names begin with (layout prefixed).
         drop: beginnings of names that are left out, see `CheckpointSettings`.

@@ -64,11 +64,7 @@ class TestImages(Dataset[TestImage]):
 
 
 def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:
-    """Score one detector; writes detections.npz and pictures/.
-
-    Raises:
-        UserError: the model or the data set is missing or damaged, or they do not fit together.
-    """
+    """See `cp2.protocols.registry.evaluate`; writes detections.npz and pictures/."""
     recipe, folder = run.recipe, run.folder(results)
     assert isinstance(recipe, DetectionEvaluateRecipe)
     index = read_index(run.needed_folder("dataset", results).path)

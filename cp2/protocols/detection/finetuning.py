@@ -31,12 +31,7 @@ Inputs = tuple[list[Tensor], list[Objects], list[Generators]]
 
 
 def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
-    """Run or resume one finetuning; writes model.safetensors, then done.json.
-
-    Raises:
-        UserError: bad input, or a loss that is not finite.
-        StoppedForResumeError: stopped by clock or signal after saving.
-    """
+    """See `cp2.protocols.registry.finetune`."""
     recipe = run.recipe
     assert isinstance(recipe, DetectionFinetuneRecipe)
     settings, seed = recipe.training, run.seed or 0

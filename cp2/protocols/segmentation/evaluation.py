@@ -87,11 +87,7 @@ class ValImages(Dataset[ValImage]):
 
 
 def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:
-    """Score one finetuned model; writes confusion.npz and pictures/.
-
-    Raises:
-        UserError: the model or the data set is missing or damaged, or they do not fit together.
-    """
+    """See `cp2.protocols.registry.evaluate`; writes confusion.npz and pictures/."""
     recipe, folder = run.recipe, run.folder(results)
     assert isinstance(recipe, SegmentationEvaluateRecipe)
     index = read_index(run.needed_folder("dataset", results).path)

@@ -44,12 +44,7 @@ TERMS = ("loss", "accuracy")
 
 
 def finetune(run: Run, results: Path, execution: Execution, deadline: Deadline) -> None:
-    """Run or resume one finetuning; writes model.safetensors, then done.json.
-
-    Raises:
-        UserError: bad input, or a loss that is not finite.
-        StoppedForResumeError: stopped by clock or signal after saving.
-    """
+    """See `cp2.protocols.registry.finetune`."""
     recipe = run.recipe
     assert isinstance(recipe, SegmentationFinetuneRecipe)
     seed = run.seed or 0
