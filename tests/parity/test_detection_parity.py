@@ -11,6 +11,7 @@ import torch
 from tiny import resnet
 from torch import Tensor, nn
 
+from cp2.augment.geometry import fitted_size
 from cp2.data.annotations import read_objects
 from cp2.models.backbones import ResNetBackbone, build_backbone
 from cp2.models.norm_statistics import precise_statistics
@@ -40,7 +41,7 @@ from cp2.protocols.detection.rpn import (
     label_anchors,
     select,
 )
-from cp2.protocols.detection.samples import as_arrays, fitted, moved, moved_boxes, resize
+from cp2.protocols.detection.samples import as_arrays, moved, moved_boxes, resize
 from cp2.settings.models import ResNetSettings
 from cp2.settings.optimization import SgdSettings, StepSettings
 from cp2.settings.protocols.detection import DetectionTraining
@@ -436,7 +437,7 @@ def test_images_without_objects_have_finite_losses(kind: str) -> None:
 
 def test_resized_images() -> None:
     for (height, width, short), wanted in zip(OPS["resize_cases"], OPS["resize_out"], strict=True):
-        assert fitted((int(height), int(width)), int(short), 1333) == tuple(wanted)
+        assert fitted_size(int(height), int(width), (int(short), 1333)) == tuple(wanted)
     image = tensor("resize_image").permute(2, 0, 1)
     for name in ("resized_down", "resized_up"):
         wanted = tensor(name)

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import resnet, write_labelled
 from torch import Tensor, nn
 
+from cp2.augment.geometry import fitted_size
 from cp2.data.annotations import ImageObject, read_objects, write_objects
 from cp2.data.index import Item
 from cp2.plan.graph import make_run
@@ -23,7 +24,7 @@ from cp2.protocols.detection.finetuning import on_device
 from cp2.protocols.detection.networks import Detector
 from cp2.protocols.detection.roi_heads import BoxPredictor, Detections
 from cp2.protocols.detection.rpn import Kept
-from cp2.protocols.detection.samples import DetectionImages, fitted
+from cp2.protocols.detection.samples import DetectionImages
 from cp2.settings.campaign import Execution
 from cp2.settings.datasets import DatasetSettings
 from cp2.settings.protocols.detection import DetectionTraining, DetectorSettings
@@ -84,7 +85,7 @@ def test_pixels_are_red_green_blue_and_normalised_in_training(tmp_path: Path) ->
 
 
 def test_an_image_is_not_resized_to_nothing(tmp_path: Path) -> None:
-    assert fitted((1, 3000), 800, 1333) == (1, 1333)
+    assert fitted_size(1, 3000, (800, 1333)) == (1, 1333)
     Image.new("RGB", (3000, 1)).save(tmp_path / "0.png")
     assert evaluation.TestImages([tmp_path / "0.png"], 800, 1333)[0].resized.shape == (3, 1, 1333)
     Image.new("RGB", (40, 30)).save(tmp_path / "1.png")

@@ -14,6 +14,7 @@ from torchvision.ops import clip_boxes_to_image
 from tqdm import tqdm
 
 from cp2.augment.distortion import normalize
+from cp2.augment.geometry import fitted_size
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.index import DatasetIndex, read_index
@@ -29,7 +30,7 @@ from cp2.protocols.detection.networks import Detector
 from cp2.protocols.detection.pictures import write_picture
 from cp2.protocols.detection.roi_heads import Detections
 from cp2.protocols.detection.rpn import Size
-from cp2.protocols.detection.samples import fitted, resize
+from cp2.protocols.detection.samples import resize
 from cp2.protocols.detection.voc_scores import Found, Truth, voc_average_precision
 from cp2.protocols.registry import Scored, picture_indices
 from cp2.record.files import whole_file
@@ -58,9 +59,8 @@ class TestImages(Dataset[TestImage]):
 
     def __getitem__(self, index: int) -> TestImage:
         image = decode_rgb(self._paths[index])
-        return TestImage(
-            image, resize(image, fitted((image.shape[1], image.shape[2]), *self._sides))
-        )
+        size = fitted_size(image.shape[1], image.shape[2], self._sides)
+        return TestImage(image, resize(image, size))
 
 
 def evaluate(run: Run, results: Path, execution: Execution, device: torch.device) -> Scored:

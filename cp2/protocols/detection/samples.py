@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cp2.augment.geometry import fitted_size
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
 from cp2.data.loading import Batches
@@ -41,15 +42,6 @@ class Sample(NamedTuple):
     classes: Tensor
     seeds: Tensor
     masks: list[Mask]
-
-
-def fitted(size: Size, short: int, long: int) -> Size:
-    """Height and width with a short side of `short`, unless the long one would pass `long`."""
-    scale = short / min(size)
-    if scale * max(size) > long:
-        scale = long / max(size)
-    height, width = (max(1, int(side * scale + 0.5)) for side in size)
-    return height, width
 
 
 def resize(image: Tensor, size: Size) -> Tensor:
@@ -165,7 +157,7 @@ class DetectionImages(Dataset[Sample]):
         seeds = rng.integers(2**63, size=2)
         image = decode_rgb(self._images[index])
         before: Size = (image.shape[1], image.shape[2])
-        after = fitted(before, short, self._settings.long_side)
+        after = fitted_size(*before, (short, self._settings.long_side))
         image = resize(image, after)
         boxes = moved_boxes(self._boxes[index], before, after, flip)
         kept = (boxes[:, 2:] - boxes[:, :2] > LEAST_SIDE).all(1)
