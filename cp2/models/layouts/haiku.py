@@ -42,7 +42,8 @@ def from_haiku(path: Path, arrays: Arrays) -> tuple[State, list[str]]:
     for name in arrays:
         found = _NAME.fullmatch(re.sub(r"(^|/)~(?=/|$)", "", name).lstrip("/"))
         if found and not any(word in found["root"] for word in _NOT_ONLINE):
-            roots.setdefault(found["root"], {})[_key(found["module"], found["leaf"])] = name
+            key = f"{_module(found['module'])}.{_LEAVES[found['leaf']]}"
+            roots.setdefault(found["root"], {})[key] = name
     weights = [root for root, keys in roots.items() if "conv1.weight" in keys]
     statistics = [root for root, keys in roots.items() if "bn1.running_mean" in keys]
     if len(weights) != 1 or len(statistics) != 1:
@@ -55,10 +56,6 @@ def from_haiku(path: Path, arrays: Arrays) -> tuple[State, list[str]]:
     state = {key: _tensor(arrays[name], name.endswith("/w")) for key, name in names.items()}
     used = set(names.values())
     return state, [name for name in arrays if name not in used]
-
-
-def _key(module: str, leaf: str) -> str:
-    return f"{_module(module)}.{_LEAVES[leaf]}"
 
 
 _STEM: Mapping[str, str] = {"initial_conv": "conv1", "initial_batchnorm": "bn1"}

@@ -95,7 +95,8 @@ def read_tensors(path: Path) -> TorchFile:
         tensors = {key: value for key, value in leaves.items() if _is_plain(value)}
         check_size(path, sum(tensor.nbytes for tensor in tensors.values()))
     if not tensors:
-        found = some(content) if isinstance(content, Mapping) and content else _kind(content)
+        filled = isinstance(content, Mapping) and content
+        found = some(content) if filled else f"a {type(content).__name__}"
         raise WrongFile(
             f"{path} holds no state dict: a dict of tensors is expected, alone or at the key "
             f"state_dict or model. Found {found}. Check that it is the right file."
@@ -116,10 +117,6 @@ def check_size(path: Path, size: int) -> None:
     """Raise ValueError where what is in a file would take far more bytes than the file has."""
     if size > _MOST * path.stat().st_size:
         raise ValueError(f"its content would take {size} bytes, over {_MOST} times the file's size")
-
-
-def _kind(content: Any) -> str:
-    return f"a {type(content).__name__}"
 
 
 def _leaves(value: Any, path: str, seen: set[int], walk: Walk) -> Iterator[tuple[str, Any]]:

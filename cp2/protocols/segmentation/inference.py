@@ -1,7 +1,5 @@
 """Logits of whole images at their original size: the whole image at once, or sliding windows."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,7 +55,9 @@ def _slide(
     ]
     total: Tensor | None = None
     times = torch.zeros(height, width, device=image.device)
-    for some in _chunks(corners, max(1, PIXELS_AT_ONCE // (h * w))):
+    at_once = max(1, PIXELS_AT_ONCE // (h * w))
+    for first in range(0, len(corners), at_once):
+        some = corners[first : first + at_once]
         windows = torch.cat([image[:, :, y : y + h, x : x + w] for y, x in some])
         logits = _enlarged(model, windows, align_corners)
         if total is None:
@@ -73,8 +73,3 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
     """First pixels of the windows along one side; the last window ends with the image."""
     count = -(-(size - window) // stride) + 1
     return [min(i * stride, size - window) for i in range(count)]
-
-
-def _chunks(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    for first in range(0, len(corners), size):
-        yield corners[first : first + size]
