@@ -84,9 +84,11 @@ class Contrastive(Method):
         predictor: on top of the query encoder; None: none.
     Attributes:
         views: whose keys are made: 0 the key view's; in a symmetric method 1, the query view's.
+        momentum_lag: see `rising_momentum`.
     """
 
     settings: ContrastiveSettings
+    momentum_lag = 1
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class Contrastive(Method):
     def momentum(self, step: Step) -> float:
         """The key encoder's momentum in this step."""
         last = self.plus.momentum_end if self.plus else None
-        return rising_momentum(self.settings.momentum, last, step)
+        return rising_momentum(self.settings.momentum, last, step, self.momentum_lag)
 
     @torch.no_grad()
     def before_step(self, batch: PreparedBatch, step: Step) -> Keys:

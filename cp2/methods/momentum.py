@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cp2.methods.step import Step
-from cp2.settings.contrastive import ContrastiveSettings, PlusSettings
 
 
 class MomentumPair(nn.Module):
@@ -31,26 +30,19 @@ class MomentumPair(nn.Module):
         torch._foreach_lerp_(key, query, 1 - momentum)
 
 
-def rising_momentum(first: float, last: float | None, step: Step) -> float:
-    """The key encoder's momentum at the start of a step (BYOL's schedule; PixCon release).
+def rising_momentum(first: float, last: float | None, step: Step, lag: int = 1) -> float:
+    """The key encoder's momentum at the start of a step; it stays at `first` without a `last`.
 
-    m(t) = last - (last - first) (1 + cos(pi t / total)) / 2 belongs to the update after step t,
-    which is made at the start of step t + 1. (The one before step 0 changes nothing.)
+    m(t) = last - (last - first) (1 + cos(pi t / total)) / 2 of step t = number - lag.
+
+    Args:
+        lag: 1: m(t) belongs to the update after step t, which is made at the start of step t + 1
+            (BYOL's schedule; PixCon release). The one before step 0 changes nothing. 0: to the
+            update at the start of step t itself (PixPro and SlotCon releases).
     """
     if last is None:
         return first
-    return _risen(first, last, max(step.number - 1, 0) / step.total)
-
-
-def cosine_momentum(settings: ContrastiveSettings, step: Step) -> float:
-    """The same with m(t) at the start of step t itself (PixPro and SlotCon releases)."""
-    last = settings.momentum_end if isinstance(settings, PlusSettings) else None
-    if last is None:
-        return settings.momentum
-    return _risen(settings.momentum, last, step.number / step.total)
-
-
-def _risen(first: float, last: float, done: float) -> float:
+    done = max(step.number - lag, 0) / step.total
     return last - (last - first) * (1 + math.cos(math.pi * done)) / 2
 
 

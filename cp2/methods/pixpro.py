@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods.contrastive import Contrastive, Objective, Vectors
-from cp2.methods.momentum import cosine_momentum
 from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
 from cp2.models.devices import full_precision
@@ -134,9 +133,7 @@ def mean_of_positives(similarity: Tensor, near: Tensor) -> Tensor:
 class PixPro(Contrastive):
     """Momentum contrast without negatives; the momentum is that of the current step."""
 
-    def momentum(self, step: Step) -> float:
-        """The key encoder's momentum in this step (release, `_momentum_update_key_encoder`)."""
-        return cosine_momentum(self.settings, step)
+    momentum_lag = 0  # release, `_momentum_update_key_encoder`
 
 
 def encoder(settings: PixProSettings, backbone: Backbone, head: Head | None) -> PixelEncoder:

@@ -16,7 +16,6 @@ from cp2.methods.contrastive import Contrastive, Keys, Objective, Vectors
 from cp2.methods.densecl import batch_mean
 from cp2.methods.losses import chunked_info_nce, info_nce
 from cp2.methods.matching import aligned, most_similar, overlaps
-from cp2.methods.momentum import cosine_momentum
 from cp2.methods.pixcon import semantic_weights
 from cp2.methods.step import LossTerms, Step
 from cp2.models.backbones import Backbone
@@ -264,14 +263,12 @@ def three_layers(
 class SlotCon(Contrastive):
     """Student and teacher; the teacher is what is judged."""
 
+    momentum_lag = 0  # release, `_momentum_update_key_encoder`
+
     @property
     def exported(self) -> nn.Module:
         """The teacher."""
         return self.encoders.key
-
-    def momentum(self, step: Step) -> float:
-        """The teacher's momentum in this step (release, `_momentum_update_key_encoder`)."""
-        return cosine_momentum(self.settings, step)
 
 
 def encoder(settings: SlotConSettings, backbone: Backbone, head: Head | None) -> SlotEncoder:

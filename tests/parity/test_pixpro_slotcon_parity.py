@@ -11,7 +11,7 @@ from two_processes import meeting, on_two
 from cp2.augment.pipeline import PreparedBatch
 from cp2.methods import pixpro, slotcon
 from cp2.methods.matching import aligned, overlaps
-from cp2.methods.momentum import cosine_momentum
+from cp2.methods.momentum import rising_momentum
 from cp2.methods.step import Step
 from cp2.models.batch_norm import group_batch_norm
 from cp2.settings.optimization import CosineSettings
@@ -65,7 +65,7 @@ def test_schedules(name):
     settings = SlotConSettings(kind="slotcon", **GIVEN)
     total = int(data["ema_K"])  # the release counts parts of a last batch, too
     for number, expected in enumerate(data["ema_f8"].tolist()):
-        found = cosine_momentum(settings, Step(number, total, 0))
+        found = rising_momentum(settings.momentum, settings.momentum_end, Step(number, total, 0), 0)
         assert found == pytest.approx(expected, abs=1e-9)
 
 
@@ -291,7 +291,8 @@ def test_the_centre(slot):
 
 def test_prototypes_of_the_teacher(slot):
     step = Step(int(slot["momentum_k"]), int(slot["momentum_K"]), 0)
-    m = cosine_momentum(SlotConSettings(kind="slotcon", **GIVEN), step)
+    settings = SlotConSettings(kind="slotcon", **GIVEN)
+    m = rising_momentum(settings.momentum, settings.momentum_end, step, 0)
     assert m == pytest.approx(slot["momentum_m"].item())
     found = slot["prototypes_k_before"].lerp(slot["prototypes_q"], 1 - m)
     torch.testing.assert_close(found, slot["prototypes_k_after"], rtol=0, atol=1e-6)
