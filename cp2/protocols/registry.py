@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from cp2.data.index import DatasetIndex
+from cp2.errors import UserError
 from cp2.models.devices import choose_device, device_name, tensor_float
 from cp2.plan.graph import Run
 from cp2.plan.recipes import EvaluateRecipe, FinetuneRecipe
@@ -91,6 +93,21 @@ def evaluate(run: Run, results: Path, execution: Execution) -> None:
             "images": found.images,
         },
     )
+
+
+def checked_classes(index: DatasetIndex, known: int, path: Path) -> tuple[str, ...]:
+    """Names of a data set's classes.
+
+    Raises:
+        UserError: the model in `path` predicts another number of them.
+    """
+    names = index.classes or ()
+    if len(names) != known:
+        raise UserError(
+            f"{path} predicts {known} classes, data set {index.record.name} has {len(names)}; "
+            "finetune on this data set first"
+        )
+    return names
 
 
 def picture_indices(images: int, pictures: int) -> list[int]:

@@ -17,7 +17,7 @@ from cp2.augment.distortion import normalize
 from cp2.augment.geometry import fitted_size
 from cp2.data.annotations import ImageObject, read_objects
 from cp2.data.images import decode_rgb
-from cp2.data.index import DatasetIndex, read_index
+from cp2.data.index import read_index
 from cp2.data.loading import Batches
 from cp2.errors import UserError
 from cp2.plan.graph import Run
@@ -32,7 +32,7 @@ from cp2.protocols.detection.roi_heads import Detections
 from cp2.protocols.detection.rpn import Size
 from cp2.protocols.detection.samples import resize
 from cp2.protocols.detection.voc_scores import Found, Truth, voc_average_precision
-from cp2.protocols.registry import Scored, picture_indices
+from cp2.protocols.registry import Scored, checked_classes, picture_indices
 from cp2.record.files import whole_file
 from cp2.record.readers import UNSCORED
 from cp2.settings.campaign import Execution
@@ -68,8 +68,9 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
     recipe, folder = run.recipe, run.folder(results)
     assert isinstance(recipe, DetectionEvaluateRecipe)
     index = read_index(run.needed_folder("dataset", results).path)
-    names = index.classes or ()
-    model = _model(run.needed_folder("finetune", results).model, index).to(device).eval()
+    path = run.needed_folder("finetune", results).model
+    model = load_detector(path).to(device).eval()
+    names = checked_classes(index, model.predictor.classes, path)
     objects = [read_objects(one, names) for one in index.labels(recipe.split)]
     images = TestImages(index.paths(recipe.split), recipe.short_side, recipe.long_side)
     shown = set(picture_indices(len(images), recipe.pictures))
@@ -100,17 +101,6 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
     scored = {name: value for name, value in metrics.items() if not np.isnan(value)}
     without = {UNSCORED: sorted(metrics.keys() - scored)} if len(scored) < len(metrics) else {}
     return Scored(scored, len(images), per_class, {"score": recipe.score, **without, **tables})
-
-
-def _model(path: Path, index: DatasetIndex) -> Detector:
-    model = load_detector(path)
-    classes = len(index.classes or ())
-    if classes != model.predictor.classes:
-        raise UserError(
-            f"{path} knows {model.predictor.classes} classes, data set {index.record.name} has "
-            f"{classes}; finetune on this data set first"
-        )
-    return model
 
 
 def _detections(

@@ -17,7 +17,6 @@ from cp2.augment.geometry import fitted_size, resize_image
 from cp2.augment.prefetch import prefetch
 from cp2.data.index import DatasetIndex, read_index
 from cp2.data.loading import Batches
-from cp2.errors import UserError
 from cp2.models.encoders import Segmentor
 from cp2.models.segmentor_files import load_segmentor
 from cp2.plan.graph import Run
@@ -25,7 +24,7 @@ from cp2.plan.protocols.segmentation import (
     SegmentationEvaluateRecipe,
     SegmentationFinetuneRecipe,
 )
-from cp2.protocols.registry import Scored, picture_indices
+from cp2.protocols.registry import Scored, checked_classes, picture_indices
 from cp2.protocols.segmentation.inference import infer
 from cp2.protocols.segmentation.pictures import write_picture
 from cp2.protocols.segmentation.samples import LabelledPair, decode_pair
@@ -95,7 +94,7 @@ def evaluate(run: Run, results: Path, execution: Execution, device: torch.device
     model = load_segmentor(path).to(device).eval()
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)
-    names = _checked_classes(index, model, path)
+    names = checked_classes(index, model.conv_seg.out_channels, path)
     images = ValImages(index, recipe.split, recipe.resize)
     matrix, waited = _predict_all(model, images, recipe, execution.workers, folder, index)
     metrics, iou = score(matrix)
@@ -125,16 +124,6 @@ def validation(
     images = ValImages(index, asked.split, asked.resize)
     matrix, _ = _predict_all(model.eval(), images, asked, 0, RunFolder(index.folder), index)
     return {f"val/{name}": value for name, value in score(matrix)[0].items()}
-
-
-def _checked_classes(index: DatasetIndex, model: Segmentor, path: Path) -> tuple[str, ...]:
-    names = index.classes or ()
-    if len(names) != model.conv_seg.out_channels:
-        raise UserError(
-            f"{path} predicts {model.conv_seg.out_channels} classes, data set "
-            f"{index.record.name} has {len(names)}; finetune on this data set first"
-        )
-    return names
 
 
 @torch.inference_mode()
