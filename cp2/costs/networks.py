@@ -8,11 +8,10 @@ passes are put at twice their forward pass. Losses, augmentation and optimisers 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,8 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cp2.costs.method_step import GIGA, LEARNS, step_gflop
 from cp2.methods.registry import build_networks
 from cp2.models.backbones import Backbone, build_backbone
-from cp2.models.encoders import Segmentor
-from cp2.models.heads import build_head
+from cp2.models.segmentor_files import build_segmentor
 from cp2.plan.protocols.detection import DetectionFinetuneRecipe
 from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe
 from cp2.plan.recipes import PretrainRecipe
@@ -29,9 +27,8 @@ from cp2.protocols.detection.files import build_detector
 from cp2.protocols.detection.networks import Detector
 from cp2.protocols.detection.roi_heads import MOST, POSITIVES
 from cp2.protocols.segmentation.auxiliary import DeeplySupervised
-from cp2.settings.models import BackboneSettings, HeadSettings, ResNetSettings, trained_as
+from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
 from cp2.settings.optimization import OptimizerSettings, SgdSettings
-from cp2.settings.protocols.detection import DetectorSettings
 from cp2.training.optimizers import build_optimizer
 
 META = torch.device("meta")
@@ -116,22 +113,18 @@ def _without_fractions(tree: Any) -> Any:
 
 def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
     """Counts of a finetuning; the auxiliary head is trained and saved in states, but not kept."""
-    head, second = recipe.head.model_dump(), recipe.auxiliary and recipe.auxiliary.head.model_dump()
-    optimizer = recipe.optimization.optimizer
-    size = recipe.augmentation.crop
+    second = recipe.auxiliary and recipe.auxiliary.head
+    optimizer, size = recipe.optimization.optimizer, recipe.augmentation.crop
 
     def count() -> Counts:
-        kept = _segmentor(_text(recipe.backbone), recipe.head.model_dump_json(), recipe.classes)
-        trained: nn.Module = kept
-        forward = segmentor_gflop(recipe.backbone, recipe.head, recipe.classes, size)
-        if recipe.auxiliary:
-            trained = _countable(DeeplySupervised(kept, recipe.auxiliary.head))
-            forward = _forward(trained, torch.empty(1, 3, *size))[0]
+        kept = build_segmentor(recipe.backbone, recipe.head, recipe.classes)
+        trained = _countable(DeeplySupervised(kept, second) if second else kept)
+        forward, _ = _forward(trained, torch.empty(1, 3, *size))
         weights = _bytes(kept.state_dict().values())
         return Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
 
-    shape = [_text(recipe.backbone), head, second, recipe.classes, size, optimizer.kind]
-    return once(shape, count)
+    parts = [_shape(recipe.backbone), recipe.head.model_dump(), second and second.model_dump()]
+    return once([*parts, recipe.classes, size, optimizer.kind], count)
 
 
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
@@ -140,7 +133,7 @@ def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
     regions = recipe.detector.regions
     size = (short, round(short * LANDSCAPE))
     forward = detector_gflop(recipe, size, regions, round(regions * POSITIVES))
-    model = _detector(*_shape(recipe))
+    model = _detector(recipe)
     state = _state_bytes(model, SgdSettings(kind="sgd", lr=1.0, weight_decay=0.0))
     return Counts(LEARNS * forward, _bytes(model.state_dict().values()), *state)
 
@@ -149,56 +142,49 @@ def detector_gflop(
     recipe: DetectionFinetuneRecipe, size: Size, regions: int, objects: int = MOST
 ) -> float:
     """Forward pass of an image with so many regions, and masks of so many objects."""
-    return _detector_gflop(*_shape(recipe), size, regions, objects)
+    shape = [_detector_shape(recipe), size, regions, objects]
+    run = partial(run_detector, _detector(recipe), 1, size, regions, objects)
+    return once(shape, lambda: _forward(run)[0])
 
 
-def _shape(recipe: DetectionFinetuneRecipe) -> tuple[str, str, int]:
-    """What shapes a detector."""
-    return recipe.detector.model_dump_json(), _text(recipe.backbone), recipe.classes
+def _detector_shape(recipe: DetectionFinetuneRecipe) -> list[Any]:
+    return [recipe.detector.model_dump(), _shape(recipe.backbone), recipe.classes]
 
 
-@cache
-@torch.no_grad()
-def _detector_gflop(
-    detector: str, backbone: str, classes: int, size: Size, regions: int, objects: int
-) -> float:
-    model = _detector(detector, backbone, classes)
-    with FlopCounterMode(display=False) as counter:
-        run_detector(model, 1, size, regions, objects)
-    return counter.get_total_flops() / GIGA
+def _detector(recipe: DetectionFinetuneRecipe) -> Detector:
+    def build() -> Detector:
+        return _countable(build_detector(recipe.detector, recipe.backbone, recipe.classes))
+
+    return once(_detector_shape(recipe), build)
 
 
 def run_detector(model: Detector, images: int, size: Size, regions: int, objects: int) -> list[Any]:
     """What a forward pass of some images makes, with so many regions and masks of all of them."""
     sides = (-(-side // model.divisible) * model.divisible for side in size)
-    maps = model.maps(torch.empty(images, 3, *sides, device=META))
-    pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled, device=META)
+    maps = model.maps(torch.empty(images, 3, *sides))
+    pooled = torch.empty(regions, maps[0].shape[1], model.pooled, model.pooled)
     made = [model.rpn(maps), model.predictor(model.features(pooled))]
     if model.mask_head is not None:
         shape = (maps[0].shape[1], 2 * model.pooled, 2 * model.pooled)
-        made.append(model.mask_head(torch.empty(objects, *shape, device=META)))
+        made.append(model.mask_head(torch.empty(objects, *shape)))
     return made
-
-
-@cache
-def _detector(detector: str, backbone: str, classes: int) -> Detector:
-    read, body = DetectorSettings.model_validate_json, ResNetSettings.model_validate_json
-    with META:
-        return _countable(build_detector(read(detector), body(backbone), classes))
 
 
 def segmentor_gflop(
     backbone: BackboneSettings, head: HeadSettings, classes: int, size: Size
 ) -> float:
     """Forward pass of backbone, head and classifier on an image."""
-    text = _text(backbone)
-    body, features = _map(text, size)
-    return body + _logits_gflop(text, head.model_dump_json(), classes, tuple(features.shape))
+
+    def count() -> float:
+        model = _countable(build_segmentor(backbone, head, classes))
+        return _forward(model, torch.empty(1, 3, *size))[0]
+
+    return once(["segmentor", _shape(backbone), head.model_dump(), classes, size], count)
 
 
 def backbone_gflop(backbone: BackboneSettings, size: Size) -> float:
     """Forward pass of an image."""
-    return _map(_text(backbone), size)[0]
+    return _gflop_and_map(backbone, size)[0]
 
 
 def backbone_map(backbone: BackboneSettings, size: Size) -> Tensor:
@@ -207,56 +193,36 @@ def backbone_map(backbone: BackboneSettings, size: Size) -> Tensor:
     Raises:
         UserError: timm cannot build it; other errors are the network's own.
     """
-    return _map(_text(backbone), size)[1]
+    return _gflop_and_map(backbone, size)[1]
 
 
 def backbone_bytes(backbone: BackboneSettings) -> int:
     """Of its weights."""
-    return _bytes(_backbone(_text(backbone)).state_dict().values())
+    return _bytes(_backbone(backbone).state_dict().values())
 
 
-def _text(backbone: BackboneSettings) -> str:
+def _shape(backbone: BackboneSettings) -> dict[str, Any]:
     """The settings that count: how the border is padded and colours are scaled does not.
 
     The name does, because refusals say it.
     """
-    return json.dumps(
-        backbone.model_dump(mode="json", exclude={"padding", "input"}) | {"title": ""}
-    )
+    return backbone.model_dump(mode="json", exclude={"title", "padding", "input"})
 
 
-@cache
-def _backbone(text: str) -> Backbone:
-    settings = TypeAdapter[BackboneSettings](BackboneSettings).validate_json(text)
-    with META:
-        return _countable(build_backbone(settings))
+def _backbone(settings: BackboneSettings) -> Backbone:
+    return once(_shape(settings), lambda: _countable(build_backbone(settings)))
 
 
-@cache
-def _map(text: str, size: Size) -> tuple[float, Tensor]:
-    """GFLOP of a backbone on an image, and the map that it makes, without content."""
-    return _forward(_backbone(text), torch.empty(1, 3, *size, device=META))
-
-
-@cache
-def _segmentor(backbone: str, head: str, classes: int) -> Segmentor:
-    settings = TypeAdapter[HeadSettings](HeadSettings).validate_json(head)
-    body = _backbone(backbone)
-    with META:
-        built = build_head(settings, body.channels)
-        return _countable(Segmentor(body, built, classes, settings.dropout))
-
-
-@cache
-def _logits_gflop(backbone: str, head: str, classes: int, shape: tuple[int, ...]) -> float:
-    logits = _segmentor(backbone, head, classes).logits
-    return _forward(logits, torch.empty(shape, device=META))[0]
+def _gflop_and_map(backbone: BackboneSettings, size: Size) -> tuple[float, Tensor]:
+    network = _backbone(backbone)
+    return once([_shape(backbone), size], lambda: _forward(network, torch.empty(1, 3, *size)))
 
 
 @torch.no_grad()
-def _forward(network: Callable[[Tensor], Any], images: Tensor) -> tuple[float, Any]:
+def _forward(network: Callable[..., Any], *inputs: Tensor) -> tuple[float, Any]:
+    """GFLOP of a pass, and what it makes."""
     with FlopCounterMode(display=False) as counter:
-        made = network(images)
+        made = network(*inputs)
     return counter.get_total_flops() / GIGA, made
 
 
