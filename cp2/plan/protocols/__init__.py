@@ -11,9 +11,9 @@
 from dataclasses import dataclass
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run
-from cp2.plan.recipes import DatasetRecipe
-from cp2.plan.stages import Stages
+from cp2.plan.graph import Run, make_run
+from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
+from cp2.plan.stages import Stages, source_name
 from cp2.settings.joined import module_of
 from cp2.settings.load import Configuration
 from cp2.settings.messages import nearest
@@ -53,6 +53,40 @@ def evaluate_cell(
     spec = module_of(__name__, protocol.kind, protocol.module)
     run: Run = spec.evaluation(stages, CellSettings(table, row, column, protocol), start, seed)
     return run
+
+
+def judging_run(
+    stages: Stages,
+    stage: str,
+    recipe: FinetuneRecipe | EvaluateRecipe,
+    backbone: str,
+    what: str,
+    start: Run | None,
+    seed: int,
+    few: str = "",
+    **tags: str,
+) -> Run:
+    """A run that trains or scores what `start` pretrained, on the recipe's data set; adds it.
+
+    Args:
+        what: stands in the id between data set and start: a head, a detector, a kind of probe.
+        few: stands behind the backbone: the share of the labels, where it is not all.
+        tags: beside those that every such run has.
+    """
+    source = source_name(start)
+    common = {"method": source, "backbone": backbone, "dataset": recipe.dataset}
+    common["init"] = start.id if start else "random"
+    name = f"{recipe.dataset}-{what}-{source}-{backbone}{few}-s{seed}"
+    needs = [stages.plan.runs[f"dataset/{recipe.dataset}"], *([start] if start else [])]
+    return stages.plan.add(make_run(stage, name, recipe, needs, common | tags, seed))
+
+
+def scoring_run(stages: Stages, recipe: EvaluateRecipe, finetuning: Run) -> Run:
+    """The run that scores a finetuned model, by the same name; adds it."""
+    needs = [stages.plan.runs[f"dataset/{recipe.dataset}"], finetuning]
+    name = finetuning.id.rsplit("-", 1)[0]
+    run = make_run("evaluate", name, recipe, needs, dict(finetuning.tags), finetuning.seed)
+    return stages.plan.add(run)
 
 
 def dataset_with_objects(stages: Stages, cell: CellSettings, hint: str = "") -> tuple[Run, int]:

@@ -3,10 +3,10 @@
 from typing import Literal
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run, make_run
-from cp2.plan.protocols import CellSettings, dataset_with_objects
+from cp2.plan.graph import Run
+from cp2.plan.protocols import CellSettings, dataset_with_objects, judging_run, scoring_run
 from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
-from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.base import PositiveInt, unhashed
 from cp2.settings.metrics import Metric
 from cp2.settings.models import ResNetSettings
@@ -83,17 +83,10 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         training=schedule.training,
         amp=cell.protocol.amp,
     )
-    source = source_name(start)
-    tags = {
-        "method": source,
-        "backbone": backbone.name,
-        "head": detector.kind,
-        "dataset": dataset.id,
-        "init": start.id if start else "random",
-    }
-    name = f"{dataset.id}-{detector.kind}-{source}-{backbone.name}-s{seed}"
-    needs = [dataset, *([start] if start else [])]
-    finetuning = stages.plan.add(make_run("finetune", name, recipe, needs, tags, seed))
+    kind = detector.kind
+    finetuning = judging_run(
+        stages, "finetune", recipe, backbone.name, kind, start, seed, head=kind
+    )
     scored = DetectionEvaluateRecipe(
         dataset=dataset.id,
         split="test",
@@ -101,6 +94,4 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         long_side=schedule.long_side,
         score=schedule.score,
     )
-    return stages.plan.add(
-        make_run("evaluate", name, scored, [dataset, finetuning], dict(tags), seed)
-    )
+    return scoring_run(stages, scored, finetuning)

@@ -3,10 +3,10 @@
 from typing import Literal
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run, make_run
-from cp2.plan.protocols import CellSettings
+from cp2.plan.graph import Run
+from cp2.plan.protocols import CellSettings, judging_run
 from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, EvaluateRecipe, PretrainRecipe
-from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings
 from cp2.settings.protocols.probes import (
@@ -63,19 +63,9 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     backbone = settings.backbone(settings.used(cell.row.backbone))
     kind = cell.protocol.kind
     recipe = probe_recipe(kind, dataset, start, backbone, schedule, str(cell))
-    source = source_name(start)
-    tags = {
-        "method": source,
-        "backbone": backbone.name,
-        "dataset": dataset.id,
-        "init": start.id if start else "random",
-        "labels": f"{fraction:g}",
-    }
-    few = "" if fraction == 1 else f"-l{fraction:g}"
-    short = "linear" if kind == "linear-segmentation" else kind
-    name = f"{dataset.id}-{short}{few}-{source}-{backbone.name}-s{seed}"
-    needs = [dataset, *([start] if start else [])]
-    return stages.plan.add(make_run("evaluate", name, recipe, needs, tags, seed))
+    labels = f"{fraction:g}"
+    what = kind.removesuffix("-segmentation") + ("" if fraction == 1 else f"-l{labels}")
+    return judging_run(stages, "evaluate", recipe, backbone.name, what, start, seed, labels=labels)
 
 
 def probe_recipe(

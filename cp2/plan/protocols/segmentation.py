@@ -3,9 +3,9 @@
 from typing import Literal
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run, make_run
+from cp2.plan.graph import Run
 from cp2.plan.pretraining import check_crop
-from cp2.plan.protocols import CellSettings
+from cp2.plan.protocols import CellSettings, judging_run, scoring_run
 from cp2.plan.recipes import (
     CheckpointRecipe,
     DatasetRecipe,
@@ -13,7 +13,7 @@ from cp2.plan.recipes import (
     FinetuneRecipe,
     PretrainRecipe,
 )
-from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.base import PositiveFloat, PositiveInt, Settings, Size, added, unhashed
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings, HeadSettings, trained_as
@@ -86,11 +86,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         align_corners=schedule.align_corners,
         normalization=schedule.augmentation.normalization,
     )
-    name = finetuning.id.rsplit("-", 1)[0]
-    needs = [dataset, finetuning]
-    return stages.plan.add(
-        make_run("evaluate", name, recipe, needs, dict(finetuning.tags), finetuning.seed)
-    )
+    return scoring_run(stages, recipe, finetuning)
 
 
 def _finetuning(
@@ -145,21 +141,12 @@ def _finetuning(
         and start is None
         and backbone.family == "resnet",
     )
-    source = source_name(start)
-    tags = {
-        "method": source,
-        "backbone": backbone.name,
-        "head": head.name,
-        "dataset": dataset.id,
-        "labels": f"{fraction:g}",
-        "init": start.id if start else "random",
-    }
-    parts = [dataset.id, head.name, source, backbone.name]
-    if fraction < 1:
-        parts.append(f"l{fraction:g}")
-    parts.append(f"s{seed}")
-    needs = [dataset] + ([start] if start else [])
-    return stages.plan.add(make_run("finetune", "-".join(parts), recipe, needs, tags, seed))
+    labels = f"{fraction:g}"
+    few = f"-l{labels}" if fraction < 1 else ""
+    tags = {"head": head.name, "labels": labels}
+    return judging_run(
+        stages, "finetune", recipe, backbone.name, head.name, start, seed, few, **tags
+    )
 
 
 def optimization_of(

@@ -3,10 +3,10 @@
 from typing import Literal
 
 from cp2.errors import UserError
-from cp2.plan.graph import Run, make_run
-from cp2.plan.protocols import CellSettings, dataset_with_objects
+from cp2.plan.graph import Run
+from cp2.plan.protocols import CellSettings, dataset_with_objects, judging_run
 from cp2.plan.recipes import EvaluateRecipe
-from cp2.plan.stages import Stages, backbone_of, source_name
+from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.metrics import Metric
 from cp2.settings.models import BackboneSettings
 from cp2.settings.protocols.svm import SvmSchedule, SvmSettings
@@ -40,17 +40,8 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         backbone = backbone.model_copy(update={"output_stride": schedule.output_stride})
     _check_pool(backbone, schedule, f"{cell}, protocol {cell.protocol.name!r}")
     recipe = SvmRecipe(dataset=dataset.id, split="test", backbone=backbone, schedule=schedule)
-    source = source_name(start)
-    tags = {
-        "method": source,
-        "backbone": backbone.name,
-        "dataset": dataset.id,
-        "init": start.id if start else "random",
-    }
     kind = f"svm{schedule.shots}" if schedule.shots else "svm"
-    name = f"{dataset.id}-{kind}-{source}-{backbone.name}-s{seed}"
-    needs = [dataset, *([start] if start else [])]
-    return stages.plan.add(make_run("evaluate", name, recipe, needs, tags, seed))
+    return judging_run(stages, "evaluate", recipe, backbone.name, kind, start, seed)
 
 
 def _check_pool(backbone: BackboneSettings, schedule: SvmSchedule, where: str) -> None:
