@@ -1,7 +1,7 @@
 """Commands that look at what is there: plan, show, table, report, doctor, clean."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,6 @@ from cp2.stages import ON_CLUSTER, STAGES
 if TYPE_CHECKING:
     from cp2.cluster.doctor import Check
     from cp2.plan.graph import Plan
-    from cp2.plan.requests import JobRequest
     from cp2.settings.load import Configuration
 
 
@@ -125,18 +124,17 @@ def doctor(
     ] = False,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
+    checks = _checks(options, site)
+    if gpu:
+        from cp2.cli.gpu import gpu_checks
+
+        checks = gpu_checks()
     problem = False
-    for check in _gpu_checks() if gpu else _checks(options, site):
+    for check in checks:
         print(check, flush=True)
         problem |= check.ok is False
     if problem:
         raise typer.Exit(1)
-
-
-def _gpu_checks() -> "Iterator[Check]":
-    from cp2.cli.gpu import gpu_checks
-
-    return gpu_checks()
 
 
 def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
@@ -160,11 +158,20 @@ def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
     for text in unfit:
         yield Check(False, text)
     results = configuration.results
-    needed = None if unfit else _needed(plan, results)  # networks that fail cannot be counted
+    counted = not unfit and _has_torch()  # networks that fail cannot be counted
+    needed = None
+    if counted:
+        from cp2.costs.disk import disk_space
+
+        needed = disk_space(plan, results).total
     yield from examine(configuration, requests, site, needed)
     yield inodes(results, *files_to_unpack(plan, results))
-    for note in () if unfit else _memory(configuration, plan, requests):
-        yield Check(None, note)
+    if counted:
+        from cp2.costs.memory import memory_notes
+
+        there = {request.stage: request for request in requests}
+        for note in memory_notes(plan, there, configuration.campaign.execution, None):
+            yield Check(None, note)
 
 
 def _misfits(configuration: "Configuration", plan: "Plan", processes: dict[str, int]) -> list[str]:
@@ -182,32 +189,20 @@ def _unfit(configuration: "Configuration", plan: "Plan") -> list[str]:
     backbones = [getattr(run.recipe, "backbone", None) for run in plan.runs.values()]
     if not any(backbone and backbone.family == "timm" for backbone in backbones):
         return []
-    try:
-        from cp2.costs.trials import unfit_backbones
-    except (ImportError, OSError):  # said by the doctor's check of torch
+    if not _has_torch():
         return []
+    from cp2.costs.trials import unfit_backbones
+
     return unfit_backbones(plan, configuration.results)
 
 
-def _needed(plan: "Plan", results: Path) -> float | None:
-    """Bytes that what is left to make takes; None where torch cannot be imported."""
+def _has_torch() -> bool:
+    """Whether networks can be built; else the doctor's check of torch says why."""
     try:
-        from cp2.costs.disk import disk_space
-    except (ImportError, OSError):  # said by the check of torch
-        return None
-    return disk_space(plan, results).total
-
-
-def _memory(
-    configuration: "Configuration", plan: "Plan", requests: Sequence["JobRequest"]
-) -> Sequence[str]:
-    """What training takes of GPUs; nothing where torch cannot be imported."""
-    try:
-        from cp2.costs.memory import memory_notes
+        import cp2.costs.networks  # noqa: F401
     except (ImportError, OSError):
-        return ()
-    there = {request.stage: request for request in requests}
-    return memory_notes(plan, there, configuration.campaign.execution, None)
+        return False
+    return True
 
 
 @command(LOOK)
