@@ -6,10 +6,10 @@ import pytest
 from costing import configuration
 
 from cp2.plan import build as build_room
+from cp2.plan import protocols
 from cp2.plan.build import build_plan
 from cp2.plan.listing import summary
 from cp2.plan.progress import status as status_room
-from cp2.plan.protocols import segmentation
 from cp2.plan.stages import Stages
 from cp2.settings import yaml_files
 
@@ -28,7 +28,7 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(owner, name, counting)
 
-    count(segmentation, "make_run")
+    count(protocols, "make_run")
     count(build_room, "evaluate_cell")
     count(Stages, "pretrain")
     count(yaml_files, "parse_yaml")
