@@ -4,44 +4,35 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BEAT_SECONDS = 30.0
 
 
-class Heartbeat:
-    """Renews a file's modification time until stopped.
+@contextmanager
+def beating(path: Path, still_ours: Callable[[], bool], lost: Callable[[], None]) -> Iterator[None]:
+    """Renew a file's modification time meanwhile; call `lost` once it is no longer ours."""
+    stopped = threading.Event()
 
-    Args:
-        path: the file.
-        still_ours: asked at every beat; once it says no, `lost` is called and the beat ends.
-    """
-
-    def __init__(
-        self, path: Path, still_ours: Callable[[], bool], lost: Callable[[], None]
-    ) -> None:
-        self._path, self._still_ours, self._lost = path, still_ours, lost
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when no beat can come any more."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(BEAT_SECONDS):
+    def beat() -> None:
+        while not stopped.wait(BEAT_SECONDS):
             try:
-                if not self._still_ours():
-                    self._lost()
+                if not still_ours():
+                    lost()
                     return
-                os.utime(self._path)
+                os.utime(path)
             except OSError:
                 continue  # a file system that is away for a moment; the next beat tries again
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def age(path: Path) -> float:

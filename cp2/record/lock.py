@@ -22,7 +22,7 @@ from cp2.errors import UserError
 from cp2.record import claim
 from cp2.record.claim import HeldError
 from cp2.record.files import append_to, check_writable
-from cp2.record.heartbeat import BEAT_SECONDS, Heartbeat, age, moves
+from cp2.record.heartbeat import BEAT_SECONDS, age, beating, moves
 from cp2.record.kept import FOLDER
 from cp2.record.owner import Owner, read_owner, this_process
 
@@ -69,12 +69,10 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
             said = True
             time.sleep(1)
     path = folder / (LOCK if file else CLAIM)
-    heartbeat = Heartbeat(path, lambda: path.read_bytes() == me.write(), lambda: _lost(path))
-    heartbeat.start()
     try:
-        yield
+        with beating(path, lambda: path.read_bytes() == me.write(), lambda: _lost(path)):
+            yield
     finally:
-        heartbeat.stop()
         if file is None:
             claim.give_back(path, me)
         else:
