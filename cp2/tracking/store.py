@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, wraps
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from cp2.errors import UserError
 from cp2.redaction import plain_urls
@@ -54,64 +55,6 @@ class StoredRun(NamedTuple):
     values: dict[str, float]
 
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-Method = Callable[Concatenate["Store", Arguments], Result]
-
-
-def _explained(method: "Method[Arguments, Result]") -> "Method[Arguments, Result]":
-    """Turn what goes wrong in the store into a `StoreError` that says what to do."""
-
-    @wraps(method)
-    def explaining(store: "Store", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
-            return method(store, *args, **kwargs)
-        except (UserError, LostRunError):
-            raise
-        except Exception as error:  # MLflow, SQLAlchemy and each store's driver raise their own
-            raise StoreError(_explanation(store, error)) from error
-
-    return explaining
-
-
-def _of_a_run(method: "Method[Arguments, Result]") -> "Method[Arguments, Result]":
-    """For methods whose first argument is a run: `LostRunError` where it is no longer there."""
-
-    @_explained
-    @wraps(method)
-    def watching(store: "Store", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return method(store, *args, **kwargs)
-        except MlflowException as error:
-            run_id = str(args[0])
-            if error.error_code in _MAYBE_LOST and not store.has(run_id):
-                raise LostRunError(run_id) from error
-            raise
-
-    return watching
-
-
-def _explanation(store: "Store", error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    driver = ""
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("mlflow"):
-        return (
-            "MLflow is not installed: pip install 'cp2-reproduction[mlflow]', then `cp2 track`; "
-            "the records are in the results folder"
-        )
-    if isinstance(error, ImportError):
-        driver = "Install the Python driver of this database (PostgreSQL: psycopg2-binary). "
-    return (
-        f"tracking URI {store.shown!r} cannot be used: {reason.replace(store.uri, store.shown)}\n"
-        f"{driver}Check the URI, and for a server that it runs (`mlflow server`) and knows "
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a database of an older MLflow "
-        "run `mlflow db upgrade <uri>`. Nothing is lost: the records are in the results folder; "
-        "repeat `cp2 track` at any time."
-    )
-
-
 class Store:
     """Connects when it is first used: importing MLflow takes seconds.
 
@@ -140,6 +83,52 @@ class Store:
         """Whether the store may be there, as far as can be told unconnected."""
         return self._database is None or self._database.is_file()
 
+    @contextmanager
+    def _asked(self, run_id: str = "") -> Iterator[None]:
+        """Turn what goes wrong in the store into a `StoreError` that says what to do.
+
+        Of a run that is no longer there it is a `LostRunError`.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # MLflow, SQLAlchemy and each store's driver raise their own
+            code = getattr(error, "error_code", None)
+            if run_id and code in _MAYBE_LOST and not self._has(run_id):
+                raise LostRunError(run_id) from error
+            raise StoreError(self._explanation(error)) from error
+
+    def _explanation(self, error: Exception) -> str:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("mlflow"):
+            return (
+                "MLflow is not installed: pip install 'cp2-reproduction[mlflow]', then `cp2 "
+                "track`; the records are in the results folder"
+            )
+        driver = ""
+        if isinstance(error, ImportError):
+            driver = "Install the Python driver of this database (PostgreSQL: psycopg2-binary). "
+        return (
+            f"tracking URI {self.shown!r} cannot be used: {reason.replace(self.uri, self.shown)}\n"
+            f"{driver}Check the URI, and for a server that it runs (`mlflow server`) and knows "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a database of an older "
+            "MLflow run `mlflow db upgrade <uri>`. Nothing is lost: the records are in the results "
+            "folder; repeat `cp2 track` at any time."
+        )
+
+    def _has(self, run_id: str) -> bool:
+        """Whether a run is there and not in the bin."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asked():
+            try:
+                return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
     @cached_property
     def _client(self) -> "MlflowClient":
         for name, value in _ENVIRONMENT.items():
@@ -165,60 +154,44 @@ class Store:
             client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
 
-    @_explained
     def experiment_id(self) -> str:
         """MLflow's id of the experiment."""
-        return self._experiment
+        with self._asked():
+            return self._experiment
 
-    @_explained
     def search(self, tag: str, with_bin: bool) -> list[StoredRun]:
-        """All runs that have a tag.
+        """All runs that have a tag, with those that lie in the bin if wanted."""
+        with self._asked():
+            from mlflow.entities import ViewType
 
-        Args:
-            with_bin: also those that were deleted.
-        """
-        from mlflow.entities import ViewType
+            view = ViewType.ALL if with_bin else ViewType.ACTIVE_ONLY
+            found: list[StoredRun] = []
+            token = None
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment], run_view_type=view, max_results=_PAGE, page_token=token
+                )
+                for run in page:
+                    if tag in run.data.tags:
+                        info, data = run.info, run.data
+                        deleted = info.lifecycle_stage == "deleted"
+                        one = StoredRun(info.run_id, info.status, deleted, data.tags, data.metrics)
+                        found.append(one)
+                token = page.token
+                if not token:
+                    return found
 
-        view = ViewType.ALL if with_bin else ViewType.ACTIVE_ONLY
-        found: list[StoredRun] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment], run_view_type=view, max_results=_PAGE, page_token=token
-            )
-            for run in page:
-                if tag in run.data.tags:
-                    info, data = run.info, run.data
-                    deleted = info.lifecycle_stage == "deleted"
-                    one = StoredRun(info.run_id, info.status, deleted, data.tags, data.metrics)
-                    found.append(one)
-            token = page.token
-            if not token:
-                return found
-
-    @_explained
     def create(self, name: str, tags: Mapping[str, str], start: float | None) -> str:
         """A new run; returns its id. `start` in seconds since 1970."""
-        made = self._client.create_run(
-            self._experiment,
-            start_time=None if start is None else _milliseconds(start),
-            tags=dict(tags),
-            run_name=name,
-        )
-        return str(made.info.run_id)
+        with self._asked():
+            made = self._client.create_run(
+                self._experiment,
+                start_time=None if start is None else _milliseconds(start),
+                tags=dict(tags),
+                run_name=name,
+            )
+            return str(made.info.run_id)
 
-    def has(self, run_id: str) -> bool:
-        """Whether a run is there and not in the bin."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-
-    @_of_a_run
     def unsent(
         self, run_id: str, points: Sequence[Point], params: Mapping[str, str]
     ) -> tuple[list[Point], dict[str, str]]:
@@ -226,15 +199,15 @@ class Store:
 
         An import that broke off may have sent more than its tags say; what MLflow has first stays.
         """
-        there = {
-            name: {point.step for point in self._client.get_metric_history(run_id, name)}
-            for name in dict.fromkeys(point.name for point in points)
-        }
-        known = self._client.get_run(run_id).data.params
-        left = [point for point in points if point.step not in there[point.name]]
-        return left, {key: value for key, value in params.items() if key not in known}
+        with self._asked(run_id):
+            there = {
+                name: {point.step for point in self._client.get_metric_history(run_id, name)}
+                for name in dict.fromkeys(point.name for point in points)
+            }
+            known = self._client.get_run(run_id).data.params
+            left = [point for point in points if point.step not in there[point.name]]
+            return left, {key: value for key, value in params.items() if key not in known}
 
-    @_of_a_run
     def log(
         self,
         run_id: str,
@@ -243,38 +216,41 @@ class Store:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Send points, params and, with the last of them, tags."""
-        from mlflow.entities import Metric, Param, RunTag
+        with self._asked(run_id):
+            from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
-        values = [Param(key, value) for key, value in (params or {}).items()]
-        marks = [RunTag(key, value) for key, value in (tags or {}).items()]
-        while len(metrics) + len(values) + len(marks) > _ENTITIES or len(values) > _PARAMS_OR_TAGS:
-            some = values[:_PARAMS_OR_TAGS]
-            room = _ENTITIES - len(some)
-            self._client.log_batch(run_id, metrics[:room], some)
-            metrics, values = metrics[room:], values[_PARAMS_OR_TAGS:]
-        self._client.log_batch(run_id, metrics, values, marks)
+            metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
+            values = [Param(key, value) for key, value in (params or {}).items()]
+            marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+            while (
+                len(metrics) + len(values) + len(marks) > _ENTITIES or len(values) > _PARAMS_OR_TAGS
+            ):
+                some = values[:_PARAMS_OR_TAGS]
+                room = _ENTITIES - len(some)
+                self._client.log_batch(run_id, metrics[:room], some)
+                metrics, values = metrics[room:], values[_PARAMS_OR_TAGS:]
+            self._client.log_batch(run_id, metrics, values, marks)
 
-    @_of_a_run
     def end(self, run_id: str, status: str, time: float | None) -> None:
         """Set the status; a time is the run's end, in seconds since 1970."""
-        if time is None:
-            self._client.update_run(run_id, status=status)
-        else:
-            self._client.set_terminated(run_id, status, _milliseconds(time))
+        with self._asked(run_id):
+            if time is None:
+                self._client.update_run(run_id, status=status)
+            else:
+                self._client.set_terminated(run_id, status, _milliseconds(time))
 
-    @_of_a_run
     def delete(self, run_id: str) -> None:
         """Move a run to the store's bin."""
-        self._client.delete_run(run_id)
+        with self._asked(run_id):
+            self._client.delete_run(run_id)
 
-    @_of_a_run
     def upload(self, run_id: str, folder: Path) -> None:
         """Store a folder's content as the run's artifacts.
 
         MLflow stores files of runs in the bin, too.
         """
-        self._client.log_artifacts(run_id, str(folder))
+        with self._asked(run_id):
+            self._client.log_artifacts(run_id, str(folder))
 
 
 def _is_sqlite(uri: str) -> bool:
