@@ -21,6 +21,7 @@ from cp2.plan.protocols.segmentation import SegmentationFinetuneRecipe as Finetu
 from cp2.plan.protocols.svm import SvmRecipe
 from cp2.plan.recipes import MasksRecipe, PretrainRecipe
 from cp2.plan.steps import steps_of
+from cp2.settings.models import BackboneSettings
 
 PROPOSALS = 1000  # of an image that a detector is scored on
 VIT_SIDE = 224  # pixels; timm's default
@@ -87,66 +88,50 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
     match run.recipe:
         case MasksRecipe(backbone=backbone) as masks:
             side = masks.magnification * int(backbone.args.get("img_size", VIT_SIDE))
-            kind = Kind("masks", None, backbone.name, None, (side, side), "off")
-            return kind, backbone_gflop(backbone, (side, side))
+            return _of("masks", backbone, (side, side)), backbone_gflop(backbone, (side, side))
         case PretrainRecipe(method=method, backbone=backbone, head=head) as pretraining:
-            side = method.views.crop_size
-            kind = Kind(
-                "pretrain",
-                method.name,
-                backbone.name,
-                head.name if head else None,
-                (side, side),
-                method.amp,
-                output_stride=backbone.stride,
-                symmetric=getattr(method, "symmetric", False),
-            )
+            size = (method.views.crop_size, method.views.crop_size)
+            named = head.name if head else None
+            kind = _of("pretrain", backbone, size, named, method.amp, method.name)
+            kind = replace(kind, symmetric=getattr(method, "symmetric", False))
             return kind, count_pretraining(pretraining).gflop
-        case FinetuneRecipe(auxiliary=second) as trained:
-            kind = _of_model("finetune", trained, trained.augmentation.crop, trained.amp)
+        case FinetuneRecipe(backbone=backbone, head=head, auxiliary=second) as trained:
+            kind = _of("finetune", backbone, trained.augmentation.crop, head.name, trained.amp)
             kind = replace(kind, auxiliary=second.head.name if second else None)
             return kind, count_finetuning(trained).gflop
-        case EvaluateRecipe(inference=inference) as scored:
+        case EvaluateRecipe(resize=resize, inference=inference) as scored:
             model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert isinstance(model, FinetuneRecipe)
-            kind = _of_model("evaluate", model, scored.resize, "off")
+            kind = _of("evaluate", model.backbone, resize, model.head.name)
             kind = replace(kind, slide=inference.mode == "slide")
             return kind, evaluation_gflop(scored, model)
-        case DetectionFinetuneRecipe(training=training) as trained:
-            sides = (training.usual_side, training.long_side)
-            return _of_detector("finetune", trained, sides, trained.amp), count_detector(
-                trained
-            ).gflop
-        case DetectionEvaluateRecipe() as scored:
+        case DetectionFinetuneRecipe(backbone=backbone, training=training) as trained:
+            size = (training.usual_side, training.long_side)
+            kind = _of("finetune", backbone, size, trained.detector.kind, trained.amp)
+            return kind, count_detector(trained).gflop
+        case DetectionEvaluateRecipe(short_side=short, long_side=long):
             model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert isinstance(model, DetectionFinetuneRecipe)
-            sides = (scored.short_side, scored.long_side)
-            size = (sides[0], round(sides[0] * LANDSCAPE))
-            return _of_detector("evaluate", model, sides, "off"), detector_gflop(
-                model, size, PROPOSALS
-            )
+            kind = _of("evaluate", model.backbone, (short, long), model.detector.kind)
+            return kind, detector_gflop(model, (short, round(short * LANDSCAPE)), PROPOSALS)
         case (
             SvmRecipe(backbone=backbone, schedule=schedule)
             | ProbeRecipe(backbone=backbone, schedule=schedule)
         ):  # its features; fits cost no device
-            stride = backbone.stride
-            kind = Kind(
-                "evaluate", None, backbone.name, None, schedule.size, "off", output_stride=stride
-            )
+            kind = _of("evaluate", backbone, schedule.size)
             return kind, backbone_gflop(backbone, schedule.size)
     raise ValueError(f"{run.key} takes no steps")
 
 
-def _of_detector(
-    stage: str, recipe: DetectionFinetuneRecipe, sides: tuple[int, int], amp: str
+def _of(
+    stage: str,
+    backbone: BackboneSettings,
+    size: tuple[int, int],
+    head: str | None = None,
+    amp: str = "off",
+    method: str | None = None,
 ) -> Kind:
-    name, head = recipe.backbone.name, recipe.detector.kind
-    return Kind(stage, None, name, head, sides, amp, output_stride=recipe.backbone.stride)
-
-
-def _of_model(stage: str, recipe: FinetuneRecipe, size: tuple[int, int], amp: str) -> Kind:
-    backbone, head = recipe.backbone, recipe.head.name
-    return Kind(stage, None, backbone.name, head, size, amp, output_stride=backbone.stride)
+    return Kind(stage, method, backbone.name, head, size, amp, output_stride=backbone.stride)
 
 
 def evaluation_gflop(recipe: EvaluateRecipe, model: FinetuneRecipe) -> float:

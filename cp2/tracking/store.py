@@ -211,17 +211,17 @@ class Store:
     def log(
         self,
         run_id: str,
-        points: Sequence[Point] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
+        points: Sequence[Point],
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
     ) -> None:
         """Send points, params and, with the last of them, tags."""
         with self._asked(run_id):
             from mlflow.entities import Metric, Param, RunTag
 
             metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
-            values = [Param(key, value) for key, value in (params or {}).items()]
-            marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+            values = [Param(key, value) for key, value in params.items()]
+            marks = [RunTag(key, value) for key, value in tags.items()]
             while (
                 len(metrics) + len(values) + len(marks) > _ENTITIES or len(values) > _PARAMS_OR_TAGS
             ):
