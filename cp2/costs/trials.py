@@ -7,6 +7,7 @@ from cp2.costs.networks import Size, backbone_map
 from cp2.costs.work import seen_size
 from cp2.errors import UserError
 from cp2.models.timm_models import reason_of
+from cp2.plan.fit import with_keys
 from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols.linear_segmentation import ProbeRecipe
 from cp2.plan.protocols.segmentation import SegmentationEvaluateRecipe, SegmentationFinetuneRecipe
@@ -38,10 +39,7 @@ def unfit_backbones(plan: Plan, results: Path) -> list[str]:
             if reason := tried[key]:
                 found.setdefault(reason, []).append(run.key)
                 break  # the next size would have the same reason
-    return [
-        f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {reason}"
-        for reason, keys in found.items()
-    ]
+    return with_keys(found)
 
 
 def _backbone(run: Run, plan: Plan) -> BackboneSettings | None:

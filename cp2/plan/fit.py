@@ -28,9 +28,14 @@ def misfits(
         reason = _misfit(run, plan, results, execution, processes)
         if reason and not run.is_done(results):
             found.setdefault(reason, []).append(run.key)
+    return with_keys(found)
+
+
+def with_keys(reasons: Mapping[str, list[str]]) -> list[str]:
+    """Reasons, each after the first of the runs that have it and the number of the others."""
     return [
         f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {reason}"
-        for reason, keys in found.items()
+        for reason, keys in reasons.items()
     ]
 
 

@@ -76,7 +76,7 @@ def time_of(path: Path, content: dict[str, Any], key: str) -> float:
     Raises:
         WrongFile: it is missing or something else.
     """
-    value = _number(content.get(key))
+    value = number(content.get(key))
     if value is None or not 0 <= value < 1e11:
         raise _wrong(path, key, content.get(key), "a time in seconds")
     return value
@@ -165,14 +165,14 @@ def _score(path: Path, values: dict[str, Any], metric: Metric) -> float:
     value = values.get(metric.name)
     if metric.is_share:
         return _share(path, metric.name, value)
-    number = _number(value)
-    if number is None:
+    score = number(value)
+    if score is None:
         raise _wrong_score(path, metric.name, value, "a finite number")
-    return number
+    return score
 
 
 def _share(path: Path, name: str, value: Any) -> float:
-    share = _number(value)
+    share = number(value)
     if share is None or not 0 <= share <= 1:
         raise _wrong_score(path, name, value, "a share between 0 and 1")
     return share
@@ -188,7 +188,7 @@ def _wrong(path: Path, key: str, value: Any, allowed: str) -> WrongFile:
     return WrongFile(f"{path}: {key}: found {value!r}, must be {allowed}; {MAKE_AGAIN}")
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """A finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -3,7 +3,7 @@
 import difflib
 import json
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,10 +16,8 @@ _SHOWN = 40  # names that an error text lists
 _KEY = "[key]"  # pydantic's mark for an error of a mapping's key, not of its value
 
 
-class Origin(typing.Protocol):
-    """Says where a key got its value, as the beginning of a line: "file: " or "--set ...: "."""
-
-    def __call__(self, key: Key) -> str: ...
+# Says where a key got its value, as the beginning of a line: "file: " or "--set ...: ".
+Origin = Callable[[Key], str]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

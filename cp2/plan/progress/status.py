@@ -1,17 +1,17 @@
 """How far a campaign is, from the files that its runs write; nothing is asked of a scheduler."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.steps import Steps, steps_of
 from cp2.record.attempts import AttemptRecord, read_attempts
 from cp2.record.metrics import collapse
+from cp2.record.readers import number
 from cp2.record.tail import last_metrics
 
 State = Literal["done", "running", "waiting", "failed"]
@@ -147,8 +147,7 @@ def _progress(
     if line is None:
         return RunStatus(run.key, state, holder=holder)
     steps = steps_of(run, plan, results)
-    written = _number(line.get("time"))
-    rate = _number(line.get("samples_per_second"))
+    written, rate = number(line.get("time")), number(line.get("samples_per_second"))
     return RunStatus(
         run.key,
         state,
@@ -163,16 +162,9 @@ def _progress(
 
 
 def _eta(step: int, steps: Steps | None, rate: float | None) -> float | None:
-    if steps is None or steps.count is None or not rate:
+    if steps is None or steps.count is None or not rate or rate < 0:
         return None
     return max(0, steps.count - step) * steps.batch_size / rate
-
-
-def _number(value: Any) -> float | None:
-    """A finite number that is not negative, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
 
 
 def _error(attempt: AttemptRecord) -> str:

@@ -12,6 +12,7 @@ from cp2.errors import UserError
 from cp2.plan.graph import Plan, Run
 from cp2.plan.places import Places
 from cp2.record.metrics import read_metrics, read_metrics_and_damage
+from cp2.record.readers import number
 from cp2.reporting.figures.drawing import (
     COLOURS,
     STYLE,
@@ -64,7 +65,7 @@ class Log:
 
     def curve(self, label: str, metric: str) -> Curve:
         """One metric's numbers; nulls, which stand for what is not finite, are left out."""
-        points = [(x["step"], x[metric]) for x in self.lines if _is_number(x.get(metric))]
+        points = [(x["step"], x[metric]) for x in self.lines if number(x.get(metric)) is not None]
         return Curve(label, [step for step, _ in points], [value for _, value in points])
 
 
@@ -220,10 +221,6 @@ def _told_apart(labels: list[str], words: list[str]) -> list[str]:
         f"{label} · {word}" if word and len(different[label]) > 1 else label
         for label, word in zip(labels, words, strict=True)
     ]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def choose_runs(places: Places, conditions: Sequence[str]) -> list[Run]:
