@@ -11,7 +11,7 @@ from cp2.plan.graph import Plan, Run
 from cp2.plan.protocols import evaluate_cell
 from cp2.plan.recipes import CheckpointRecipe
 from cp2.plan.stages import Stages
-from cp2.settings.base import hashed_fields
+from cp2.settings.base import hashed_fields, leaves
 from cp2.settings.load import Configuration
 from cp2.stages import TRACKED
 
@@ -47,7 +47,8 @@ def cell_settings(plan: Plan, runs: tuple[str, ...]) -> Flat:
     shown = [run for run in plan.ancestors(list(runs[:1])) if run.stage in SHOWN]
     for place, run in enumerate(shown):
         later = sum(other.stage == run.stage for other in shown[place + 1 :])
-        _flatten("earlier " * later + run.stage, _content(run), flat)
+        named = leaves(_content(run), "earlier " * later + run.stage)
+        flat |= {key: _text(value) for key, value in named}
     return flat
 
 
@@ -121,11 +122,7 @@ def _content(run: Run) -> dict[str, Any]:
     return content
 
 
-def _flatten(prefix: str, value: Any, flat: Flat) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _flatten(f"{prefix}.{key}", inner, flat)
-    elif isinstance(value, (list, tuple)):
-        flat[prefix] = "[" + ", ".join(map(str, value)) + "]"
-    else:
-        flat[prefix] = "none" if value is None else str(value)
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return "none" if value is None else str(value)

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -140,6 +140,15 @@ def hashed_fields(settings: BaseModel) -> dict[str, Any]:
         if not (is_added and value == default):
             fields[name] = _plain(value)
     return fields
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All that is no mapping in a tree of settings, by its keys with dots between."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
 
 
 @cache

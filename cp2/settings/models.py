@@ -15,6 +15,12 @@ PATCH = 16  # pixels of a side of a vision transformer's patch
 
 
 class _Backbone(Settings):
+    family: str
+    name: Name
+    title: str = unhashed()
+    arch: str  # timm's name
+    args: dict[str, Any] = Field(default_factory=dict)  # further arguments of timm's constructor
+
     @model_validator(mode="before")
     @classmethod
     def _pass_over_counts(cls, tree: Any) -> Any:
@@ -37,10 +43,6 @@ class ResNetSettings(_Backbone):
     """
 
     family: Literal["resnet"]
-    name: Name
-    title: str = unhashed()
-    arch: str  # timm's name
-    args: dict[str, Any] = Field(default_factory=dict)  # further arguments of timm's constructor
     output_stride: Literal[8, 16, 32] = 16
     padding: Padding = "symmetric"
     input: InputScale = "imagenet"
@@ -55,10 +57,6 @@ class ViTSettings(_Backbone):
     """A timm vision transformer that hands its last block's patch tokens on as a feature map."""
 
     family: Literal["vit"]
-    name: Name
-    title: str = unhashed()
-    arch: str
-    args: dict[str, Any] = Field(default_factory=dict)
     heads: PositiveInt  # a wrong number loads silently (shapes agree), so it is always stated
     final_norm: bool = False  # the released ViT applies no LayerNorm after its last block
 
@@ -80,10 +78,6 @@ class TimmSettings(_Backbone):
     """
 
     family: Literal["timm"]
-    name: Name
-    title: str = unhashed()
-    arch: str
-    args: dict[str, Any] = Field(default_factory=dict)
     output_stride: PositiveInt = 16
     optimizer: Literal["resnet", "vit"] = "resnet"
     input: InputScale = "imagenet"

@@ -10,7 +10,7 @@ from cp2.plan.places import Places
 from cp2.plan.text import cell_text
 from cp2.record.attempts import AttemptRecord
 from cp2.record.readers import Scores
-from cp2.settings.base import hashed_fields
+from cp2.settings.base import hashed_fields, leaves
 from cp2.settings.metrics import Metric
 
 LONGEST_PARAM = 499  # characters; MLflow servers before 2.8 take no more
@@ -36,22 +36,18 @@ def params(run: Run, settings: dict[str, Any], places: Places) -> dict[str, str]
     What was finetuned or scored also has its pretraining's, as `pretrain.method.temperature`, so
     that scores can be compared by them.
     """
-    flat: dict[str, str] = {}
-    _flatten("", settings, flat)
-    return _allowed(flat) | origin_params(run, places)
+    return _allowed(leaves(settings)) | origin_params(run, places)
 
 
 def origin_params(run: Run, places: Places) -> dict[str, str]:
     """The settings of a run's pretraining, as `pretrain.method.temperature`, ..."""
-    flat: dict[str, str] = {}
     origin = places.pretraining_of(run)
-    if origin is not None:
-        _flatten("pretrain", hashed_fields(origin.recipe), flat)
-    return _allowed(flat)
+    return _allowed(leaves(hashed_fields(origin.recipe), "pretrain")) if origin else {}
 
 
-def _allowed(flat: dict[str, str]) -> dict[str, str]:
-    return {safe_name(key): value[:LONGEST_PARAM] for key, value in flat.items()}
+def _allowed(found: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    texts = ((key, one if isinstance(one, str) else json.dumps(one)) for key, one in found)
+    return {safe_name(key): text[:LONGEST_PARAM] for key, text in texts}
 
 
 def tags(
@@ -120,11 +116,3 @@ def safe_name(name: str) -> str:
     """A name that MLflow takes for a param, tag or metric: other characters become "_"."""
     parts = _UNUSUAL.sub("_", name).split("/")
     return "/".join(part for part in parts if part.strip("."))[:LONGEST_NAME] or "_"
-
-
-def _flatten(prefix: str, value: Any, flat: dict[str, str]) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _flatten(f"{prefix}.{key}" if prefix else str(key), inner, flat)
-    else:
-        flat[prefix] = value if isinstance(value, str) else json.dumps(value)
