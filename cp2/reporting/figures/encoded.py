@@ -58,11 +58,11 @@ def moments(run: Run, results: Path) -> list[Moment]:
     """
     recipe = run.recipe
     if isinstance(recipe, PretrainRecipe):
-        return [
-            _before(run, recipe, results),
-            *_kept(run, recipe, results),
-            *_now(run, recipe, results),
+        kept = [
+            _moment(f"epoch {epoch}", recipe.backbone, path)
+            for epoch, path in run.folder(results).snapshots().items()
         ]
+        return [_before(run, recipe, results), *kept, _now(run, recipe, results)]
     if not isinstance(recipe, SegmentationFinetuneRecipe | CheckpointRecipe):
         raise UserError(f"{run.key} has no backbone; give a pretrain, checkpoint or finetune run")
     if not run.is_done(results):
@@ -110,16 +110,10 @@ def _before(run: Run, recipe: PretrainRecipe, results: Path) -> Moment:
     return Moment("random weights", backbone.eval())
 
 
-def _kept(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
-    """Snapshots, in the order of their epochs."""
-    paths = run.folder(results).snapshots()
-    return [_moment(f"epoch {epoch}", recipe.backbone, path) for epoch, path in paths.items()]
-
-
-def _now(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
+def _now(run: Run, recipe: PretrainRecipe, results: Path) -> Moment:
     folder = run.folder(results)
     if run.is_done(results):
-        return [_moment(f"epoch {recipe.epochs}", recipe.backbone, folder.model)]
+        return _moment(f"epoch {recipe.epochs}", recipe.backbone, folder.model)
     state = newest_weights(folder.state)
     if state is None:
         raise UserError(
@@ -129,7 +123,7 @@ def _now(run: Run, recipe: PretrainRecipe, results: Path) -> list[Moment]:
     step, module = state
     prefix = _exported(recipe)
     weights = {k.removeprefix(prefix): v for k, v in module.items() if k.startswith(prefix)}
-    return [_loaded(f"step {step}", recipe.backbone, weights, folder.state)]
+    return _loaded(f"step {step}", recipe.backbone, weights, folder.state)
 
 
 def _exported(recipe: PretrainRecipe) -> str:
