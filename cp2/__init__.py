@@ -62,6 +62,9 @@ def scores(campaign: str, assignments: Sequence[str] = ()) -> "pd.DataFrame":
     Raises:
         UserError: the campaign, an assignment or a published CSV is wrong.
     """
-    from cp2.tables.frame import campaign_scores  # pandas takes half a second to import
+    from cp2.plan.build import build_plan
+    from cp2.settings.load import load_campaign
+    from cp2.tables.frame import score_frame  # pandas takes half a second to import
 
-    return campaign_scores(campaign, assignments)
+    configuration = load_campaign(campaign, assignments)
+    return score_frame(configuration, build_plan(configuration))

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from cp2.errors import WrongFile
-from cp2.plan.build import build_plan
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.places import Places
 from cp2.plan.protocols import metric_of
 from cp2.plan.recipes import PretrainRecipe
 from cp2.record.readers import check_owner, read_object, read_score, time_of
-from cp2.settings.load import Configuration, load_campaign
+from cp2.settings.load import Configuration
 from cp2.settings.metrics import SECONDS_PER_EPOCH, Metric
 from cp2.settings.tables import TableSettings
 from cp2.tables.external import external_note, failed_file, imported_from
@@ -52,18 +51,6 @@ _OF_RUN = ("run", "seed", "pretrain_seed", "value", "planned", "problem")
 _TEXTS = ["reason", "elsewhere", "imported", "printed"]  # "" where there is none
 _OF_CELL = [name for name in COLUMNS if name not in (*CELL, *_OF_RUN)]
 _TYPES: Any = {"seed": "Int64", "pretrain_seed": "Int64", "value": float, "label_fraction": float}
-
-
-def campaign_scores(
-    campaign: str, assignments: Sequence[str] = (), published_folder: Path = PUBLISHED
-) -> pd.DataFrame:
-    """The frame of a campaign; see `cp2.scores`.
-
-    Raises:
-        UserError: the campaign, an assignment or a published CSV is wrong.
-    """
-    configuration = load_campaign(campaign, assignments)
-    return score_frame(configuration, build_plan(configuration), published_folder)
 
 
 def score_frame(

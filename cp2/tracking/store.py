@@ -72,7 +72,8 @@ class Store:
                 "in the results folder"
             )
         self.uri, self._name, self._artifacts = uri, experiment, artifacts
-        self._database = Path(uri.removeprefix("sqlite:///")) if _is_sqlite(uri) else None
+        path = uri.removeprefix("sqlite:///")
+        self._database = None if path == uri else Path(path)
 
     @property
     def shown(self) -> str:
@@ -251,10 +252,6 @@ class Store:
         """
         with self._asked(run_id):
             self._client.log_artifacts(run_id, str(folder))
-
-
-def _is_sqlite(uri: str) -> bool:
-    return uri.startswith("sqlite:///")
 
 
 def _milliseconds(seconds: float) -> int:
