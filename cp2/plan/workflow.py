@@ -204,10 +204,6 @@ class Workflow:
         """A rule's resources; never part of a run's id nor of a rule's parameters."""
         return self.request(stage).snakemake()
 
-    def threads(self, stage: str) -> int:
-        """Cores of a stage's jobs."""
-        return self.request(stage).cpus
-
     def _files(self, key: str) -> list[Path]:
         return list(files_of(key, self.configuration.results).values())
 

@@ -19,7 +19,7 @@ for stage in STAGES.values():
         localrule: not stage.on_cluster
         conda:
             "../../environment.yml"
-        threads: PLAN.threads(stage.name)
+        threads: PLAN.request(stage.name).cpus
         resources:
             **PLAN.resources(stage.name),
         params:

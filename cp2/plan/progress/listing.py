@@ -69,8 +69,6 @@ def _table(cells: tuple[CellStatus, ...], width: int, paint: Paint) -> list[str]
         states.append(["", *(cell.state for cell in row)])
     lines = columns(rows)
     if all(len(line) <= width for line in lines):
-        if paint is _plain:
-            return lines
         return columns(rows, style=lambda row, column, text: paint(text, states[row][column]))
     listed: list[str] = []
     for texts, words in zip(rows[1:], states[1:], strict=True):
