@@ -53,7 +53,7 @@ def explain(error: ValidationError, model: Any, tree: Any, origin: Origin) -> st
         if item["type"].startswith("union_tag"):  # pydantic points at the union, not at its tag
             key = (*key, item["ctx"]["discriminator"].strip("'()"))
         place = ".".join(key) or "(top level)"
-        lines.append(f"{origin(key)}{place}{_shown(item, _at(tree, key))}: {_reason(item, model)}")
+        lines.append(f"{origin(key)}{place}{_shown(item)}: {_reason(item, model)}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -95,18 +95,8 @@ def _path_in_tree(loc: tuple[int | str, ...], tree: Any, missing: bool) -> Key:
     return tuple(key)
 
 
-def _at(tree: Any, key: Key) -> Any:
-    for part in key:
-        if isinstance(tree, dict):
-            tree = next((v for k, v in tree.items() if str(k) == part), None)
-        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
-            tree = tree[int(part)]
-        else:
-            return None
-    return tree
-
-
-def _shown(item: Any, value: Any) -> str:
+def _shown(item: Any) -> str:
+    value = item.get("ctx", {}).get("tag", item["input"])
     absent = item["type"] in ("missing", "union_tag_not_found") or item["loc"][-1:] == (_KEY,)
     return "" if absent or isinstance(value, (dict, list)) else f" = {value!r}"
 
