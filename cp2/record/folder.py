@@ -14,19 +14,6 @@ from cp2.record.kept import has_content
 from cp2.record.lock import Holder, hold, holder
 
 
-class _File(property):
-    """The path of a file or folder of this name in a run's folder."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(lambda folder: folder.path / name)
-
-    def __get__(  # type: ignore[override]
-        self, folder: Any, owner: type | None = None
-    ) -> Path:
-        path: Path = super().__get__(folder, owner)
-        return path
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """results/<stage>/<run id>/ and the names of the files in it.
@@ -37,18 +24,47 @@ class RunFolder:
 
     path: Path
 
-    recipe = _File("recipe.json")
-    environment = _File("environment.json")
-    attempts = _File(attempts.FILE)
-    metrics = _File("metrics.jsonl")
-    probes = _File("probes.jsonl")  # scores of frozen features, a line a step, if it was probed
-    log = _File("log.txt")
-    unreadable = _File("unreadable.txt")  # images that could not be read, a name a line, if any
-    state = _File("state")
-    pictures = _File("pictures")
-    model = _File("model.safetensors")
-    scores = _File("scores.json")
-    done = _File("done.json")
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def probes(self) -> Path:
+        """Scores of frozen features, a line a step; none: it was never probed."""
+        return self.path / "probes.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def unreadable(self) -> Path:
+        """Names of the images that could not be read, one a line; none: no such file."""
+        return self.path / "unreadable.txt"
 
     def snapshot(self, epoch: int) -> Path:
         """Weights that a pretraining keeps after so many epochs."""
@@ -59,6 +75,14 @@ class RunFolder:
         there = (self.path / "snapshots").glob("epoch-*.safetensors")
         epochs = {path.stem.removeprefix("epoch-"): path for path in there}
         return {int(one): epochs[one] for one in sorted(filter(str.isdecimal, epochs), key=int)}
+
+    @property
+    def done(self) -> Path:
+        return self.path / "done.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / attempts.FILE
 
     def locked(self, wait: bool = False) -> AbstractContextManager[None]:
         """Hold the run for this process; the system lets go of it however the process ends.

@@ -21,7 +21,6 @@ class Metric:
         title: as an axis or a heading calls it.
         unit: of the printed number: "percent", "seconds".
         scale: printed number / stored number: 100 for shares of one, 1 for plain numbers.
-        higher_is_better: which way is better.
         digits: of the printed number, after the point.
     """
 
@@ -29,7 +28,6 @@ class Metric:
     title: str
     unit: str
     scale: float = 100.0
-    higher_is_better: bool = True
     digits: int = 1
 
     @property
@@ -39,9 +37,7 @@ class Metric:
 
 
 # Of a pretraining itself, whatever judges its weights.
-SECONDS_PER_EPOCH = Metric(
-    "seconds_per_epoch", "seconds an epoch", "seconds", scale=1.0, higher_is_better=False
-)
+SECONDS_PER_EPOCH = Metric("seconds_per_epoch", "seconds an epoch", "seconds", scale=1.0)
 
 
 class ProtocolSettings(Settings):

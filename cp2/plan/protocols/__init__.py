@@ -55,7 +55,7 @@ def evaluate_cell(
     return run
 
 
-def judging_run(
+def protocol_run(
     stages: Stages,
     stage: str,
     recipe: FinetuneRecipe | EvaluateRecipe,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.plan.protocols import CellSettings, dataset_with_objects, judging_run, scoring_run
+from cp2.plan.protocols import CellSettings, dataset_with_objects, protocol_run, scoring_run
 from cp2.plan.recipes import DatasetRecipe, EvaluateRecipe, FinetuneRecipe
 from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.base import PositiveInt, unhashed
@@ -84,7 +84,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
         amp=cell.protocol.amp,
     )
     kind = detector.kind
-    finetuning = judging_run(
+    finetuning = protocol_run(
         stages, "finetune", recipe, backbone.name, kind, start, seed, head=kind
     )
     scored = DetectionEvaluateRecipe(

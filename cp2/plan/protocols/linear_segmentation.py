@@ -4,7 +4,7 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.plan.protocols import CellSettings, judging_run
+from cp2.plan.protocols import CellSettings, protocol_run
 from cp2.plan.recipes import CheckpointRecipe, DatasetRecipe, EvaluateRecipe, PretrainRecipe
 from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.metrics import Metric
@@ -65,7 +65,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     recipe = probe_recipe(kind, dataset, start, backbone, schedule, str(cell))
     labels = f"{fraction:g}"
     what = kind.removesuffix("-segmentation") + ("" if fraction == 1 else f"-l{labels}")
-    return judging_run(stages, "evaluate", recipe, backbone.name, what, start, seed, labels=labels)
+    return protocol_run(stages, "evaluate", recipe, backbone.name, what, start, seed, labels=labels)
 
 
 def probe_recipe(

@@ -5,7 +5,7 @@ from typing import Literal
 from cp2.errors import UserError
 from cp2.plan.graph import Run
 from cp2.plan.pretraining import check_crop
-from cp2.plan.protocols import CellSettings, judging_run, scoring_run
+from cp2.plan.protocols import CellSettings, protocol_run, scoring_run
 from cp2.plan.recipes import (
     CheckpointRecipe,
     DatasetRecipe,
@@ -144,7 +144,7 @@ def _finetuning(
     labels = f"{fraction:g}"
     few = f"-l{labels}" if fraction < 1 else ""
     tags = {"head": head.name, "labels": labels}
-    return judging_run(
+    return protocol_run(
         stages, "finetune", recipe, backbone.name, head.name, start, seed, few, **tags
     )
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from cp2.errors import UserError
 from cp2.plan.graph import Run
-from cp2.plan.protocols import CellSettings, dataset_with_objects, judging_run
+from cp2.plan.protocols import CellSettings, dataset_with_objects, protocol_run
 from cp2.plan.recipes import EvaluateRecipe
 from cp2.plan.stages import Stages, backbone_of
 from cp2.settings.metrics import Metric
@@ -41,7 +41,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     _check_pool(backbone, schedule, f"{cell}, protocol {cell.protocol.name!r}")
     recipe = SvmRecipe(dataset=dataset.id, split="test", backbone=backbone, schedule=schedule)
     kind = f"svm{schedule.shots}" if schedule.shots else "svm"
-    return judging_run(stages, "evaluate", recipe, backbone.name, kind, start, seed)
+    return protocol_run(stages, "evaluate", recipe, backbone.name, kind, start, seed)
 
 
 def _check_pool(backbone: BackboneSettings, schedule: SvmSchedule, where: str) -> None:
