@@ -60,6 +60,7 @@ class StallWatch:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
+        self._thread.join(2 * BEAT_SECONDS)  # a thread amid a call must not meet the process' end
 
     def _watch(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
