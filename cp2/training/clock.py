@@ -36,7 +36,7 @@ class Deadline:
     Attributes:
         note: what the user should know about the end, if anything.
         signalled: whether a signal came.
-        steps: how often `reason` was asked, once a step.
+        steps: how often `reason` was asked: once a step, and while processes meet.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:

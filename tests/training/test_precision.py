@@ -90,7 +90,7 @@ def test_processes_leave_their_group_when_all_stop_together(
     log: list[str] = []
     for name, value in ((RANK, "0"), (PROCESSES, "2"), ("CP2_DEVICE", "cpu")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(parallel, "meet", lambda *_: (None, ["a", "b"]))
+    monkeypatch.setattr(parallel, "meet", lambda *_: (distributed.HashStore(), ["a", "b"]))
     monkeypatch.setattr(distributed, "all_reduce", lambda _: None)
     monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: log.append("joined"))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: log.append("left"))
