@@ -180,7 +180,11 @@ def _hold(
             run.check_needs(results)
             print(check_gpus(processes, node.count), flush=True)
             if everywhere > 1:
-                launch(sys.argv[1:], processes, node)
+                try:
+                    launch(sys.argv[1:], processes, node)
+                except StoppedForResumeError:
+                    if not run.is_done(results):  # a signal may come just after the end
+                        raise
             else:
                 _work(stage, run, results, execution, deadline)
 

@@ -139,7 +139,7 @@ class _Team:
             said = any(map(self._note, self._failed))  # a signal may end it after that, too
             if self._signalled and not said and all(codes[r] in _INTERRUPTED for r in self._failed):
                 raise StoppedForResumeError(
-                    "stopped by a signal before the first step", signalled=True
+                    "stopped by a signal, with nothing to save yet", signalled=True
                 )
             raise self._cause()
         if RESUME_EXIT_CODE in codes.values():

@@ -5,16 +5,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from cp2.cli import training
 from cp2.errors import UserError
+from cp2.plan.graph import Plan, Run
+from cp2.record.attempts import read_attempts
+from cp2.settings.load import Configuration
 from cp2.training import processes
-from cp2.training.clock import RESUME_EXIT_CODE, StoppedForResumeError
-from cp2.training.nodes import Node
+from cp2.training.clock import RESUME_EXIT_CODE, Deadline, StoppedForResumeError
+from cp2.training.nodes import ALONE, Node
+from cp2.training.pretrain import pretrain
 from cp2.training.processes import PROCESSES, RANK, RENDEZVOUS, this_rank, watch_over
 
 PREPARE = """
@@ -91,7 +96,11 @@ time.sleep(600)
 
 REPORT = """
 from cp2.training.processes import reporting_to_launcher
+from cp2.cli import training
 from cp2.errors import UserError
+from cp2.plan.graph import Plan, Run
+from cp2.record.attempts import read_attempts
+from cp2.settings.load import Configuration
 from cp2.training.processes import _note_file
 with reporting_to_launcher():
     other = _note_file(pathlib.Path(os.environ["CP2_RENDEZVOUS"]).parent, 1 - rank)
@@ -231,3 +240,20 @@ def test_the_second_of_three_nodes_starts_ranks_two_and_three(
     assert told == {2: "6 0 first:9", 3: "6 1 first:9"}
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "srun's, once the first has left"
     signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_just_after_the_end_is_no_stop(
+    tiny: tuple[Configuration, Plan], find: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, run = tiny[0], find("moco-v2")
+    results, execution = configuration.results, configuration.campaign.execution
+
+    def launched(*_: object) -> None:
+        pretrain(run, results, execution, Deadline())
+        raise StoppedForResumeError("stopped by a signal", signalled=True)
+
+    monkeypatch.setenv("CP2_DEVICE", "cpu")
+    monkeypatch.setattr(training, "launch", launched)
+    monkeypatch.setattr(Deadline, "listen", lambda _: None)
+    training._hold("pretrain", run, results, execution, Deadline(), 2, ALONE)
+    assert [one.outcome for one in read_attempts(run.folder(results).path)] == ["done"]
