@@ -62,22 +62,13 @@ def coco_scores(
         evaluator = coco_module("cocoeval").COCOeval(*sides, kind)
         evaluator.evaluate()
         evaluator.accumulate()
-    precision, recall = (
-        np.where(evaluator.eval[name] < 0, np.nan, evaluator.eval[name])
-        for name in ("precision", "recall")
-    )
-    # (categories, sizes, overlaps, recalls) and (categories, sizes, overlaps, most detections)
-    precision = np.ascontiguousarray(precision[..., -1].transpose(2, 3, 0, 1))
-    recall = np.ascontiguousarray(recall.transpose(1, 2, 0, 3))
-    values = [
-        *(precision[:, 0], precision[:, 0, 0], precision[:, 0, 5]),
-        *(precision[:, size] for size in (1, 2, 3)),
-        *(recall[:, 0, :, most] for most in range(3)),
-        *(recall[:, size, :, 2] for size in (1, 2, 3)),
-    ]
+        evaluator.summarize()
+    # -1 stands for nothing to find; (overlaps, recalls, categories) of all sizes.
+    numbers = np.where(evaluator.stats < 0, np.nan, evaluator.stats).tolist()
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
     return CocoScores(
-        {name: _mean(value) for name, value in zip(NAMES, values, strict=True)},
-        [_mean(one) for one in precision[:, 0]],
+        dict(zip(NAMES, numbers, strict=True)),
+        [_mean(precision[:, :, category]) for category in range(precision.shape[2])],
     )
 
 
@@ -89,7 +80,8 @@ def _indexed(content: dict[str, Any]) -> Any:
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
+    known = values[values >= 0]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def as_coco_truth(
