@@ -124,17 +124,20 @@ def doctor(
     ] = False,
 ) -> None:
     """Check folders, disk, Slurm against the site file, torch against the driver; 1 on problems."""
-    checks = _checks(options, site)
-    if gpu:
-        from cp2.cli.gpu import gpu_checks
-
-        checks = gpu_checks()
+    if gpu and site:
+        raise UserError("--gpu looks at the GPU of this machine; leave --site out")
     problem = False
-    for check in checks:
+    for check in _gpu_checks() if gpu else _checks(options, site):
         print(check, flush=True)
         problem |= check.ok is False
     if problem:
         raise typer.Exit(1)
+
+
+def _gpu_checks() -> "Iterator[Check]":
+    from cp2.cli.gpu import gpu_checks
+
+    return gpu_checks()
 
 
 def _checks(options: CampaignOptions, site: str | None) -> "Iterator[Check]":
