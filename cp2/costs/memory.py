@@ -127,7 +127,7 @@ def _pretraining(recipe: PretrainRecipe) -> int:
         prepared = method.before_step(batch, step)
         return saved_bytes(method, lambda: method(batch, prepared, step)["loss"])
 
-    return once(["kept", shaping(recipe)], count)
+    return once("kept by a pretraining", shaping(recipe), count)
 
 
 def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
@@ -142,7 +142,7 @@ def _finetuning(recipe: SegmentationFinetuneRecipe) -> int:
 
     parts = [recipe.backbone, recipe.head, recipe.auxiliary]
     shape = [*(part and part.model_dump() for part in parts), recipe.classes, crop]
-    return once(["kept", *shape], count)
+    return once("kept by a finetuning", shape, count)
 
 
 def _largest_image(recipe: DetectionFinetuneRecipe) -> tuple[int, int]:
@@ -180,7 +180,7 @@ def _detection(recipe: DetectionFinetuneRecipe) -> int:
         return kept - sum(blocks) + max(blocks)
 
     shape = [settings.model_dump(), recipe.backbone.model_dump(), recipe.classes, sides]
-    return once(["kept", *shape], count)
+    return once("kept by a detector", shape, count)
 
 
 def saved_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:

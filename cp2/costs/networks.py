@@ -58,9 +58,9 @@ class Counts:
 _KNOWN: dict[str, Any] = {}  # by what of a recipe shapes its networks
 
 
-def once(shape: Any, count: Callable[[], T]) -> T:
+def once(what: str, shape: Any, count: Callable[[], T]) -> T:
     """What `count` gives on the meta device; networks of equal shape are counted once."""
-    key = json.dumps(shape)
+    key = json.dumps([what, shape])
     with META:
         known: T = _KNOWN.get(key) or _KNOWN.setdefault(key, count())
     return known
@@ -94,7 +94,7 @@ def count_pretraining(recipe: PretrainRecipe) -> Counts:
         optimizer = recipe.method.optimizer[trained_as(recipe.backbone)]
         return Counts(step_gflop(method), weights, *_state_bytes(method, optimizer))
 
-    return once(shaping(recipe), count)
+    return once("pretraining", shaping(recipe), count)
 
 
 def shaping(recipe: PretrainRecipe) -> Any:
@@ -124,7 +124,7 @@ def count_finetuning(recipe: SegmentationFinetuneRecipe) -> Counts:
         return Counts(LEARNS * forward, weights, *_state_bytes(trained, optimizer))
 
     parts = [_shape(recipe.backbone), recipe.head.model_dump(), second and second.model_dump()]
-    return once([*parts, recipe.classes, size, optimizer.kind], count)
+    return once("finetuning", [*parts, recipe.classes, size, optimizer.kind], count)
 
 
 def count_detector(recipe: DetectionFinetuneRecipe) -> Counts:
@@ -144,7 +144,7 @@ def detector_gflop(
     """Forward pass of an image with so many regions, and masks of so many objects."""
     shape = [_detector_shape(recipe), size, regions, objects]
     run = partial(run_detector, _detector(recipe), 1, size, regions, objects)
-    return once(shape, lambda: _forward(run)[0])
+    return once("detector's GFLOP", shape, lambda: _forward(run)[0])
 
 
 def _detector_shape(recipe: DetectionFinetuneRecipe) -> list[Any]:
@@ -155,7 +155,7 @@ def _detector(recipe: DetectionFinetuneRecipe) -> Detector:
     def build() -> Detector:
         return _countable(build_detector(recipe.detector, recipe.backbone, recipe.classes))
 
-    return once(_detector_shape(recipe), build)
+    return once("detector", _detector_shape(recipe), build)
 
 
 def run_detector(model: Detector, images: int, size: Size, regions: int, objects: int) -> list[Any]:
@@ -179,7 +179,7 @@ def segmentor_gflop(
         model = _countable(build_segmentor(backbone, head, classes))
         return _forward(model, torch.empty(1, 3, *size))[0]
 
-    return once(["segmentor", _shape(backbone), head.model_dump(), classes, size], count)
+    return once("segmentor's GFLOP", [_shape(backbone), head.model_dump(), classes, size], count)
 
 
 def backbone_gflop(backbone: BackboneSettings, size: Size) -> float:
@@ -210,12 +210,13 @@ def _shape(backbone: BackboneSettings) -> dict[str, Any]:
 
 
 def _backbone(settings: BackboneSettings) -> Backbone:
-    return once(_shape(settings), lambda: _countable(build_backbone(settings)))
+    return once("backbone", _shape(settings), lambda: _countable(build_backbone(settings)))
 
 
 def _gflop_and_map(backbone: BackboneSettings, size: Size) -> tuple[float, Tensor]:
     network = _backbone(backbone)
-    return once([_shape(backbone), size], lambda: _forward(network, torch.empty(1, 3, *size)))
+    shape = [_shape(backbone), size]
+    return once("map", shape, lambda: _forward(network, torch.empty(1, 3, *size)))
 
 
 @torch.no_grad()

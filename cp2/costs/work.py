@@ -88,42 +88,42 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
     match run.recipe:
         case MasksRecipe(backbone=backbone) as masks:
             side = masks.magnification * int(backbone.args.get("img_size", VIT_SIDE))
-            return _of("masks", backbone, (side, side)), backbone_gflop(backbone, (side, side))
+            return _kind_of("masks", backbone, (side, side)), backbone_gflop(backbone, (side, side))
         case PretrainRecipe(method=method, backbone=backbone, head=head) as pretraining:
             size = (method.views.crop_size, method.views.crop_size)
             named = head.name if head else None
-            kind = _of("pretrain", backbone, size, named, method.amp, method.name)
+            kind = _kind_of("pretrain", backbone, size, named, method.amp, method.name)
             kind = replace(kind, symmetric=getattr(method, "symmetric", False))
             return kind, count_pretraining(pretraining).gflop
         case FinetuneRecipe(backbone=backbone, head=head, auxiliary=second) as trained:
-            kind = _of("finetune", backbone, trained.augmentation.crop, head.name, trained.amp)
+            kind = _kind_of("finetune", backbone, trained.augmentation.crop, head.name, trained.amp)
             kind = replace(kind, auxiliary=second.head.name if second else None)
             return kind, count_finetuning(trained).gflop
         case EvaluateRecipe(resize=resize, inference=inference) as scored:
             model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert isinstance(model, FinetuneRecipe)
-            kind = _of("evaluate", model.backbone, resize, model.head.name)
+            kind = _kind_of("evaluate", model.backbone, resize, model.head.name)
             kind = replace(kind, slide=inference.mode == "slide")
             return kind, evaluation_gflop(scored, model)
         case DetectionFinetuneRecipe(backbone=backbone, training=training) as trained:
             size = (training.usual_side, training.long_side)
-            kind = _of("finetune", backbone, size, trained.detector.kind, trained.amp)
+            kind = _kind_of("finetune", backbone, size, trained.detector.kind, trained.amp)
             return kind, count_detector(trained).gflop
         case DetectionEvaluateRecipe(short_side=short, long_side=long):
             model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
             assert isinstance(model, DetectionFinetuneRecipe)
-            kind = _of("evaluate", model.backbone, (short, long), model.detector.kind)
+            kind = _kind_of("evaluate", model.backbone, (short, long), model.detector.kind)
             return kind, detector_gflop(model, (short, round(short * LANDSCAPE)), PROPOSALS)
         case (
             SvmRecipe(backbone=backbone, schedule=schedule)
             | ProbeRecipe(backbone=backbone, schedule=schedule)
         ):  # its features; fits cost no device
-            kind = _of("evaluate", backbone, schedule.size)
+            kind = _kind_of("evaluate", backbone, schedule.size)
             return kind, backbone_gflop(backbone, schedule.size)
     raise ValueError(f"{run.key} takes no steps")
 
 
-def _of(
+def _kind_of(
     stage: str,
     backbone: BackboneSettings,
     size: tuple[int, int],

@@ -85,7 +85,7 @@ class Store:
         return self._database is None or self._database.is_file()
 
     @contextmanager
-    def _asked(self, run_id: str = "") -> Iterator[None]:
+    def _explained(self, run_id: str = "") -> Iterator[None]:
         """Turn what goes wrong in the store into a `StoreError` that says what to do.
 
         Of a run that is no longer there it is a `LostRunError`.
@@ -122,7 +122,7 @@ class Store:
         """Whether a run is there and not in the bin."""
         from mlflow.exceptions import MlflowException
 
-        with self._asked():
+        with self._explained():
             try:
                 return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
             except MlflowException as error:
@@ -157,12 +157,12 @@ class Store:
 
     def experiment_id(self) -> str:
         """MLflow's id of the experiment."""
-        with self._asked():
+        with self._explained():
             return self._experiment
 
     def search(self, tag: str, with_bin: bool) -> list[StoredRun]:
         """All runs that have a tag, with those that lie in the bin if wanted."""
-        with self._asked():
+        with self._explained():
             from mlflow.entities import ViewType
 
             view = ViewType.ALL if with_bin else ViewType.ACTIVE_ONLY
@@ -184,7 +184,7 @@ class Store:
 
     def create(self, name: str, tags: Mapping[str, str], start: float | None) -> str:
         """A new run; returns its id. `start` in seconds since 1970."""
-        with self._asked():
+        with self._explained():
             made = self._client.create_run(
                 self._experiment,
                 start_time=None if start is None else _milliseconds(start),
@@ -200,7 +200,7 @@ class Store:
 
         An import that broke off may have sent more than its tags say; what MLflow has first stays.
         """
-        with self._asked(run_id):
+        with self._explained(run_id):
             there = {
                 name: {point.step for point in self._client.get_metric_history(run_id, name)}
                 for name in dict.fromkeys(point.name for point in points)
@@ -217,7 +217,7 @@ class Store:
         tags: Mapping[str, str],
     ) -> None:
         """Send points, params and, with the last of them, tags."""
-        with self._asked(run_id):
+        with self._explained(run_id):
             from mlflow.entities import Metric, Param, RunTag
 
             metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
@@ -234,7 +234,7 @@ class Store:
 
     def end(self, run_id: str, status: str, time: float | None) -> None:
         """Set the status; a time is the run's end, in seconds since 1970."""
-        with self._asked(run_id):
+        with self._explained(run_id):
             if time is None:
                 self._client.update_run(run_id, status=status)
             else:
@@ -242,7 +242,7 @@ class Store:
 
     def delete(self, run_id: str) -> None:
         """Move a run to the store's bin."""
-        with self._asked(run_id):
+        with self._explained(run_id):
             self._client.delete_run(run_id)
 
     def upload(self, run_id: str, folder: Path) -> None:
@@ -250,7 +250,7 @@ class Store:
 
         MLflow stores files of runs in the bin, too.
         """
-        with self._asked(run_id):
+        with self._explained(run_id):
             self._client.log_artifacts(run_id, str(folder))
 
 

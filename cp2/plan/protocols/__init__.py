@@ -60,23 +60,24 @@ def protocol_run(
     stage: str,
     recipe: FinetuneRecipe | EvaluateRecipe,
     backbone: str,
-    what: str,
     start: Run | None,
     seed: int,
-    few: str = "",
+    *,
+    label: str,
+    suffix: str = "",
     **tags: str,
 ) -> Run:
     """A run that trains or scores what `start` pretrained, on the recipe's data set; adds it.
 
     Args:
-        what: stands in the id between data set and start: a head, a detector, a kind of probe.
-        few: stands behind the backbone: the share of the labels, where it is not all.
+        label: stands in the id between data set and start: a head, a detector, a kind of probe.
+        suffix: stands behind the backbone: the share of the labels, where it is not all.
         tags: beside those that every such run has.
     """
     source = source_name(start)
     common = {"method": source, "backbone": backbone, "dataset": recipe.dataset}
     common["init"] = start.id if start else "random"
-    name = f"{recipe.dataset}-{what}-{source}-{backbone}{few}-s{seed}"
+    name = f"{recipe.dataset}-{label}-{source}-{backbone}{suffix}-s{seed}"
     needs = [stages.plan.runs[f"dataset/{recipe.dataset}"], *([start] if start else [])]
     return stages.plan.add(make_run(stage, name, recipe, needs, common | tags, seed))
 

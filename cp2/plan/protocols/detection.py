@@ -85,7 +85,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     )
     kind = detector.kind
     finetuning = protocol_run(
-        stages, "finetune", recipe, backbone.name, kind, start, seed, head=kind
+        stages, "finetune", recipe, backbone.name, start, seed, label=kind, head=kind
     )
     scored = DetectionEvaluateRecipe(
         dataset=dataset.id,

@@ -64,8 +64,10 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     kind = cell.protocol.kind
     recipe = probe_recipe(kind, dataset, start, backbone, schedule, str(cell))
     labels = f"{fraction:g}"
-    what = kind.removesuffix("-segmentation") + ("" if fraction == 1 else f"-l{labels}")
-    return protocol_run(stages, "evaluate", recipe, backbone.name, what, start, seed, labels=labels)
+    label = kind.removesuffix("-segmentation") + ("" if fraction == 1 else f"-l{labels}")
+    return protocol_run(
+        stages, "evaluate", recipe, backbone.name, start, seed, label=label, labels=labels
+    )
 
 
 def probe_recipe(

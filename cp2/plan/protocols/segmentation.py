@@ -142,10 +142,17 @@ def _finetuning(
         and backbone.family == "resnet",
     )
     labels = f"{fraction:g}"
-    few = f"-l{labels}" if fraction < 1 else ""
-    tags = {"head": head.name, "labels": labels}
     return protocol_run(
-        stages, "finetune", recipe, backbone.name, head.name, start, seed, few, **tags
+        stages,
+        "finetune",
+        recipe,
+        backbone.name,
+        start,
+        seed,
+        label=head.name,
+        suffix=f"-l{labels}" if fraction < 1 else "",
+        head=head.name,
+        labels=labels,
     )
 
 

@@ -41,7 +41,7 @@ def evaluation(stages: Stages, cell: CellSettings, start: Run | None, seed: int)
     _check_pool(backbone, schedule, f"{cell}, protocol {cell.protocol.name!r}")
     recipe = SvmRecipe(dataset=dataset.id, split="test", backbone=backbone, schedule=schedule)
     kind = f"svm{schedule.shots}" if schedule.shots else "svm"
-    return protocol_run(stages, "evaluate", recipe, backbone.name, kind, start, seed)
+    return protocol_run(stages, "evaluate", recipe, backbone.name, start, seed, label=kind)
 
 
 def _check_pool(backbone: BackboneSettings, schedule: SvmSchedule, where: str) -> None:
