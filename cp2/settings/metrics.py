@@ -1,4 +1,4 @@
-"""Metrics: what is measured of a model, in which unit, which way is better; and who measures them.
+"""Metrics: what is measured of a model, in which unit; and who measures them.
 
 Whatever prints, compares or logs a score asks here; scores.json holds values before `scale`.
 """

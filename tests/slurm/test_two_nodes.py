@@ -124,7 +124,7 @@ def test_a_campaign_whose_time_is_up_and_whose_process_dies(
 
     A process is held until the last seconds, so that a fast machine is not done before.
     """
-    (project.folder / "ours.yaml").write_text(SITE.format(minutes=1))
+    (project.folder / "ours.yaml").write_text(SITE.format(minutes=2))
     plan = project.plan()
     (pretraining,) = plan.stage("pretrain")
     finetuning, detector = sorted(plan.stage("finetune"), key=lambda run: "c4" in run.id)
@@ -137,7 +137,7 @@ def test_a_campaign_whose_time_is_up_and_whose_process_dies(
     assert two.command("squeue", "-h", "-j", job, "-o", "%N") == "node[1-2]"
     held = two.training_process(f"pretrain {pretraining.id}", "node2")
     os.kill(held, signal.SIGSTOP)
-    two.wait(lambda: seconds_left(two, job) <= 8, "the last seconds", 120)
+    two.wait(lambda: seconds_left(two, job) <= 8, "the last seconds", 240)
     os.kill(held, signal.SIGCONT)
     start_again(two, driver, job)
 
