@@ -67,8 +67,8 @@ def _piece(crops: Tensor) -> int:
     """How many samples to work on at a time: all of them, or few enough for a CPU core's cache.
 
     Fresh memory for each intermediate result of a whole batch costs a core more than its
-    arithmetic. Several threads would have to meet after every operation on every piece, which
-    costs yet more where other processes (workers) take their cores.
+    arithmetic. Several threads would have to meet after every operation on every piece: a little
+    faster where their cores are free, far slower where workers take them.
     """
     if not crops.is_cpu or torch.get_num_threads() > 1:
         return len(crops)

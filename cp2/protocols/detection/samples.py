@@ -206,7 +206,7 @@ def detection_batches(
     rank: int = 0,
     processes: int = 1,
 ) -> Batches[list[Sample]]:
-    """The batches of some steps; those before are ordered again, but not read.
+    """The batches of some steps, to be gone through once; those before are ordered, but not read.
 
     Args:
         batch_size: over all processes, of which it is a multiple; each gets its share.
