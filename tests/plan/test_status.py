@@ -162,6 +162,7 @@ def test_a_failed_run_that_was_started_again_is_running(campaign):
         ({"step": 5}, (5, None, None, None)),
         ({"step": 5, "samples_per_second": None, "time": None}, (5, None, None, None)),
         ({"step": 5, "samples_per_second": 0, "time": NOW}, (5, 0.0, None, 0.0)),
+        ({"step": 5, "samples_per_second": -3.0, "time": -NOW}, (5, None, None, None)),
         ({"step": 5, "samples_per_second": "fast", "time": "noon"}, (5, None, None, None)),
         ({"step": 5, "samples_per_second": True, "time": NOW + 3600}, (5, None, None, 0.0)),
         ({"step": 9000, "samples_per_second": 16, "time": NOW - 1}, (9000, 16.0, 0.0, 1.0)),

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cp2.plan.graph import Cell, Plan, Run
 from cp2.plan.steps import Steps, steps_of
@@ -147,7 +147,7 @@ def _progress(
     if line is None:
         return RunStatus(run.key, state, holder=holder)
     steps = steps_of(run, plan, results)
-    written, rate = number(line.get("time")), number(line.get("samples_per_second"))
+    written, rate = (_not_negative(line.get(name)) for name in ("time", "samples_per_second"))
     return RunStatus(
         run.key,
         state,
@@ -162,9 +162,14 @@ def _progress(
 
 
 def _eta(step: int, steps: Steps | None, rate: float | None) -> float | None:
-    if steps is None or steps.count is None or not rate or rate < 0:
+    if steps is None or steps.count is None or not rate:
         return None
     return max(0, steps.count - step) * steps.batch_size / rate
+
+
+def _not_negative(value: Any) -> float | None:
+    found = number(value)
+    return None if found is None or found < 0 else found
 
 
 def _error(attempt: AttemptRecord) -> str:
