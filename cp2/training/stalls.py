@@ -47,12 +47,13 @@ class Stall:
 
     def silent(self, now: float) -> list[int]:
         """Those that were stopped, or whose node or network is lost."""
-        if self._rank and now - self._answered > SILENT_SECONDS:
-            # Process 0 holds the store: of processes beyond its node nothing is known.
+        waited = self.waited_for()
+        if 0 in waited and now - self._answered > SILENT_SECONDS:
+            # It holds the store: of processes beyond its node nothing is known.
             host = self._hosts[0]
-            there = [other for other in self._heard if self._hosts[other] == host]
+            there = [other for other in waited if self._hosts[other] == host]
             return [0] if self._hosts[self._rank] == host else there
-        return [other for other in self.waited_for() if now - self._heard[other] > SILENT_SECONDS]
+        return [other for other in waited if now - self._heard[other] > SILENT_SECONDS]
 
     def speaker(self, silent: Sequence[int]) -> int:
         """The first process that can tell."""
