@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -202,7 +203,7 @@ def _unfit(configuration: "Configuration", plan: "Plan") -> list[str]:
 def _has_torch() -> bool:
     """Whether networks can be built; else the doctor's check of torch says why."""
     try:
-        import cp2.costs.networks  # noqa: F401
+        import_module("cp2.costs.networks")
     except (ImportError, OSError):
         return False
     return True

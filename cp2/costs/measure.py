@@ -134,7 +134,7 @@ def _evaluation_rate(
     count: int,
 ) -> float:
     """Of the second evaluation: the first starts the device."""
-    model = plan.runs[f"finetune/{run.need('finetune')}"]
+    model = plan.needed(run, "finetune")
     trained = model.recipe
     assert isinstance(trained, SegmentationFinetuneRecipe)
     for number in (2, count):

@@ -45,7 +45,7 @@ def unfit_backbones(plan: Plan, results: Path) -> list[str]:
 def _backbone(run: Run, plan: Plan) -> BackboneSettings | None:
     recipe = run.recipe
     if isinstance(recipe, SegmentationEvaluateRecipe):
-        recipe = plan.runs[f"finetune/{run.need('finetune')}"].recipe
+        recipe = plan.needed(run, "finetune").recipe
     return getattr(recipe, "backbone", None)
 
 

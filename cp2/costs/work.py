@@ -100,7 +100,7 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             kind = replace(kind, auxiliary=second.head.name if second else None)
             return kind, count_finetuning(trained).gflop
         case EvaluateRecipe(resize=resize, inference=inference) as scored:
-            model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
+            model = plan.needed(run, "finetune").recipe
             assert isinstance(model, FinetuneRecipe)
             kind = _kind_of("evaluate", model.backbone, resize, model.head.name)
             kind = replace(kind, slide=inference.mode == "slide")
@@ -110,7 +110,7 @@ def _kind(run: Run, plan: Plan) -> tuple[Kind, float]:
             kind = _kind_of("finetune", backbone, size, trained.detector.kind, trained.amp)
             return kind, count_detector(trained).gflop
         case DetectionEvaluateRecipe(short_side=short, long_side=long):
-            model = plan.runs[f"finetune/{run.need('finetune')}"].recipe
+            model = plan.needed(run, "finetune").recipe
             assert isinstance(model, DetectionFinetuneRecipe)
             kind = _kind_of("evaluate", model.backbone, (short, long), model.detector.kind)
             return kind, detector_gflop(model, (short, round(short * LANDSCAPE)), PROPOSALS)

@@ -58,6 +58,7 @@ def create(settings: BackboneSettings, module: str, own: int | None = None, **ou
             )
     try:
         return timm.create_model(settings.arch, **ours, **settings.args)
+    # what classes of timm's raise of arguments that they do not take
     except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
         what = f"args {settings.args}"
         remedy = "Look at the arguments of its class and correct the backbone's YAML file."

@@ -170,6 +170,10 @@ class Plan:
             raise UserError(f"no {stage} run {run_id!r} in this campaign; {nearest(run_id, known)}")
         return run
 
+    def needed(self, run: Run, stage: str) -> Run:
+        """The run of that stage that a run starts from; there must be one."""
+        return self.runs[f"{stage}/{run.need(stage)}"]
+
     def find(self, name: str, stages: Sequence[str] = tuple(STAGES)) -> Run:
         """Look a run of these stages up, by id or by <stage>/<id>.
 

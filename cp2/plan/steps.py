@@ -56,7 +56,7 @@ def steps_of(run: Run, plan: Plan, results: Path) -> Steps | None:
 
 def _images(run: Run, plan: Plan, results: Path, splits: tuple[str, ...]) -> int | None:
     """Images of the first of these splits that the run's data set has; None where unknown."""
-    dataset = plan.runs[f"dataset/{run.need('dataset')}"]
+    dataset = plan.needed(run, "dataset")
     sizes = split_sizes(dataset, plan, results)
     return next((sizes[split] for split in splits if split in sizes), None)
 
